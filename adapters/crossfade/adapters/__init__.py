@@ -1,0 +1,1 @@
+"""Buses, triggers, frameworks and telemetry; each module needs its own extra."""

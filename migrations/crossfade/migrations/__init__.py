@@ -1,0 +1,1 @@
+"""Playbooks, gates, traces, replay, and the command line that composes the other parts."""

@@ -1,0 +1,1 @@
+"""The call site and the bus side of a seam."""

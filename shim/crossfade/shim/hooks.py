@@ -1,0 +1,68 @@
+"""What crossfade reports about itself: one protocol, so that telemetry is plugged in and never imported.
+
+Nothing is dropped silently: every skip, drop, retry and late result goes through ``count`` with a reason.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter
+from typing import Protocol
+
+_log = logging.getLogger("crossfade")
+
+
+class Hooks(Protocol):
+    """Receives counts; implementations must be quick, thread-safe and must not raise."""
+
+    def count(self, name: str, *, seam: str = "-", reason: str = "-", n: int = 1) -> None:
+        """``n`` more of ``name`` (``skipped``, ``dropped``, ``late`` ...) for ``seam`` because of ``reason``."""
+        ...
+
+
+class Counters:
+    """The default hooks: counts kept in this process, readable by tests, ``doctor`` and the metrics page."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def count(self, name: str, *, seam: str = "-", reason: str = "-", n: int = 1) -> None:
+        """See ``Hooks.count``."""
+        with self._lock:
+            self._counts[name, seam, reason] += n
+
+    def get(self, name: str, *, seam: str | None = None, reason: str | None = None) -> int:
+        """The sum of all counts of ``name``, narrowed by ``seam`` and ``reason`` when given."""
+        with self._lock:
+            return sum(
+                n
+                for (counted, at, why), n in self._counts.items()
+                if counted == name and seam in (None, at) and reason in (None, why)
+            )
+
+    def snapshot(self) -> dict[tuple[str, str, str], int]:
+        """A copy of all counts by ``(name, seam, reason)``."""
+        with self._lock:
+            return dict(self._counts)
+
+
+class Guarded:
+    """Wraps a user's hooks: an error in them is logged once per name and never reaches a call."""
+
+    def __init__(self, hooks: Hooks) -> None:
+        self._hooks = hooks
+        self._complained: set[str] = set()
+
+    def count(self, name: str, *, seam: str = "-", reason: str = "-", n: int = 1) -> None:
+        """See ``Hooks.count``."""
+        try:
+            self._hooks.count(name, seam=seam, reason=reason, n=n)
+        except Exception:
+            if name not in self._complained:
+                self._complained.add(name)
+                _log.exception("the hook for %r failed; further failures of it are not logged", name)
+
+
+_: Hooks = Counters()
