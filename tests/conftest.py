@@ -1,0 +1,5 @@
+"""What every tier shares."""
+
+from __future__ import annotations
+
+pytest_plugins = ["pytester", "plugins.environment", "plugins.needs", "plugins.notes"]
