@@ -1,0 +1,186 @@
+"""Arguments and results as JSON, typed by the function's own signature. Never pickle.
+
+What cannot come back as it went is refused by name (``UnserialisableError``), because a bus that changes a
+value silently is worse than one that does not carry it. pydantic is imported here, when the first codec is
+built, and not before.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from typing import TYPE_CHECKING, Any, Final, NotRequired, cast
+
+from pydantic import ConfigDict, SecretBytes, SecretStr, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError, to_json
+from typing_extensions import TypedDict  # pydantic's own requirement below Python 3.12
+
+from .errors import SeamDefinitionError, UnserialisableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_CONFIG: Final = ConfigDict(
+    ser_json_bytes="base64",
+    val_json_bytes="base64",
+    ser_json_inf_nan="strings",
+    extra="ignore",  # a caller of the next version may send parameters we do not know
+)
+_typed_dict: Final[Any] = TypedDict  # made at run time, which no type checker can follow
+
+
+class SignatureCodec:
+    """Encodes calls of one function. Raises ``SeamDefinitionError`` when its annotations cannot be resolved.
+
+    ``secret`` names parameters whose values never travel in clear; they are left out of ``encode`` and carried
+    by ``encode_secrets``.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, secret: frozenset[str] = frozenset()) -> None:
+        self.signature = inspect.signature(function)
+        hints = _hints(function)
+        parameters = self.signature.parameters
+        for name in secret - parameters.keys():
+            raise SeamDefinitionError(f"secret names {name!r}, which {function.__qualname__} does not take")
+        self.secret = secret | {name for name in parameters if _is_secret(hints.get(name))}
+        self._fields = {name: _field(parameter, hints) for name, parameter in parameters.items()}
+        self._arguments = _adapter({name: t for name, t in self._fields.items() if name not in self.secret}, function)
+        self._secrets = {name: _adapter({name: self._fields[name]}, function) for name in self.secret}
+        returned = hints.get("return", Any)
+        self._result = _adapter({"value": _unwrap_return(returned)}, function)
+
+    def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Parameter name -> value, as given (defaults are left to the body). ``TypeError`` as Python raises it."""
+        return self.signature.bind(*args, **kwargs).arguments
+
+    def encode(self, bound: Mapping[str, Any]) -> bytes:
+        """The non-secret arguments as a JSON object. Fast; whether they come back equal is ``verify``'s question."""
+        clear = {name: value for name, value in bound.items() if name not in self.secret} if self.secret else bound
+        return _dump(self._arguments, clear)
+
+    def verify(self, bound: Mapping[str, Any], encoded: bytes) -> None:
+        """Raise ``UnserialisableError`` naming the first argument that would arrive changed."""
+        decoded = self._load(self._arguments, encoded)
+        for name, value in bound.items():
+            if name not in self.secret and not _same(decoded.get(name), value):
+                raise UnserialisableError(_changed(value), what=name)
+
+    def encode_secrets(self, bound: Mapping[str, Any]) -> dict[str, bytes]:
+        """The real value of each secret argument that was given, as JSON, for sealing."""
+        return {name: _dump_secret(self._secrets[name], name, bound[name]) for name in self.secret if name in bound}
+
+    def decode(self, encoded: bytes, secrets: Mapping[str, bytes] | None = None) -> inspect.BoundArguments:
+        """The call to make. Raises ``UnserialisableError`` when the data does not fit the signature."""
+        values = self._load(self._arguments, encoded)
+        for name, data in (secrets or {}).items():
+            if name in self._secrets:
+                values |= self._load(self._secrets[name], data)
+        self._require(values)
+        return inspect.BoundArguments(self.signature, values)
+
+    def encode_result(self, value: Any) -> bytes:
+        """``{"value": ...}`` as JSON, checked to come back equal."""
+        encoded = _dump(self._result, {"value": value}, what="return")
+        if not _same(self.decode_result(encoded), value):
+            raise UnserialisableError(_changed(value), what="return")
+        return encoded
+
+    def observe_result(self, value: Any) -> bytes:
+        """``{"value": ...}`` as JSON, unchecked: an observation describes, it is not executed."""
+        return _dump(self._result, {"value": value}, what="return")
+
+    def decode_result(self, encoded: bytes) -> Any:
+        """The value of ``encode_result``."""
+        return self._load(self._result, encoded, what="return")["value"]
+
+    def _load(self, adapter: TypeAdapter[dict[str, Any]], data: bytes, *, what: str = "") -> dict[str, Any]:
+        try:
+            return adapter.validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = what or ".".join(str(part) for part in first["loc"])
+            raise UnserialisableError(first["msg"], what=place) from None
+
+    def _require(self, values: Mapping[str, Any]) -> None:
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        for name, parameter in self.signature.parameters.items():
+            if name not in values and parameter.default is parameter.empty and parameter.kind not in variable:
+                raise UnserialisableError("is missing, and has no default", what=name)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(function, include_extras=True)
+    except Exception as error:
+        raise SeamDefinitionError(
+            f"the annotations of {function.__qualname__} cannot be resolved ({error}): "
+            "import the types at run time, not under TYPE_CHECKING"
+        ) from error
+
+
+def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
+    hint = hints.get(parameter.name, Any)
+    if parameter.kind is parameter.VAR_POSITIONAL:
+        return tuple.__class_getitem__((hint, ...))
+    if parameter.kind is parameter.VAR_KEYWORD:
+        return dict.__class_getitem__((str, hint))
+    return hint
+
+
+def _adapter(fields: Mapping[str, Any], function: Callable[..., Any]) -> TypeAdapter[dict[str, Any]]:
+    optional: Any = NotRequired
+    payload: Any = _typed_dict(
+        f"{function.__qualname__}.Payload", {key: optional[hint] for key, hint in fields.items()}
+    )
+    try:
+        # Optional, because pydantic takes no config beside a TypedDict itself, whose own one does not reach bytes.
+        adapter: TypeAdapter[Any] = TypeAdapter[Any](cast("Any", payload | None), config=_CONFIG)
+    except Exception as error:
+        raise SeamDefinitionError(
+            f"a type in the signature of {function.__qualname__} has no JSON form: {error}"
+        ) from error
+    return adapter
+
+
+def _dump(adapter: TypeAdapter[dict[str, Any]], value: Mapping[str, Any], *, what: str = "") -> bytes:
+    try:
+        return adapter.dump_json(cast("dict[str, Any]", value), warnings="error", by_alias=True)
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
+        raise UnserialisableError(str(error), what=what) from None
+
+
+def _dump_secret(adapter: TypeAdapter[dict[str, Any]], name: str, value: Any) -> bytes:
+    if isinstance(value, SecretStr | SecretBytes):  # its own serialiser masks the value
+        return to_json({name: value.get_secret_value()}, bytes_mode="base64")
+    return _dump(adapter, {name: value}, what=name)
+
+
+def _is_secret(hint: Any) -> bool:
+    return any(part in (SecretStr, SecretBytes) for part in (hint, *typing.get_args(hint)))
+
+
+def _unwrap_return(hint: Any) -> Any:
+    return Any if hint in (inspect.Signature.empty, typing.NoReturn, typing.Never) else hint
+
+
+def _changed(value: Any) -> str:
+    return (
+        f"a {type(value).__name__} would arrive changed: annotate its type "
+        "(JSON alone has only objects, lists, strings, numbers, true, false and null)"
+    )
+
+
+def _same(left: Any, right: Any) -> bool:
+    """Equality that also holds for NaN, and tells a list from a tuple and a value from another type."""
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, float):
+        return left == right or (math.isnan(left) and math.isnan(right))
+    if isinstance(left, dict):
+        left, right = cast("tuple[dict[Any, Any], dict[Any, Any]]", (left, right))
+        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
+    if isinstance(left, list | tuple):
+        left, right = cast("tuple[list[Any], list[Any]]", (left, right))
+        return len(left) == len(right) and all(map(_same, left, right))
+    return bool(left == right)
