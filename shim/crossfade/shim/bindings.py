@@ -216,7 +216,8 @@ def _content_type(value: str) -> tuple[str, str]:
 def _format_time(time: datetime) -> str:
     """RFC 3339 in UTC with microseconds."""
     try:
-        return time.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+        utc = time if time.tzinfo is UTC else time.astimezone(UTC)
+        return utc.isoformat(timespec="microseconds")[:-6] + "Z"
     except OverflowError as error:
         raise MalformedEventError("attribute 'time' lies outside the years 1 to 9999", reason="time") from error
 
@@ -308,9 +309,13 @@ def _event(attributes: Mapping[str, str], data_type: str | None, data: bytes | N
         subject=attributes.get("subject") or None,
         datacontenttype=(data_type or "").strip(" ") or _DEFAULT_TYPE,
         dataschema=attributes.get("dataschema") or None,
-        extensions={n: v for n, v in attributes.items() if n not in _CORE and n != "data" and _attribute_name(n)},
+        extensions={n: v for n, v in attributes.items() if n in _HEADER_NAMES or _is_extension(n)},
         data=data,
     )
+
+
+def _is_extension(name: str) -> bool:
+    return name not in _CORE and name != "data" and bool(_attribute_name(name))
 
 
 def _decode(value: str) -> str:

@@ -32,6 +32,7 @@ EXTENSIONS: Final = (
     "recordedtime",
     "traceparent",
     "tracestate",
+    "baggage",
     "tenantid",
     "userid",
     "seam",
@@ -80,6 +81,7 @@ TYPES: Final[Mapping[str, Kind]] = MappingProxyType(
 )
 
 _NO_EXTENSIONS: Final[Mapping[str, str]] = MappingProxyType({})
+_KNOWN: Final = frozenset(EXTENSIONS)
 _ATTRIBUTE = re.compile(r"[a-z0-9]{1,20}\Z")
 _CORE: Final = frozenset(
     {"specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema", "data"}
@@ -133,7 +135,7 @@ class Event:
         if self.time.tzinfo is None:
             raise MalformedEventError("attribute 'time' has no zone", reason="attributes")
         for name in self.extensions:
-            if name in _CORE or not _ATTRIBUTE.match(name):
+            if name not in _KNOWN and (name in _CORE or not _ATTRIBUTE.match(name)):
                 raise MalformedEventError(
                     f"{name!r} is no extension attribute name: use a-z and 0-9, 20 at most",
                     reason="attributes",
