@@ -18,8 +18,11 @@ def project(pytester, monkeypatch):
     pytester.makefile(".toml", pyproject=f"[tool.pytest.ini_options]{settings}")
     (pytester.path / "tests").mkdir()
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # half the time: only the two these settings are for
-    monkeypatch.setenv("PYTEST_PLUGINS", "pytest_asyncio,pytest_timeout")
     return pytester
+
+
+def run(project, *options: str) -> pytest.RunResult:
+    return project.runpytest_subprocess("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", *options)
 
 
 def write(project, path: str, text: str) -> None:
@@ -44,7 +47,7 @@ def test_async_tests_run_and_share_one_loop(project):
             "import asyncio\nasync def test_loop(loop):\n    assert asyncio.get_running_loop() is loop\n",
         )
 
-    project.runpytest_subprocess().assert_outcomes(passed=2)
+    run(project).assert_outcomes(passed=2)
 
 
 def test_warnings_and_leaks_fail(project):
@@ -59,7 +62,7 @@ def test_warnings_and_leaks_fail(project):
         "def test_leaves_a_file_open():\n    open(__file__)\n",
     )
 
-    result = project.runpytest_subprocess()
+    result = run(project)
 
     result.assert_outcomes(failed=3)
     result.stdout.fnmatch_lines(["*UserWarning: old", "*ZeroDivisionError*", "*ResourceWarning*"])
@@ -78,7 +81,7 @@ def test_a_hang_fails_its_test_only(project):
         "async def test_next():\n    await asyncio.sleep(0)\n",
     )
 
-    result = project.runpytest_subprocess("-s")
+    result = run(project, "-s")
 
     result.assert_outcomes(failed=2, passed=1)
     result.stdout.fnmatch_lines(["*server stopped*", "*threading.Event().wait()", "*Failed: Timeout*"])
@@ -92,5 +95,5 @@ def test_slow_tests_wait_to_be_asked(project):
         "import pytest\n@pytest.mark.slow\ndef test_slow():\n    pass\ndef test_quick():\n    pass\n",
     )
 
-    project.runpytest_subprocess().assert_outcomes(passed=1, deselected=1)
-    project.runpytest_subprocess("-m", "slow").assert_outcomes(passed=1, deselected=1)
+    run(project).assert_outcomes(passed=1, deselected=1)
+    run(project, "-m", "slow").assert_outcomes(passed=1, deselected=1)
