@@ -1,0 +1,129 @@
+"""One family of subjects: what is stored, in which order, what is a duplicate, what no longer fits."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+from crossfade.shim.errors import BusFullError
+from crossfade.shim.subjects import matches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from datetime import datetime
+
+Discard = Literal["new", "old"]
+
+# As long as the NATS adapter's streams remember ids; counted from the first sight, a repeat does not extend it.
+DUPLICATE_WINDOW: Final = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rejection:
+    """Why a message lies among the dead letters."""
+
+    subject: str
+    group: str
+    reason: str
+    detail: str
+    attempts: int
+    origin: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One stored message, as it came."""
+
+    sequence: int
+    subject: str
+    headers: Mapping[str, str]
+    data: bytes
+    time: datetime
+    rejection: Rejection | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes it counts against the stream's limit."""
+        return len(self.subject) + wire_size(self.headers, self.data)
+
+
+def wire_size(headers: Mapping[str, str], data: bytes) -> int:
+    """Bytes of headers and payload as the NATS protocol writes them, so that both buses refuse alike."""
+    # "NATS/1.0\r\n", then "name: value\r\n" each, then an empty line
+    return 12 + sum(len(name) + len(value) + 4 for name, value in headers.items()) + len(data)
+
+
+class Stream:
+    """An append-only log with a size limit, duplicate detection and an index of last messages by subject."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.max_bytes: int | None = None
+        self.discard: Discard = "new"
+        self.last_sequence = 0
+        self._messages: OrderedDict[int, Message] = OrderedDict()
+        self._bytes = 0
+        self._last_of: dict[str, int] = {}
+        self._ids: OrderedDict[str, tuple[int, datetime]] = OrderedDict()
+
+    def append(  # noqa: PLR0913 - one argument per field of a message
+        self,
+        subject: str,
+        headers: Mapping[str, str],
+        data: bytes,
+        *,
+        message_id: str,
+        now: datetime,
+        rejection: Rejection | None = None,
+    ) -> tuple[int, bool]:
+        """Store, and return the sequence and whether it was a duplicate. Raises ``BusFullError``."""
+        self._forget_ids(now)
+        if message_id in self._ids:
+            return self._ids[message_id][0], True
+        message = Message(
+            sequence=self.last_sequence + 1, subject=subject, headers=headers, data=data, time=now, rejection=rejection
+        )
+        self._make_room(message.size)
+        self.last_sequence = message.sequence
+        self._messages[message.sequence] = message
+        self._bytes += message.size
+        self._last_of[subject] = message.sequence
+        self._ids[message_id] = message.sequence, now
+        return message.sequence, False
+
+    def get(self, sequence: int) -> Message | None:
+        """The message, or ``None`` when it was discarded."""
+        return self._messages.get(sequence)
+
+    def after(self, sequence: int, filters: Sequence[str]) -> Iterator[Message]:
+        """What is stored behind ``sequence`` under any of ``filters``, in order."""
+        first = next(iter(self._messages), self.last_sequence + 1)
+        for number in range(max(sequence + 1, first), self.last_sequence + 1):
+            message = self._messages.get(number)
+            if message is not None and any(matches(pattern, message.subject) for pattern in filters):
+                yield message
+
+    def last(self, pattern: str) -> Message | None:
+        """The last message under ``pattern``."""
+        found = [sequence for subject, sequence in self._last_of.items() if matches(pattern, subject)]
+        return self._messages[max(found)] if found else None
+
+    def _make_room(self, size: int) -> None:
+        if self.max_bytes is None or self._bytes + size <= self.max_bytes:
+            return
+        if self.discard == "new" or size > self.max_bytes:
+            raise BusFullError(f"{self.name} holds {self._bytes} of {self.max_bytes} bytes, {size} more do not fit")
+        while self._bytes + size > self.max_bytes:
+            sequence, oldest = self._messages.popitem(last=False)
+            self._bytes -= oldest.size
+            if self._last_of[oldest.subject] == sequence:
+                del self._last_of[oldest.subject]
+
+    def _forget_ids(self, now: datetime) -> None:
+        while self._ids:
+            message_id, (_, seen) = next(iter(self._ids.items()))
+            if now - seen <= DUPLICATE_WINDOW:
+                return
+            del self._ids[message_id]

@@ -1,0 +1,69 @@
+"""Short words for what the contract tests say again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from crossfade.shim.events import Event
+from crossfade.shim.ports import ConsumeOptions
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    from crossfade.shim.ports import Deliveries, Delivery
+
+SOON = 5.0  # seconds in which something that must happen has happened, on a busy machine
+NEVER = 0.3  # seconds in which something that must not happen would have happened
+ACK_WAIT = 0.5
+
+QUICK = ConsumeOptions(ack_wait=ACK_WAIT)
+PATIENT = ConsumeOptions(ack_wait=30.0)
+
+
+def event(n: int = 0, *, type: str = "tool.invoke", data: bytes | None = None, **extensions: str) -> Event:  # noqa: A002
+    """An event that says which one it is."""
+    payload = json.dumps({"n": n}).encode() if data is None else data
+    return Event(type=type, source="urn:crossfade:test", extensions=extensions, data=payload)
+
+
+def number(event: Event) -> int:
+    """The inverse of ``event``."""
+    return json.loads(event.data or b"null")["n"]
+
+
+async def take(deliveries: Deliveries, n: int, *, timeout: float = SOON) -> list[Delivery]:
+    """``n`` deliveries, or fewer when they do not come in time."""
+    found = []
+    while len(found) < n and (delivery := await deliveries.next(timeout=timeout)) is not None:
+        found.append(delivery)
+    return found
+
+
+async def drain(deliveries: Deliveries, *, quiet: float = NEVER) -> list[Delivery]:
+    """Take and ack until nothing came for ``quiet`` seconds."""
+    found = []
+    while (delivery := await deliveries.next(timeout=quiet)) is not None:
+        await delivery.ack()
+        found.append(delivery)
+    return found
+
+
+async def collect(items: AsyncIterator[Any], n: int | None = None, *, timeout: float = SOON) -> list[Any]:
+    """The first ``n`` items, or all."""
+    found = []
+    async with asyncio.timeout(timeout):
+        async for item in items:
+            found.append(item)
+            if len(found) == n:
+                break
+    return found
+
+
+async def until(condition: Callable[[], Awaitable[Any]], *, timeout: float = SOON) -> Any:
+    """The first true result of ``condition``, for what a port offers no event for."""
+    async with asyncio.timeout(timeout):
+        while not (result := await condition()):
+            await asyncio.sleep(0.02)
+        return result
