@@ -1,0 +1,71 @@
+"""Stops a store's server when nobody has used it for a while; one small process beside each embedded server.
+
+In use means: a client is connected, or ``ensure_server`` was called, or the server does not answer (unknown is
+not idle). Time is the monotonic clock, so a laptop that slept does not find its server gone.
+
+    python -I -S -c BOOT ROOT STORE
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from .processes import server_pid, terminate
+from .starter import take_lock
+from .store import read_idle, read_record, touched
+from .wire import connections
+
+_ANSWER = 2.0  # seconds to wait for the server's answer
+_GONE = 3.0  # seconds without a server until the keeper leaves: restarting one takes less
+
+
+def main() -> None:
+    """Keep until the server is gone; a second keeper of one store leaves at once."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.chdir("/")
+    store = Path(sys.argv[2])
+    while True:
+        own = take_lock(store / "keeper.lock")
+        if own is None:
+            return
+        os.ftruncate(own, 0)
+        os.write(own, str(os.getpid()).encode())
+        keep(store)
+        os.close(own)
+        # A server that was started since we looked saw us alive and started no keeper: look once more, now that
+        # everybody can see that we are leaving.
+        data = take_lock(store / "lock")
+        if data is not None:
+            os.close(data)
+            return
+        if read_idle(store) == 0:
+            return
+
+
+def keep(store: Path) -> None:
+    """Watch, and stop the server when it is idle; returns when it is gone or is never to be stopped."""
+    used = seen = time.monotonic()
+    mark = touched(store)
+    while (idle := read_idle(store)) > 0:
+        now = time.monotonic()
+        if (pid := server_pid(store)) is not None:
+            seen = now
+            if _in_use(store) or touched(store) != mark:
+                used, mark = now, touched(store)
+            elif now - used >= idle:
+                terminate(pid, lambda pid=pid: server_pid(store) == pid)
+        elif now - seen >= _GONE:
+            return
+        time.sleep(min(1.0, idle / 4))
+
+
+def _in_use(store: Path) -> bool:
+    record = read_record(store)
+    try:
+        return record is None or connections(record, timeout=_ANSWER) > 0
+    except (OSError, ValueError):
+        return True
