@@ -7,9 +7,10 @@ appears only as ``__cause__``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
 
@@ -18,6 +19,15 @@ class CrossfadeError(Exception):
 
     def __init__(self, message: str = "") -> None:
         super().__init__(message or (self.__doc__ or "").strip())
+
+    def __reduce__(self) -> tuple[Callable[..., Exception], tuple[type[Exception], tuple[Any, ...]], dict[str, Any]]:
+        # The default calls the class with ``args``, which fails for keyword arguments: an app's process pool
+        # (or a copy of the error) would break on an error of ours.
+        return _bare, (type(self), self.args), vars(self)
+
+
+def _bare(cls: type[Exception], args: tuple[Any, ...]) -> Exception:
+    return cls.__new__(cls, *args)
 
 
 # -- configuration: you act, before anything runs ------------------------------------------------------------

@@ -6,6 +6,7 @@ extension attributes are text here and on the wire. Stdlib only, because the obs
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time as _time
@@ -40,6 +41,7 @@ EXTENSIONS: Final = (
     "attempt",
     "path",
     "policyrev",
+    "replyto",
     "obsseq",
     "replayof",
     "sealed",
@@ -104,10 +106,13 @@ _NAMESPACE: Final = uuid.UUID("6f0e3c52-3f5b-5d6e-9c1d-0d9f5a6b7c81")
 def derived_id(*parts: str) -> str:
     """The id of an event that a retry must not double: UUID version 5 of ``parts``, as 32 hex digits.
 
-    The same parts give the same id in every process; parts are separated, so ``("a", "bc")`` and
-    ``("ab", "c")`` differ.
+    The same parts give the same id in every process; parts are separated and may be any text, so ``("a", "bc")``
+    and ``("ab", "c")`` differ.
     """
-    return uuid.uuid5(_NAMESPACE, "\x1f".join(parts)).hex
+    name = "\x1f".join(part.replace("\x1e", "\x1e\x1e").replace("\x1f", "\x1e_") for part in parts)
+    # uuid.uuid5 itself refuses half a surrogate pair, which an outside key may hold.
+    digest = hashlib.sha1(_NAMESPACE.bytes + name.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
+    return uuid.UUID(bytes=digest[:16], version=5).hex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

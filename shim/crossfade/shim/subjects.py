@@ -43,7 +43,7 @@ def token(value: str | None) -> str:
         return NONE
     if _TOKEN.match(value) and not value.startswith("h_"):
         return value
-    digest = hashlib.sha256(value.encode()).digest()[:20]
+    digest = hashlib.sha256(value.encode("utf-8", "surrogatepass")).digest()[:20]
     return "h_" + base64.b32encode(digest).decode().lower()
 
 
