@@ -36,6 +36,7 @@ EXTENSIONS: Final = (
     "baggage",
     "tenantid",
     "userid",
+    "sessionid",
     "seam",
     "callid",
     "attempt",
