@@ -19,9 +19,7 @@ from contextlib import closing
 from pathlib import Path
 
 import yaml
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from support.pages import Block, Command, PageError, agrees, read_blocks, read_commands
+from pages import Block, Command, PageError, agrees, read_blocks, read_commands
 
 # Printed by the shell after each command, so that one shell can serve a whole page.
 MARK = "-- end of command, status "
@@ -69,7 +67,7 @@ class Runner:
         # A real module, so that dataclasses and type hints of the page resolve.
         self._module = types.ModuleType("page")
         sys.modules["page"] = self._module
-        sys.path.insert(0, str(Path.cwd()))
+        sys.path[0] = str(Path.cwd())  # a page imports what it saved, nothing of the tests
         self._loop = asyncio.Runner()
         self._shell = Shell()
 
