@@ -1,0 +1,1 @@
+"""Desk answers questions about Python from the documentation that is installed with Python itself."""
