@@ -1,0 +1,335 @@
+"""Consuming: durable groups, deliveries that know when they no longer own their event, and dead letters.
+
+Rules
+- A delivery past its ``ack_wait`` may belong to another worker by now: measured, a late ack removes the event under
+  the other's hands and a late nak starts a third delivery. So ack, retry, reject and extend are refused then.
+- The delay of a retry is ours (nak with delay); the consumer has no ``backoff``, which would change what delay means.
+- Every end is confirmed by the broker (double ack).
+- Reject: first the dead letter is durable, then the event is terminated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from crossfade.shim.errors import (
+    BusAmbiguousError,
+    BusError,
+    BusRefusedError,
+    BusUnavailableError,
+    ConfigurationError,
+    MalformedEventError,
+)
+from crossfade.shim.subjects import check_group
+
+from ._errors import CONSUMER_MISSING, ApiError, NoRespondersError, client_failure
+from ._pull import Pull
+from ._wire import Metadata, decode, metadata, position
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping, Sequence
+
+    from crossfade.shim.ports import ConsumeOptions, Delivery, Stored
+
+    from ._connection import Connection, Message
+    from ._deadletters import Graves
+
+_SECOND: Final = 1_000_000_000
+_CONFIRM: Final = 5.0  # seconds to wait for the broker's confirmation of an ack
+_WAITING: Final = 4096  # pull requests a consumer may hold, over all members
+OURS: Final = "crossfade"  # begins the reason of a termination of ours, so reaping leaves it alone
+
+
+class _Delivery:
+    """See ``Delivery``."""
+
+    def __init__(self, member: Member, message: Message, meta: Metadata, stored: Stored, lease_from: float) -> None:
+        self._member = member
+        self._message = message
+        self._meta = meta
+        self._stored = stored
+        self._deadline = lease_from + member.options.ack_wait
+        self._ended = False
+
+    @property
+    def stored(self) -> Stored:
+        """See ``Delivery.stored``."""
+        return self._stored
+
+    @property
+    def attempt(self) -> int:
+        """See ``Delivery.attempt``."""
+        return self._meta.delivered
+
+    @property
+    def expired(self) -> bool:
+        """Whether the broker may have handed the event to somebody else."""
+        return self._member.time() >= self._deadline
+
+    async def ack(self) -> None:
+        """See ``Delivery.ack``."""
+        self._own("ack")
+        try:
+            await self._tell(b"+ACK")
+        finally:
+            self.drop()
+
+    async def retry(self, delay: float, *, reason: str) -> None:
+        """See ``Delivery.retry``; the last attempt goes to dead letters at once."""
+        if self.attempt >= self._member.options.max_deliver:
+            await self.reject("max-deliver", detail=reason)
+            return
+        self._own("retry")
+        self._member.connection.hooks.count("retried", reason=reason)
+        try:
+            await self._tell(b"-NAK " + json.dumps({"delay": max(0, int(delay * _SECOND))}).encode())
+        finally:
+            self.drop()
+
+    async def reject(self, reason: str, *, detail: str = "") -> None:
+        """See ``Delivery.reject``; when dead letters cannot be stored, the delivery is still yours."""
+        self._own("reject")
+        await self._member.bury(self._message, self._meta, reason, detail)
+        try:
+            await self._tell(f"+TERM {OURS} {reason}".encode())
+        finally:
+            self.drop()
+
+    async def extend(self) -> None:
+        """See ``Delivery.extend``."""
+        self._own("extend")
+        sent = self._member.time()
+        await self._tell(b"+WPI")
+        self._deadline = sent + self._member.options.ack_wait
+
+    def drop(self) -> None:
+        """Give the place free; what was not said to the broker is delivered again after ``ack_wait``."""
+        if not self._ended:
+            self._ended = True
+            self._member.released()
+
+    def _own(self, act: str) -> None:
+        if self._ended:
+            raise BusRefusedError(f"{act}: this delivery has already ended")
+        if self.expired:
+            self.drop()
+            self._member.connection.hooks.count("late", reason=act)
+            raise BusAmbiguousError(
+                f"{act}: more than ack_wait has passed, the event may be in other hands: expect a redelivery"
+            )
+
+    async def _tell(self, word: bytes) -> None:
+        try:
+            await self._member.connection.request(self._message.reply, word, timeout=_CONFIRM)
+        except NoRespondersError as error:
+            raise BusAmbiguousError("the consumer is gone: expect a redelivery") from error
+
+
+class Member:
+    """One member of a group; see ``Deliveries``."""
+
+    def __init__(  # noqa: PLR0913 - built in one place
+        self,
+        connection: Connection,
+        stream: str,
+        group: str,
+        filters: Sequence[str],
+        options: ConsumeOptions,
+        graves: Graves,
+    ) -> None:
+        self.connection = connection
+        self.options = options
+        self.time = asyncio.get_running_loop().time
+        self._stream = stream
+        self._group = group
+        self._filters = list(filters)
+        self._graves = graves
+        self._ready: deque[_Delivery] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._held = 0
+        self._want = 1
+        self._floor = 0
+        self._pull = Pull(
+            connection,
+            stream,
+            ensure=self._ensure,
+            receive=self._receive,
+            free=self._free,
+            tick=min(1.0, max(0.02, options.ack_wait / 10)),
+        )
+
+    # -- Deliveries --------------------------------------------------------------------------------------------
+
+    async def next(self, *, timeout: float | None = None) -> Delivery | None:
+        """See ``Deliveries.next``."""
+        deadline = None if timeout is None else self.time() + timeout
+        while True:
+            while self._ready:
+                # Taken in the same step as it is returned, so a cancelled ``next`` loses nothing.
+                delivery = self._ready.popleft()
+                if not delivery.expired:
+                    return delivery
+                self.connection.hooks.count("late", reason="buffered")
+                delivery.drop()
+            if not await self._arrival(deadline):
+                return None
+
+    async def _arrival(self, deadline: float | None) -> bool:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            waiter = self._waiter = asyncio.get_running_loop().create_future()
+        left = None if deadline is None else deadline - self.time()
+        if left is not None and left <= 0:
+            return False
+        done, _ = await asyncio.wait((waiter,), timeout=left)
+        return bool(done)
+
+    def want(self, n: int) -> None:
+        """See ``Deliveries.want``."""
+        self._want = n
+        self._pull.width = max(1, n)
+        self._pull.poke()
+
+    # -- life cycle --------------------------------------------------------------------------------------------
+
+    async def join(self) -> None:
+        """Make the consumer and begin to pull."""
+        await self._pull.start()
+
+    async def leave(self) -> None:
+        """Stop pulling; what nobody took goes back at once."""
+        await self._pull.stop()
+        self._want = 0
+        while self._ready:
+            delivery = self._ready.popleft()
+            try:
+                self.connection.send(delivery._message.reply, b"-NAK")  # noqa: SLF001 - never handed out
+            except BusUnavailableError:
+                self.connection.hooks.count("dropped", reason="left-disconnected")
+            delivery.drop()
+
+    async def _ensure(self) -> str:
+        config = self._config()
+        try:
+            found: dict[str, Any] = await self.connection.api(f"CONSUMER.INFO.{self._stream}.{self._group}")
+        except ApiError as error:
+            if error.code != CONSUMER_MISSING:
+                raise
+            self._start_at(config)
+        else:
+            self._keep_start(config, found["config"])
+        made = await self.connection.api(
+            f"CONSUMER.CREATE.{self._stream}.{self._group}", {"stream_name": self._stream, "config": config}
+        )
+        self._floor = max(self._floor, int(made["ack_floor"]["stream_seq"]))
+        return self._group
+
+    def _config(self) -> dict[str, Any]:
+        return {
+            "name": self._group,
+            "durable_name": self._group,
+            "ack_policy": "explicit",
+            "ack_wait": int(self.options.ack_wait * _SECOND),
+            "max_deliver": self.options.max_deliver,
+            "max_ack_pending": self.options.max_in_flight,
+            "max_waiting": _WAITING,
+            "filter_subjects": self._filters,
+            "deliver_policy": "all" if self.options.start == "first" else "new",
+            "replay_policy": "instant",
+        }
+
+    def _start_at(self, config: dict[str, Any]) -> None:
+        """A consumer that was there when we joined and was deleted since goes on after what was acknowledged."""
+        if self._floor:
+            self.connection.hooks.count("retried", reason="consumer-recreated")
+            config.update(deliver_policy="by_start_sequence", opt_start_seq=self._floor + 1)
+
+    @staticmethod
+    def _keep_start(config: dict[str, Any], found: Mapping[str, Any]) -> None:
+        """Where a group began cannot be changed, and matters to new groups only; neither can its waiting list."""
+        for name in ("deliver_policy", "opt_start_seq", "opt_start_time", "max_waiting"):
+            config.pop(name, None)
+            if name in found:
+                config[name] = found[name]
+
+    # -- receiving ---------------------------------------------------------------------------------------------
+
+    def _free(self) -> int:
+        return self._want - self._held
+
+    def released(self) -> None:
+        """A delivery ended; its place may be asked for."""
+        self._held -= 1
+        self._pull.poke()
+
+    def _receive(self, message: Message) -> None:
+        meta = metadata(message.reply)
+        self._held += 1
+        try:
+            stored = decode(message, meta)
+        except MalformedEventError as error:
+            self.connection.spawn(self._reject_malformed(message, meta, error))
+            return
+        self._ready.append(_Delivery(self, message, meta, stored, self._pull.not_before))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _reject_malformed(self, message: Message, meta: Metadata, error: MalformedEventError) -> None:
+        try:
+            await self.bury(message, meta, error.reason, str(error))
+            await self.connection.request(message.reply, f"+TERM {OURS} {error.reason}".encode(), timeout=_CONFIRM)
+        except (BusError, NoRespondersError):
+            # It comes again after ack_wait; a second dead letter of it is a duplicate.
+            self.connection.hooks.count("failed", reason="dead-letter")
+        finally:
+            self.released()
+
+    async def bury(self, message: Message, meta: Metadata, reason: str, detail: str) -> None:
+        """Make the event's dead letter durable."""
+        await self._graves.bury(
+            group=self._group,
+            reason=reason,
+            detail=detail,
+            attempts=meta.delivered,
+            subject=message.subject,
+            headers=message.headers or {},
+            data=message.data,
+            origin=position(meta.stream_seq),
+            stream=self._stream,
+        )
+
+
+@asynccontextmanager
+async def membership(  # noqa: PLR0913 - what a membership is made of
+    connection: Connection,
+    stream: str,
+    group: str,
+    filters: Sequence[str],
+    options: ConsumeOptions,
+    graves: Graves,
+) -> AsyncIterator[Member]:
+    """Join ``group`` for the time of the context."""
+    member = Member(connection, stream, check_group(group), filters, options, graves)
+    try:
+        await member.join()
+    except (ApiError, NoRespondersError) as error:
+        raise client_failure(error, f"consumer group {group}") from error
+    try:
+        yield member
+    finally:
+        await member.leave()
+
+
+def one_stream(streams: Mapping[str, str], filters: Sequence[str]) -> str:
+    """The one stream all ``filters`` lie in; ``ConfigurationError`` when they do not."""
+    found = {streams.get(pattern.partition(".")[0]) for pattern in filters}
+    if len(found) != 1 or None in found:
+        raise ConfigurationError(
+            f"filters {list(filters)} must all begin with one of {', '.join(streams)}, the same for all",
+            where="filters",
+        )
+    return str(found.pop())

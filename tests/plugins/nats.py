@@ -1,0 +1,28 @@
+"""A real NATS server for the whole run, and names that keep tests apart on it."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from support.nats_server import NatsServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """One server on loopback; tests must not stop it (start a ``NatsServer`` of your own for that)."""
+    with NatsServer(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def prefix() -> str:
+    """An installation of its own on the shared server."""
+    return f"t{next(_numbers)}"
