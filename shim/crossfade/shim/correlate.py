@@ -49,6 +49,7 @@ class Correlation:
     baggage: Mapping[str, str] = field(default_factory=lambda: _NO_BAGGAGE)
 
 
+_NOBODY: Final = Correlation(run="")
 _current: ContextVar[Correlation | None] = ContextVar("crossfade.correlation", default=None)
 
 
@@ -77,19 +78,17 @@ def correlate(  # noqa: PLR0913 - one keyword per thing a call can belong to
     Raises ``ConfigurationError`` at once for a name that no event can carry (not text, over 1,024 characters,
     with controls) or an empty ``run``: ignoring it would run the call as somebody else.
     """
-    outer = _current.get()
-    inner = replace(
-        outer or Correlation(run=""),
-        run=_text("run", run) if run is not None else outer.run if outer else new_id(),
+    outer = _current.get() or _NOBODY
+    inner = Correlation(
+        run=_text("run", run) if run is not None else outer.run or new_id(),
+        user=outer.user if user is None else _text("user", user) or None,
+        tenant=outer.tenant if tenant is None else _text("tenant", tenant) or None,
+        session=outer.session if session is None else _text("session", session) or None,
+        causation=outer.causation,
+        traceparent=outer.traceparent,
+        tracestate=outer.tracestate,
+        baggage=MappingProxyType(_checked({**outer.baggage, **baggage})) if baggage else outer.baggage,
     )
-    if user is not None:
-        inner = replace(inner, user=_text("user", user) or None)
-    if tenant is not None:
-        inner = replace(inner, tenant=_text("tenant", tenant) or None)
-    if session is not None:
-        inner = replace(inner, session=_text("session", session) or None)
-    if baggage:
-        inner = replace(inner, baggage=MappingProxyType(_checked({**inner.baggage, **baggage})))
     if traceparent is not None:
         inner = _in_trace(inner, traceparent, tracestate)
     return correlated(inner)

@@ -65,4 +65,26 @@ class Guarded:
                 _log.exception("the hook for %r failed; further failures of it are not logged", name)
 
 
-_: Hooks = Counters()
+counters = Counters()
+"""What this process has counted so far, unless ``use_hooks`` sent the counts elsewhere."""
+
+
+class _Reporter:
+    """Where crossfade's own code counts; forwards to the hooks in use."""
+
+    def __init__(self) -> None:
+        self.hooks: Hooks = counters
+
+    def count(self, name: str, *, seam: str = "-", reason: str = "-", n: int = 1) -> None:
+        self.hooks.count(name, seam=seam, reason=reason, n=n)
+
+
+report = _Reporter()
+
+
+def use_hooks(hooks: Hooks) -> None:
+    """Send every count of this process to ``hooks`` from now on; errors in it are guarded."""
+    report.hooks = Guarded(hooks)
+
+
+_: Hooks = report

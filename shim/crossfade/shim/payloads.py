@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 import typing
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final, NotRequired, cast
 
 from pydantic import ConfigDict, SecretBytes, SecretStr, TypeAdapter, ValidationError
@@ -27,6 +29,7 @@ _CONFIG: Final = ConfigDict(
     ser_json_inf_nan="strings",
     extra="ignore",  # a caller of the next version may send parameters we do not know
 )
+_UNEXPECTED: Final = re.compile(r"Expected `(.*?)`.*?field_name='(.*?)'.*input_type=([^],]+)", re.DOTALL)
 _typed_dict: Final[Any] = TypedDict  # made at run time, which no type checker can follow
 
 
@@ -45,10 +48,11 @@ class SignatureCodec:
             raise SeamDefinitionError(f"secret names {name!r}, which {function.__qualname__} does not take")
         self.secret = secret | {name for name in parameters if _is_secret(hints.get(name))}
         self._fields = {name: _field(parameter, hints) for name, parameter in parameters.items()}
-        self._arguments = _adapter({name: t for name, t in self._fields.items() if name not in self.secret}, function)
-        self._secrets = {name: _adapter({name: self._fields[name]}, function) for name in self.secret}
-        returned = hints.get("return", Any)
-        self._result = _adapter({"value": _unwrap_return(returned)}, function)
+        arguments = _payload({name: hint for name, hint in self._fields.items() if name not in self.secret})
+        self._arguments = _adapter(arguments, function)
+        self._command = _adapter(_payload({"arguments": arguments, "sealed": dict[str, str]}), function)
+        self._secrets = {name: _adapter(_payload({name: self._fields[name]}), function) for name in self.secret}
+        self._result = _adapter(_payload({"value": _unwrap_return(hints.get("return", Any))}), function)
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Parameter name -> value, as given (defaults are left to the body). ``TypeError`` as Python raises it."""
@@ -70,14 +74,28 @@ class SignatureCodec:
         """The real value of each secret argument that was given, as JSON, for sealing."""
         return {name: _dump_secret(self._secrets[name], name, bound[name]) for name in self.secret if name in bound}
 
-    def decode(self, encoded: bytes, secrets: Mapping[str, bytes] | None = None) -> inspect.BoundArguments:
-        """The call to make. Raises ``UnserialisableError`` when the data does not fit the signature."""
-        values = self._load(self._arguments, encoded)
-        for name, data in (secrets or {}).items():
-            if name in self._secrets:
-                values |= self._load(self._secrets[name], data)
-        self._require(values)
-        return inspect.BoundArguments(self.signature, values)
+    def decode_command(self, data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
+        """The clear arguments and the sealed ones of a command's payload ``{"arguments": ..., "sealed": ...}``.
+
+        Raises ``UnserialisableError`` naming what does not fit the signature.
+        """
+        command = self._load(self._command, data)
+        if "arguments" not in command:
+            raise UnserialisableError("the payload has none", what="arguments")
+        return command["arguments"], command.get("sealed", {})
+
+    def decode_secret(self, name: str, data: bytes) -> dict[str, Any]:
+        """One opened secret argument, ``{name: value}``; empty when the function does not take it any more."""
+        return self._load(self._secrets[name], data) if name in self._secrets else {}
+
+    def bound(self, values: dict[str, Any]) -> inspect.BoundArguments:
+        """The call to make. Raises ``UnserialisableError`` when a parameter without default is missing."""
+        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        for name, parameter in self.signature.parameters.items():
+            if name not in values and parameter.default is parameter.empty and parameter.kind not in variable:
+                raise UnserialisableError("is missing, and has no default", what=name)
+        ordered = OrderedDict((name, values[name]) for name in self.signature.parameters if name in values)
+        return inspect.BoundArguments(self.signature, ordered)
 
     def encode_result(self, value: Any) -> bytes:
         """``{"value": ...}`` as JSON, checked to come back equal."""
@@ -96,17 +114,12 @@ class SignatureCodec:
 
     def _load(self, adapter: TypeAdapter[dict[str, Any]], data: bytes, *, what: str = "") -> dict[str, Any]:
         try:
-            return adapter.validate_json(data)
+            # The adapter's None is for its construction only: "null" is no payload.
+            return adapter.validate_json(data) or {}
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             place = what or ".".join(str(part) for part in first["loc"])
             raise UnserialisableError(first["msg"], what=place) from None
-
-    def _require(self, values: Mapping[str, Any]) -> None:
-        variable = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        for name, parameter in self.signature.parameters.items():
-            if name not in values and parameter.default is parameter.empty and parameter.kind not in variable:
-                raise UnserialisableError("is missing, and has no default", what=name)
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
@@ -128,26 +141,34 @@ def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
     return hint
 
 
-def _adapter(fields: Mapping[str, Any], function: Callable[..., Any]) -> TypeAdapter[dict[str, Any]]:
+def _payload(fields: Mapping[str, Any]) -> Any:
     optional: Any = NotRequired
-    payload: Any = _typed_dict(
-        f"{function.__qualname__}.Payload", {key: optional[hint] for key, hint in fields.items()}
-    )
+    return _typed_dict("Payload", {key: optional[hint] for key, hint in fields.items()})
+
+
+def _adapter(payload: Any, function: Callable[..., Any]) -> TypeAdapter[dict[str, Any]]:
     try:
         # Optional, because pydantic takes no config beside a TypedDict itself, whose own one does not reach bytes.
-        adapter: TypeAdapter[Any] = TypeAdapter[Any](cast("Any", payload | None), config=_CONFIG)
+        return TypeAdapter[Any](cast("Any", payload | None), config=_CONFIG)
     except Exception as error:
         raise SeamDefinitionError(
             f"a type in the signature of {function.__qualname__} has no JSON form: {error}"
         ) from error
-    return adapter
 
 
 def _dump(adapter: TypeAdapter[dict[str, Any]], value: Mapping[str, Any], *, what: str = "") -> bytes:
     try:
         return adapter.dump_json(cast("dict[str, Any]", value), warnings="error", by_alias=True)
     except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
-        raise UnserialisableError(str(error), what=what) from None
+        raise _explained(error, what) from None
+
+
+def _explained(error: Exception, what: str) -> UnserialisableError:
+    """pydantic's complaint without the value in it, which may be a secret."""
+    found = _UNEXPECTED.search(str(error))
+    if found:
+        return UnserialisableError(f"expected {found[1]}, got {found[3]}", what=found[2] if not what else what)
+    return UnserialisableError(str(error).partition("input_value")[0].strip(), what=what)
 
 
 def _dump_secret(adapter: TypeAdapter[dict[str, Any]], name: str, value: Any) -> bytes:

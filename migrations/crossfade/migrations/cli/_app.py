@@ -1,18 +1,58 @@
-"""The commands, with typer."""
+"""The commands, with typer. Exit codes: 0 done, 1 a check failed, 2 wrong usage or setting, 3 no bus, 4 refused."""
 
 from __future__ import annotations
 
+import sys
+from typing import Final
+
+import click
 import typer
 
-app = typer.Typer(name="crossfade", no_args_is_help=True, add_completion=False)
+from crossfade.shim.errors import BusError, ConfigurationError, CrossfadeError, StageChangeRefusedError
 
+from . import bus, demo, doctor, events, stage, worker
 
-@app.callback()
-def crossfade() -> None:
-    """Fade a request/response stack into events, one call site at a time."""
+NO_BUS: Final = 3
+REFUSED: Final = 4
+
+app = typer.Typer(
+    name="crossfade",
+    help="Fade a request/response stack into events, one call site at a time.",
+    epilog="Exit codes: 0 done, 1 a check failed, 2 wrong usage or setting, 3 the bus cannot be used, 4 refused.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(bus.app, name="bus")
+app.add_typer(stage.app, name="stage")
+app.add_typer(events.app, name="events")
+app.command("worker")(worker.worker)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
 
 
 def run() -> int:
-    """Run the command line."""
-    app()
-    return 0
+    """Run the command line; a user's mistake is one line on stderr, never a traceback."""
+    try:
+        result = app(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except CrossfadeError as error:
+        sys.stderr.write(f"crossfade: {error}\n")
+        return exit_code(error)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader (head, less) has gone; so does the interpreter's complaint
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def exit_code(error: CrossfadeError) -> int:
+    """The exit code of a family of errors."""
+    if isinstance(error, StageChangeRefusedError):
+        return REFUSED
+    if isinstance(error, ConfigurationError):
+        return 2
+    return NO_BUS if isinstance(error, BusError) else 1

@@ -1,0 +1,66 @@
+"""``crossfade bus``: the embedded broker, started and looked at."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from crossfade.adapters.embedded import ensure_server, status, stop
+
+from ._session import JsonOption, print_json
+
+app = typer.Typer(help="The embedded broker: a real nats-server on a directory.", no_args_is_help=True)
+
+PathArgument = Annotated[Path, typer.Argument(metavar="[PATH]", help="The broker's directory.")]
+
+
+@app.command()
+def up(
+    path: PathArgument = Path(".crossfade"),
+    idle: Annotated[float, typer.Option(help="Stop after so many seconds without use; 0: never.")] = 0.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Start the broker when it is not running; it stays up after this command."""
+    ensure_server(path, idle=idle)
+    found = status(path)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        Console().print(
+            f"nats-server {found.version} (pid {found.pid}) listens on 127.0.0.1:{found.port}; use it with\n"
+            f"  export CROSSFADE_BUS=embedded://{path}",
+            highlight=False,
+        )
+
+
+@app.command("status")
+def show_status(path: PathArgument = Path(".crossfade"), as_json: JsonOption = False) -> None:
+    """Say whether the broker runs, without starting it. Exit code 1 when it does not answer."""
+    found = status(path)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        Console().print(_describe(found.path, asdict(found)), highlight=False)
+    raise typer.Exit(0 if found.answering else 1)
+
+
+@app.command()
+def down(path: PathArgument = Path(".crossfade")) -> None:
+    """Stop the broker; what is stored stays."""
+    stop(path)
+    Console().print(f"The broker of {path} is stopped.", highlight=False)
+
+
+def _describe(path: Path, found: dict[str, object]) -> str:
+    if not found["running"]:
+        return f"The broker of {path} is not running; `crossfade bus up {path}` starts it."
+    if not found["answering"]:
+        return f"The broker of {path} (pid {found['pid']}) does not answer."
+    return (
+        f"The broker of {path} answers: nats-server {found['version']}, pid {found['pid']}, port {found['port']}, "
+        f"{found['connections']} connections, {found['store_bytes']} bytes stored."
+    )

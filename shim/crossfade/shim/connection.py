@@ -1,0 +1,150 @@
+"""Connecting this process to a bus. Until that has succeeded once, every seam is legacy."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+from typing import TYPE_CHECKING, Final, Self
+
+from .config import DEFAULT_BUS, Config, load_config, switched_off
+from .errors import BusUnavailableError, ConfigurationError
+from .hooks import report
+from .seam import registry
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from ._runtime import Runtime
+
+_EXIT_FLUSH: Final = 0.5  # seconds an exiting process spends on buffered observations
+
+_lock = threading.Lock()
+_current: Connection | None = None
+
+
+class Connection:
+    """What ``connect`` returns; also a context manager that disconnects."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime: Runtime | None = runtime
+
+    @property
+    def runtime(self) -> Runtime:
+        """The engine behind it, for the worker and the command line. ``ConfigurationError`` after ``close``."""
+        if self._runtime is None:
+            raise ConfigurationError("the connection is closed: call connect() again")
+        return self._runtime
+
+    @property
+    def connected(self) -> bool:
+        """Whether the bus can be reached right now; seams are legacy until it was once."""
+        return self._runtime is not None and self._runtime.ready.is_set() and self._runtime.bus.connected
+
+    def close(self) -> None:
+        """Send what observations are left within half a second, then disconnect; every seam is legacy again."""
+        global _current  # noqa: PLW0603 - one connection per process
+        with _lock:
+            runtime, self._runtime = self._runtime, None
+            if _current is self:
+                _current = None
+        if runtime is None:
+            return
+        registry.on_declare = None
+        atexit.unregister(self.close)
+        try:
+            runtime.thread.run(runtime.stop(flush=_EXIT_FLUSH), timeout=10)
+        finally:
+            runtime.thread.stop()
+
+    def forget(self) -> None:
+        """Drop everything without a word to the bus; what was inherited belongs to the parent process."""
+        self._runtime = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(
+    bus: str | None = None, *, config: Config | None = None, wait: float = 5.0, required: bool = False
+) -> Connection:
+    """Connect this process to ``bus`` (else ``CROSSFADE_BUS``, else ``crossfade.toml``, else an embedded one).
+
+    Waits up to ``wait`` seconds. When the broker cannot be reached by then the process goes on: its seams stay
+    legacy, a warning is logged, and the connection is made in the background as soon as it can be. With
+    ``required`` that raises the ``BusError`` instead. Raises ``ConfigurationError`` for settings that are wrong,
+    and when the process is connected to something else already; connecting again to the same bus returns the
+    connection there is.
+    """
+    global _current  # noqa: PLW0603 - one connection per process
+    config = config or load_config()
+    url = bus or config.bus or DEFAULT_BUS
+    with _lock:
+        if _current is not None:
+            if _current.runtime.url != url:
+                raise ConfigurationError(
+                    f"this process is connected to {_current.runtime.shown_url} already: close that connection first"
+                )
+            return _current
+        connection = _current = Connection(_start(url, config))
+    atexit.register(connection.close)
+    _wait(connection, wait, required=required)
+    return connection
+
+
+def _start(url: str, config: Config) -> Runtime:
+    from ._runtime import Runtime  # noqa: PLC0415 - `import crossfade.shim` loads no asyncio
+    from .buses import open_bus  # noqa: PLC0415
+    from .ports import BusSettings  # noqa: PLC0415
+    from .redaction import Redactor  # noqa: PLC0415
+    from .sealed import Sealer  # noqa: PLC0415
+
+    for seam in registry.all():
+        config.policy(seam.name, seam.policy)  # a wrong setting is said here, not in a background thread
+    off = switched_off()
+    opened = open_bus(url, BusSettings(prefix=config.prefix, client_name=f"crossfade {os.getpid()}"), report)
+    runtime = Runtime(
+        bus=opened,
+        url=url,
+        config=config,
+        registry=registry,
+        redactor=Redactor.from_environment(),
+        sealer=Sealer.from_environment(),
+        off=off,
+    )
+    registry.on_declare = runtime.declared
+    runtime.thread.run(runtime.start())
+    return runtime
+
+
+def _wait(connection: Connection, seconds: float, *, required: bool) -> None:
+    import asyncio  # noqa: PLC0415 - `import crossfade.shim` loads no asyncio
+
+    runtime = connection.runtime
+    with contextlib.suppress(TimeoutError):  # judged below, and told by the log when it fails later
+        runtime.thread.run(asyncio.wait_for(runtime.settled(patient=required), seconds))
+    if required and not runtime.ready.is_set():
+        failure = runtime.failure or BusUnavailableError(f"no answer within {seconds:g} s from {runtime.shown_url}")
+        connection.close()
+        raise failure
+
+
+def _forget_in_child() -> None:
+    """A forked child has no loop thread and must not share the socket: it starts as never connected."""
+    global _current  # noqa: PLW0603 - one connection per process
+    if _current is not None:
+        _current.forget()
+        _current = None
+        registry.on_declare = None
+        for seam in registry.all():
+            seam.route = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)

@@ -1,0 +1,68 @@
+"""Results that could not be logged wait here, on this machine's disk, until the bus takes them.
+
+A result exists only once its effect has happened, so it must not be lost with the process: one file per event,
+written and synced before the worker goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from base64 import b64decode, b64encode
+from typing import TYPE_CHECKING
+
+from .bindings import from_nats, to_nats
+from .hooks import report
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from .events import Event
+
+
+class Spool:
+    """A folder of spooled events. Several workers may share one: publishing twice is a duplicate by event id."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, subject: str, event: Event) -> None:
+        """Keep ``event`` until ``remove``; durable on return."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        target = self._file(event)
+        partial = target.with_suffix(f".{os.getpid()}.partial")
+        data = None if event.data is None else b64encode(event.data).decode()
+        with partial.open("w", encoding="utf-8") as file:
+            json.dump({"subject": subject, "headers": to_nats(event), "data": data}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(target)
+        self._sync_folder()
+
+    def remove(self, event: Event) -> None:
+        """Forget ``event``: it is logged."""
+        self._file(event).unlink(missing_ok=True)
+
+    def items(self) -> Iterator[tuple[str, Event]]:
+        """What is spooled, oldest first. A file that cannot be read is renamed ``.bad`` and counted, never lost."""
+        if not self._folder.is_dir():
+            return
+        for file in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
+            try:
+                stored = json.loads(file.read_text("utf-8"))
+                data = b64decode(stored["data"]) if stored["data"] is not None else b""
+                yield stored["subject"], from_nats(stored["headers"], data)
+            except Exception as error:
+                report.count("spool-unreadable", reason=type(error).__name__)
+                file.rename(file.with_suffix(".bad"))
+
+    def _file(self, event: Event) -> Path:
+        return self._folder / f"{event.id}.json"
+
+    def _sync_folder(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
