@@ -102,7 +102,7 @@ def _serve(options: argparse.Namespace) -> int:
     os.environ.setdefault("DESK_JOURNAL", str(corpus.home() / "journal.jsonl"))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda _number, _frame: stop.set())
     with ExitStack() as running:
         shared = ["--verbose"] if options.verbose else []
         tools = {

@@ -45,7 +45,7 @@ def pick(texts: list[str], question: str, limit: int) -> list[Point]:
     for each in ranked:
         if len(chosen) == limit or _score(each, worth, marks) < enough:
             break
-        if not any(_overlap(each.stems, other.stems) > 0.5 for other in chosen):
+        if not any(_overlap(each.stems, other.stems) > 0.75 for other in chosen):
             chosen.append(each)
     chosen.sort(key=lambda each: (each.source, each.place))
     return [Point(text=each.text, source=each.source) for each in chosen]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pydoc import Helper
 from pydoc_data.topics import topics as TOPICS  # noqa: N812 - it is a constant
 from types import ModuleType
+from typing import Any
 
 from desk.words import keyword_token, paragraphs, symbol_token
 
@@ -203,7 +204,7 @@ def _module(name: str, module: ModuleType, seen: set[int]) -> Iterator[Document]
             part=number,
         )
     for attribute in sorted(set(_public(name, module)) - _OBSOLETE):
-        value = getattr(module, attribute, None)
+        value: Any = getattr(module, attribute, None)
         if id(value) in seen:
             continue
         seen.add(id(value))  # modules keep their values, so no other object can have this id meanwhile
@@ -225,13 +226,13 @@ def _public(name: str, module: ModuleType) -> list[str]:
     ]
 
 
-def _class(title: str, cls: type) -> Iterator[Document]:
+def _class(title: str, cls: type[Any]) -> Iterator[Document]:
     yield from _entry(title, "exception" if issubclass(cls, BaseException) else "class", cls)
     for attribute in sorted(vars(cls)):
-        value = inspect.getattr_static(cls, attribute)
+        value: Any = inspect.getattr_static(cls, attribute)
         if attribute.startswith("_") or not (inspect.isroutine(value) or isinstance(value, property)):
             continue
-        plain = value.__func__ if isinstance(value, classmethod | staticmethod) else value
+        plain: Any = getattr(value, "__func__", value)  # what a classmethod or staticmethod wraps
         yield from _entry(f"{title}.{attribute}", "property" if isinstance(value, property) else "method", plain)
 
 
@@ -264,17 +265,17 @@ def _signature(value: object) -> str:
     except (TypeError, ValueError):
         return ""
     parameters = [
-        parameter.replace(
-            annotation=inspect.Parameter.empty,
-            default=parameter.default
-            if parameter.default is inspect.Parameter.empty or isinstance(parameter.default, _PLAIN_DEFAULTS)
-            else ...,
-        )
+        parameter.replace(annotation=inspect.Parameter.empty, default=_plain(parameter.default))
         for parameter in signature.parameters.values()
     ]
     return str(signature.replace(parameters=parameters, return_annotation=inspect.Signature.empty)).replace(
         "Ellipsis", "..."
     )
+
+
+def _plain(default: Any) -> Any:
+    reads_the_same = default is inspect.Parameter.empty or isinstance(default, _PLAIN_DEFAULTS)
+    return default if reads_the_same else ...
 
 
 def _spelled_out(title: str) -> str:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 
@@ -27,7 +27,7 @@ def post(url: str, body: Mapping[str, Any], *, timeout: float, headers: Mapping[
     except ValueError as error:
         raise HttpError(f"{url} answered {status} with something that is not JSON", status=502) from error
     if status >= 400:
-        known = reply if isinstance(reply, dict) else {}
+        known: dict[str, Any] = cast("dict[str, Any]", reply) if isinstance(reply, dict) else {}
         raise HttpError(f"{url} answered {status}", status=status, body=known)
     return reply
 

@@ -7,7 +7,7 @@ writing and a ``begin`` that is missing proves that the tool did not run. On whe
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -48,7 +48,7 @@ class Executions:
 
 
 @contextmanager
-def execution(tool: str, request: str) -> Iterator[None]:
+def execution(tool: str, request: str) -> Generator[None, None, None]:
     """Journal what happens inside as one execution of ``tool``; ``end`` is written after a failure, too."""
     target = os.environ.get("DESK_JOURNAL")
     if not target:

@@ -75,8 +75,8 @@ def _agent(url: str, body: dict[str, Any], *, timeout: float) -> dict[str, Any]:
     try:
         reply: dict[str, Any] = post(url, body, timeout=timeout)
     except HttpError as error:
-        inner = error.body.get("error")
-        if isinstance(inner, dict) and {"code", "message"} <= inner.keys():
+        inner: dict[str, Any] = error.body.get("error") or {}
+        if {"code", "message"} <= set(inner):
             raise Refusal(error.status, **inner) from error
         code = "agent_timeout" if error.status == 504 else "agent_unavailable"
         raise Refusal(504 if error.status == 504 else 502, code, f"the agent failed: {error}") from error

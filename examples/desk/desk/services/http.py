@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from types import FrameType
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 BODY_LIMIT = 512 * 1024
@@ -46,7 +47,7 @@ class Reply:
     content: Any
     status: int = 200
     content_type: str = "text/html; charset=utf-8"
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 Route = Callable[[Request], Reply]
@@ -76,12 +77,15 @@ class Service(ThreadingHTTPServer):
     def run(self) -> None:
         """Print one JSON line with the address, serve until SIGTERM or SIGINT, then end what is in flight (10 s)."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: threading.Thread(target=self.stop).start())
+            signal.signal(number, self._on_signal)
         print(json.dumps({"service": self.name, "url": self.url, "pid": os.getpid()}), flush=True)
         self.serve_forever(poll_interval=0.1)
         self.server_close()
         with self._idle:
             self._idle.wait_for(lambda: self._busy == 0, timeout=10)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        threading.Thread(target=self.stop).start()  # shutdown waits for the loop that this handler interrupts
 
     def stop(self) -> None:
         """Take no new connection; ``run`` returns when the calls in flight are answered."""
@@ -110,7 +114,7 @@ def _health(_: Request) -> Reply:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Service
+    server: Service  # pyright: ignore[reportIncompatibleVariableOverride] - the one that made us
     protocol_version = "HTTP/1.1"
     server_version = "desk"
     sys_version = ""
@@ -204,7 +208,7 @@ def _decoded(raw: bytes) -> dict[str, Any]:
         raise Refusal(400, "invalid_json", f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise Refusal(400, "invalid_json", "the body must be a JSON object")
-    return body
+    return cast("dict[str, Any]", body)
 
 
 # -- reading a body ----------------------------------------------------------------------------------------------

@@ -71,13 +71,15 @@ def problem(message: str) -> str:
 
 
 def _points(points: list[dict[str, Any]], titles: dict[int, str]) -> str:
-    items = []
+    items: list[str] = []
     told = 0
     for point in points:
         source = point["source"]
         about = f'<b class="about">{escape(titles[source])}</b>' if source != told else ""
         told = source
-        items.append(f'<li>{about}{_prose(point["text"])} <a class="cite" href="#source-{source}">{source}</a></li>')
+        items.append(
+            f'<li>{about}{_prose(point["text"])}\u00a0<a class="cite" href="#source-{source}">{source}</a></li>'
+        )
     return f'<ul class="points">{"".join(items)}</ul>' if items else ""
 
 
@@ -117,7 +119,7 @@ def _passage_path(passage_id: str) -> str:
 
 def _report_form(question: str) -> str:
     return (
-        f'<form class="card quiet report-form" id="report" data-topic="{escape(question)}">'
+        f'<form class="report-form" id="report" data-topic="{escape(question)}">'
         '<button type="submit">Write a report about this</button>'
         '<progress id="progress" max="1" value="0" hidden></progress><span id="status" role="status"></span></form>'
     )
@@ -153,7 +155,7 @@ def _document(title: str, body: str, question: str = "") -> str:
 <main>
 <form class="ask" action="/" method="get" role="search">
 <input name="q" value="{escape(question)}" placeholder="Ask about Python" aria-label="Your question"
-  maxlength="2000" required autofocus>
+  maxlength="2000" required{"" if question else " autofocus"}>
 <button type="submit">Ask</button>
 </form>
 {body}

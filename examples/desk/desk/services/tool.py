@@ -5,7 +5,7 @@ The body holds the tool's parameters by name, the answer is its result as JSON.
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from desk import journal, tools
 from desk.records import Section
@@ -36,25 +36,26 @@ def _write_report(body: Mapping[str, Any]) -> dict[str, Any]:
     sections = body.get("sections")
     if not isinstance(sections, list) or not sections:
         raise Refusal(400, "missing_sections", 'the body needs a list "sections"')
-    read = [_section(section) for section in sections]
+    read = [_section(section) for section in cast("list[object]", sections)]
     return asdict(tools.write_report(text(body, "topic", limit=200), read, request=request_id(body, "request")))
 
 
 def _section(section: object) -> Section:
     if not isinstance(section, dict):
         raise Refusal(400, "bad_section", "a section must be an object")
+    fields = cast("dict[str, Any]", section)
     return Section(
-        heading=text(section, "heading", limit=200),
-        paragraphs=_texts(section, "paragraphs"),
-        sources=_texts(section, "sources"),
+        heading=text(fields, "heading", limit=200),
+        paragraphs=_texts(fields, "paragraphs"),
+        sources=_texts(fields, "sources"),
     )
 
 
 def _texts(body: Mapping[str, Any], name: str) -> list[str]:
     value = body.get(name)
-    if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
+    if not isinstance(value, list) or not all(isinstance(each, str) for each in cast("list[object]", value)):
         raise Refusal(400, f"missing_{name}", f'the body needs a list of texts "{name}"')
-    return value
+    return cast("list[str]", value)
 
 
 TOOLS = {"search": _search, "fetch": _fetch, "summarise": _summarise, "write_report": _write_report}
