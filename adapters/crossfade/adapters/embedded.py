@@ -25,11 +25,11 @@ from crossfade.shim.errors import BusRefusedError, BusUnavailableError, Configur
 
 from ._embedded import store as stores
 from ._embedded.binary import find_binary
-from ._embedded.processes import keeper_pid, server_pid, terminate
+from ._embedded.processes import boot_command, keeper_pid, server_pid, terminate
 from ._embedded.wire import USER, facts, probe
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
 
     from crossfade.shim.hooks import Hooks
     from crossfade.shim.ports import Bus, BusSettings
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["ServerAddress", "ServerStatus", "ensure_server", "open_bus", "status", "stop"]
 
 _SCHEME = "embedded://"
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from crossfade.adapters._embedded.starter import main; main()"
-_ROOT = Path(__file__).parents[2]
 _POLL = 0.02  # seconds between looks while a server starts
 _PROBE = 1.0  # seconds a running server may take to greet: it answers in one millisecond, a busy machine in more
 _STARTER = 15.0  # seconds for a start to be tried; it takes 0.1
@@ -90,7 +88,7 @@ def open_bus(url: str, settings: BusSettings, hooks: Hooks) -> Bus:
     PATH is relative to the working directory at this moment; ``idle=0``: never stop the server. Raises
     ``ConfigurationError`` for a URL it cannot use.
     """
-    from .nats import Endpoint, NatsBus  # noqa: PLC0415 - `crossfade bus status` needs no client
+    from .nats import Endpoint, NatsBus, Options  # noqa: PLC0415 - `crossfade bus status` needs no client
 
     path, idle = _parse(url)
     patience = 0.8 * settings.connect_timeout  # our answer says more than the bus's own timeout does
@@ -99,7 +97,7 @@ def open_bus(url: str, settings: BusSettings, hooks: Hooks) -> Bus:
         address = await asyncio.to_thread(ensure_server, path, idle=idle, timeout=patience)
         return Endpoint(servers=(f"{address.host}:{address.port}",), user=address.user, password=address.token)
 
-    return NatsBus(locate, settings, hooks, scheme="embedded", synced=True)
+    return NatsBus(locate, settings, hooks, scheme="embedded", options=Options(synced=True))
 
 
 def ensure_server(path: str | Path, *, idle: float | None = None, timeout: float = 10.0) -> ServerAddress:
@@ -116,10 +114,10 @@ def ensure_server(path: str | Path, *, idle: float | None = None, timeout: float
         stores.create(store)
         if idle is not None and idle != stores.read_idle(store):
             stores.write_idle(store, idle)
+        stores.touch(store)  # before looking: from here on the keeper leaves the server alone
         record = _reach(store, deadline)
         if keeper_pid(store) is None and stores.read_idle(store) > 0:
             _run_starter(store)
-        stores.touch(store)
     return ServerAddress(host=stores.HOST, port=record.port, user=USER, token=record.token)
 
 
@@ -179,7 +177,8 @@ def _reach(store: Path, deadline: float) -> stores.Record:
     started, again, pause = 0, 0.0, 0.25
     while True:
         record = stores.read_record(store)
-        presence: Presence = probe(record, timeout=_PROBE) if record else "absent"
+        patience = max(_POLL, min(_PROBE, deadline - time.monotonic()))
+        presence: Presence = probe(record, timeout=patience) if record else "absent"
         if record and presence == "ours":
             return record
         if time.monotonic() >= deadline:
@@ -195,7 +194,7 @@ def _reach(store: Path, deadline: float) -> stores.Record:
 def _run_starter(store: Path) -> bool:
     """Start the server and the keeper where missing; ``False`` when another process has the store."""
     binary = find_binary(store)
-    command = [_python(), "-I", "-S", "-c", _BOOT, str(_ROOT), str(store), str(binary.path), binary.version]
+    command = boot_command(_python(), "starter", store, binary.path, binary.version)
     environment = {name: value for name, value in os.environ.items() if name.startswith(_ENVIRONMENT)}
     try:
         ended = subprocess.run(  # noqa: S603 - no shell
@@ -285,7 +284,7 @@ def _resolve(path: str | Path) -> Path:
     try:
         store = Path(path).expanduser().resolve()
         str(store).encode()
-    except (RuntimeError, OSError, UnicodeEncodeError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         raise ConfigurationError(f"{path!r} cannot be the directory of a store: {error}") from error
     if any(not character.isprintable() for character in str(store)):
         raise ConfigurationError(f"{str(store)!r} cannot be the directory of a store: use printable characters")
@@ -297,7 +296,7 @@ def _seconds(start: str, now: str) -> float:
 
 
 @contextlib.contextmanager
-def _named_errors() -> Iterator[None]:
+def _named_errors() -> Generator[None]:
     try:
         yield
     except stores.StoreError as error:

@@ -89,10 +89,10 @@ def _identity(path: Path, *, from_wheel: bool) -> list[object]:
 
 def _read_known(store: Path) -> dict[str, Any]:
     try:
-        known = json.loads((store / "binary.json").read_text())
+        known: dict[str, Any] = json.loads((store / "binary.json").read_text())
     except (FileNotFoundError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return known
 
 
 def _check_sum(path: Path) -> None:

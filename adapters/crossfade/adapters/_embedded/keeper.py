@@ -3,7 +3,7 @@
 In use means: a client is connected, or ``ensure_server`` was called, or the server does not answer (unknown is
 not idle). Time is the monotonic clock, so a laptop that slept does not find its server gone.
 
-    python -I -S -c BOOT ROOT STORE
+Argument: STORE.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+from .locks import take_lock
 from .processes import server_pid, terminate
-from .starter import take_lock
 from .store import read_idle, read_record, touched
 from .wire import connections
 
@@ -27,7 +28,7 @@ def main() -> None:
     """Keep until the server is gone; a second keeper of one store leaves at once."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
-    store = Path(sys.argv[2])
+    store = Path(sys.argv[-1])
     while True:
         own = take_lock(store / "keeper.lock")
         if own is None:
@@ -55,12 +56,16 @@ def keep(store: Path) -> None:
         if (pid := server_pid(store)) is not None:
             seen = now
             if _in_use(store) or touched(store) != mark:
-                used, mark = now, touched(store)
+                used, mark = time.monotonic(), touched(store)  # asking may have taken its time
             elif now - used >= idle:
-                terminate(pid, lambda pid=pid: server_pid(store) == pid)
+                terminate(pid, partial(_still, store, pid))
         elif now - seen >= _GONE:
             return
         time.sleep(min(1.0, idle / 4))
+
+
+def _still(store: Path, pid: int) -> bool:
+    return server_pid(store) == pid
 
 
 def _in_use(store: Path) -> bool:

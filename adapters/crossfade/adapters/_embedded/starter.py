@@ -5,15 +5,13 @@ forks (gunicorn, multiprocessing) while one of its threads holds the lock would 
 server, and nobody could start one again. It also makes the server an orphan from its first moment: the
 application has no child to reap, and killing the application's process group does not reach it.
 
-    python -I -S -c BOOT ROOT STORE BINARY VERSION     prints one line of JSON: started, or held, or an error
+Arguments: STORE BINARY VERSION. Prints one line of JSON: whether it started a server, or the trouble.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import secrets
 import signal
 import socket
 import subprocess
@@ -21,14 +19,13 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from .processes import keeper_pid, unlocked_server_pid
-from .store import HOST, Record, StoreError, named, new_record, read_idle, read_record, write_private, write_record
+from .locks import take_lock
+from .processes import boot_command, keeper_pid, unlocked_server_pid
+from .store import HOST, Record, StoreError, named, read_idle, read_record, write_private, write_record
 from .wire import SYSTEM_USER, USER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from crossfade.adapters._embedded.{0} import main; main()"
 
 # Below the range that systems take for outgoing connections (32768 up on Linux, 49152 up on macOS): there, a
 # client that reconnects to a port nobody listens on can be given that very port and connect to itself.
@@ -48,6 +45,8 @@ accounts {{ SYS: {{ users: [{{user: {system_user}, password: "{system_token}"}}]
 system_account: SYS
 jetstream {{
   store_dir: {store}"
+  # A number only: streams reserve their caps against it, and by default it would be what the disk has free today.
+  max_file_store: 100TB
   sync_interval: always
 }}
 """
@@ -57,11 +56,11 @@ def main() -> None:
     """Read the arguments, act, report on stdout."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())  # what the application's thread blocked is not ours to keep
     os.chdir("/")
-    root, store, binary, version = sys.argv[1:5]
+    store, binary, version = Path(sys.argv[-3]), *sys.argv[-2:]
     try:
-        started = start(Path(store), binary, version)
-        if not keeper_pid(Path(store)) and read_idle(Path(store)) > 0:
-            detached([sys.executable, "-I", "-S", "-c", BOOT.format("keeper"), root, store])
+        started = start(store, binary, version)
+        if keeper_pid(store) is None and read_idle(store) > 0:
+            detached(boot_command(sys.executable, "keeper", store))
     except StoreError as error:
         report: dict[str, object] = {"trouble": error.trouble, "text": str(error)}
     else:
@@ -85,47 +84,6 @@ def start(store: Path, binary: str, version: str) -> bool:
     return True
 
 
-def take_lock(path: Path) -> int | None:
-    """The descriptor of an exclusively locked file, or ``None`` when it is held. Raises ``StoreError``."""
-    try:
-        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be opened: {error.strerror}", trouble="configuration") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _prove_exclusive(path)
-    except BlockingIOError:
-        os.close(lock)
-        return None
-    except OSError as error:
-        os.close(lock)
-        raise _no_locks(path, error.strerror or "unknown error") from error
-    except StoreError:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _prove_exclusive(path: Path) -> None:
-    """Some network and user-space file systems answer yes to every lock."""
-    second = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    try:
-        fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return
-    finally:
-        os.close(second)
-    raise _no_locks(path, "the same file could be locked twice")
-
-
-def _no_locks(path: Path, why: str) -> StoreError:
-    return StoreError(
-        f"the file system of {path} has no working file locks ({why}), and without them two servers could run on "
-        "the same data: choose a path on a local disk",
-        trouble="configuration",
-    )
-
-
 def _refuse_second(store: Path) -> None:
     """Somebody deleted the lock file below a running server: the lock is free, the data is not."""
     pid = unlocked_server_pid(store)
@@ -142,7 +100,7 @@ def _record_for(store: Path, version: str) -> Record:
     if record is None or not _is_free(record.port):
         # New secrets too: clients that were reconnecting have shown the old ones to whoever is there.
         newest = version if record is None else max(version, record.server_version, key=_numbers)
-        record = new_record(_free_port(), newest)
+        record = _new_record(newest)
     if _numbers(record.server_version)[:2] > _numbers(version)[:2]:
         raise StoreError(
             f"the data in {store} was written by nats-server {record.server_version}, this one is {version}: "
@@ -155,13 +113,23 @@ def _record_for(store: Path, version: str) -> Record:
     return record
 
 
+def _new_record(version: str) -> Record:
+    return Record(
+        port=_free_port(),
+        name=f"crossfade-{os.urandom(16).hex()}",
+        token=os.urandom(24).hex(),
+        system_token=os.urandom(24).hex(),
+        server_version=version,
+    )
+
+
 def _numbers(version: str) -> list[int]:
     return [int(part) for part in version.split(".")]
 
 
 def _free_port() -> int:
     for _ in range(100):
-        port = secrets.choice(_PORTS)
+        port = _PORTS[int.from_bytes(os.urandom(4)) % len(_PORTS)]
         if _is_free(port):
             return port
     raise StoreError(f"no free port found from {_PORTS.start} to {_PORTS.stop}", trouble="configuration")

@@ -17,13 +17,11 @@ import contextlib
 import errno
 import json
 import os
-import secrets
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator
+    from pathlib import Path
 
 FORMAT = 1
 DEFAULT_IDLE = 60.0
@@ -54,17 +52,6 @@ class Record(NamedTuple):
     server_version: str
 
 
-def new_record(port: int, server_version: str) -> Record:
-    """A record with a new name and new secrets."""
-    return Record(
-        port=port,
-        name=f"crossfade-{secrets.token_hex(16)}",
-        token=secrets.token_hex(24),
-        system_token=secrets.token_hex(24),
-        server_version=server_version,
-    )
-
-
 def create(store: Path) -> None:
     """Make the directory, for its owner only, if it is not there. Raises ``StoreError``."""
     with named(store):
@@ -75,7 +62,7 @@ def read_record(store: Path) -> Record | None:
     """The record, or ``None`` before the first start. Raises ``StoreError`` when it cannot be used."""
     path = store / "server.json"
     try:
-        with named(path):
+        with named(path, may_be_absent=True):
             text = path.read_text()
     except FileNotFoundError:
         return None
@@ -105,7 +92,7 @@ def read_idle(store: Path) -> float:
     """Seconds without use until the server stops; 0: never."""
     path = store / "idle"
     try:
-        with named(path):
+        with named(path, may_be_absent=True):
             return float(path.read_text())
     except FileNotFoundError:
         return DEFAULT_IDLE
@@ -121,7 +108,7 @@ def write_idle(store: Path, idle: float) -> None:
 def touch(store: Path) -> None:
     """Say that somebody is about to use the server. Raises ``StoreError``."""
     try:
-        with named(store / "idle"):
+        with named(store / "idle", may_be_absent=True):
             os.utime(store / "idle")
     except FileNotFoundError:
         write_idle(store, DEFAULT_IDLE)
@@ -148,15 +135,16 @@ def size(store: Path) -> int:
 def write_private(path: Path, text: str) -> None:
     """Replace a file at once and durably, readable by its owner only. Raises ``StoreError``."""
     with named(path):
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600
+        temporary = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            Path(temporary).replace(path)
+            temporary.replace(path)
         except BaseException:
-            Path(temporary).unlink()
+            temporary.unlink()
             raise
         _sync_folder(path.parent)
 
@@ -170,13 +158,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Turn what the operating system says into a ``StoreError``; an absent file stays ``FileNotFoundError``."""
+def named(path: Path, *, may_be_absent: bool = False) -> Generator[None]:
+    """Turn what the operating system says into a ``StoreError``; an absent file may stay ``FileNotFoundError``."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if may_be_absent and isinstance(error, FileNotFoundError):
+            raise
         raise _explained(path, error) from error
 
 

@@ -110,7 +110,7 @@ def _system_line(record: Record, timeout: float) -> Line:
     line = Line(record.port, timeout=timeout)
     try:
         if line.info.get("server_name") != record.name:
-            raise ConnectionRefusedError("another server listens on the stored port")
+            raise ConnectionRefusedError("another server listens on the stored port")  # noqa: TRY301 - closed below
         line.login(SYSTEM_USER, record.system_token)
     except BaseException:
         line.close()
