@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from contract import raw
 from crossfade.adapters import memory
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from crossfade.shim.hooks import Hooks
     from crossfade.shim.ports import Bus, BusSettings
+    from support.nats_server import NatsServer
 
 
 class Backend(Protocol):
@@ -32,7 +35,7 @@ class Backend(Protocol):
         """Store bytes that need not be an event."""
 
     async def limit(self, prefix: str, family: str, max_bytes: int) -> None:
-        """Bound the stream of the subjects whose first token is ``family``; it refuses what does not fit."""
+        """Bound the stream of the subjects whose first token is ``family``."""
 
     async def clean(self, prefix: str) -> None:
         """Forget what a test stored under its prefix."""
@@ -58,7 +61,64 @@ class MemoryBackend:
         self.broker.store_raw(subject, headers, data)
 
     async def limit(self, prefix: str, family: str, max_bytes: int) -> None:
-        self.broker.limit(family, max_bytes=max_bytes, discard="new")
+        discard = "old" if family in (prefix + "o", prefix + "ui") else "new"
+        self.broker.limit(family, max_bytes=max_bytes, discard=discard)
 
     async def clean(self, prefix: str) -> None:
         self.broker = memory.MemoryBroker()
+
+
+class NatsBackend:
+    name = "nats"
+
+    def __init__(self, server: NatsServer) -> None:
+        self.server = server
+
+    def client(self, settings: BusSettings, hooks: Hooks) -> Bus:
+        from crossfade.adapters.nats import open_bus
+
+        return open_bus(self.server.url, settings, hooks)
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.server.stop)
+
+    async def start(self) -> None:
+        if self.server._process is None:
+            await asyncio.to_thread(self.server.start)
+
+    async def store_raw(self, prefix: str, subject: str, headers: Mapping[str, str], data: bytes) -> None:
+        await raw.store(await self.url(), subject, headers, data)
+
+    async def limit(self, prefix: str, family: str, max_bytes: int) -> None:
+        await raw.limit(await self.url(), family, max_bytes)
+
+    async def clean(self, prefix: str) -> None:
+        await raw.clean(await self.url(), prefix)
+
+    async def url(self) -> str:
+        return self.server.url
+
+
+class EmbeddedBackend(NatsBackend):
+    name = "embedded"
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def client(self, settings: BusSettings, hooks: Hooks) -> Bus:
+        from crossfade.adapters.embedded import open_bus
+
+        return open_bus(f"embedded://{self.path}", settings, hooks)
+
+    async def stop(self) -> None:
+        from crossfade.adapters.embedded import stop
+
+        await asyncio.to_thread(stop, self.path)
+
+    async def start(self) -> None:
+        await self.url()
+
+    async def url(self) -> str:
+        from crossfade.adapters.embedded import ensure_server
+
+        return (await asyncio.to_thread(ensure_server, self.path)).url

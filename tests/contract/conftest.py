@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from contract.backends import MemoryBackend
 
+from contract.backends import EmbeddedBackend, MemoryBackend, NatsBackend
+from crossfade.adapters import embedded
 from crossfade.shim.hooks import Counters
 from crossfade.shim.ports import BusSettings
 from crossfade.shim.subjects import Subjects
+from support.nats_server import NatsServer
 
 BUSES = ("memory", "nats", "embedded")
 
@@ -17,6 +19,19 @@ BUSES = ("memory", "nats", "embedded")
 @pytest.fixture(scope="session")
 def memory_backend():
     return MemoryBackend()
+
+
+@pytest.fixture(scope="session")
+def nats_backend(tmp_path_factory):
+    with NatsServer(tmp_path_factory.mktemp("contract")) as server:  # its own, because tests restart it
+        yield NatsBackend(server)
+
+
+@pytest.fixture(scope="session")
+def embedded_backend(tmp_path_factory):
+    backend = EmbeddedBackend(tmp_path_factory.mktemp("embedded") / "bus")
+    yield backend
+    embedded.stop(backend.path)
 
 
 @pytest.fixture(scope="session", params=BUSES)

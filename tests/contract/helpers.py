@@ -64,6 +64,6 @@ async def collect(items: AsyncIterator[Any], n: int | None = None, *, timeout: f
 async def until(condition: Callable[[], Awaitable[Any]], *, timeout: float = SOON) -> Any:
     """The first true result of ``condition``, for what a port offers no event for."""
     async with asyncio.timeout(timeout):
-        while not (result := await condition()):
+        while not (result := await condition()):  # noqa: ASYNC110 - a port offers no event for it
             await asyncio.sleep(0.02)
         return result

@@ -6,10 +6,10 @@ import dataclasses
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
-from contract.helpers import SOON, collect, event, number, until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from contract.helpers import SOON, collect, event, number, until
 from crossfade.shim.bindings import to_nats
 from crossfade.shim.errors import BusFullError, BusRefusedError, EventTooLargeError, MalformedEventError
 from crossfade.shim.events import EXTENSIONS
@@ -114,26 +114,51 @@ async def test_the_largest_event_arrives(bus, subject):
     assert (await bus.last(subject)).event.data == large.data
 
 
-async def test_a_full_stream_refuses(backend, bus, subjects, subject):
+async def fill(bus, subject, first=0):
+    """Publish until the stream refuses; returns how many fitted."""
+    for n in range(first, 1000):
+        try:
+            await bus.publish(subject, event(n, baggage="k=" + "v" * 500))
+        except BusFullError:
+            return n
+    raise AssertionError("the stream never refused")
+
+
+async def test_a_full_stream_refuses(backend, bus, subjects):
     """A stream at its size limit refuses with BusFullError, stores nothing, and loses nothing it has."""
-    await bus.publish(subject, event(0))
+    await backend.limit(subjects.prefix, subjects.prefix + "e", 20_000)
+    fact = subjects.fact("seam.skipped")
+    n = await fill(bus, fact)
+    assert 10 < n < 40
+    assert [number(found.event) for found in await collect(bus.read(fact))] == list(range(n))
+
+
+async def test_a_stream_full_of_commands_takes_results(backend, bus, make_bus, subjects, subject):
+    """New commands stop below the limit, so that what is under way can still be claimed and answered."""
     await backend.limit(subjects.prefix, subjects.prefix, 20_000)
-    stored = 1
-    with pytest.raises(BusFullError):
-        for n in range(1, 100):
-            await bus.publish(subject, event(n, baggage="k=" + "v" * 1000))
-            stored += 1
-    assert [number(found.event) for found in await collect(bus.read(subject))] == list(range(stored))
+    late = await make_bus()  # sees the limit when it connects
+    await fill(late, subject)
+    result = subjects.call("result", domain="tool", seam="web.search", run="run1", callid="call1")
+    assert not (await late.publish(result, event(1, type="tool.result"))).duplicate
 
 
 async def test_a_full_stream_leaves_the_others_alone(backend, bus, subjects, subject):
     """Observations and facts have a fate of their own: a full command stream refuses none of them."""
-    await backend.limit(subjects.prefix, subjects.prefix, 1_000)
-    with pytest.raises(BusFullError):
-        for n in range(100):
-            await bus.publish(subject, event(n))
+    await backend.limit(subjects.prefix, subjects.prefix, 5_000)
+    await fill(bus, subject)
     await bus.publish(subjects.observation("web.search"), event(type="tool.observed"))
     await bus.publish(subjects.fact("seam.stage.changed"), event(type="seam.stage.changed"))
+
+
+async def test_full_observations_forget_the_oldest(backend, bus, subjects):
+    """Observations are worth less the older they are: the newest is stored, the oldest goes."""
+    observed = subjects.observation("web.search")
+    await backend.limit(subjects.prefix, subjects.prefix + "o", 20_000)
+    for n in range(60):
+        await bus.publish(observed, event(n, baggage="k=" + "v" * 500))
+    kept = [number(found.event) for found in await collect(bus.read(observed))]
+    assert kept == list(range(60 - len(kept), 60))
+    assert 10 < len(kept) < 40
 
 
 @pytest.mark.parametrize("address", ["elsewhere.x", "{prefix}r.instance", "{prefix}"])
@@ -144,14 +169,13 @@ async def test_a_subject_of_no_stream_is_refused(bus, subjects, address):
 
 
 async def test_every_kind_of_subject_is_stored(bus, subjects):
-    """Calls, observations, UI, facts, dead letters and control each have a stream."""
+    """Calls, observations, UI and facts each have a stream."""
     addresses = [
         subjects.call("result", domain="tool", seam="a", run="r", callid="c"),
         subjects.observation("a"),
         subjects.observation("a", shadow=True),
         subjects.ui("tool.progress", run="r"),
         subjects.fact("webhook.received"),
-        f"{subjects.prefix}ctl.anything",
     ]
     for n, address in enumerate(addresses):
         await bus.publish(address, event(n))

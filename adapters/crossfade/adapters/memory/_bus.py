@@ -14,6 +14,7 @@ from crossfade.shim.bindings import from_nats, to_nats
 from crossfade.shim.errors import (
     BusAmbiguousError,
     BusFullError,
+    BusRefusedError,
     BusUnavailableError,
     ConfigurationError,
     EventTooLargeError,
@@ -49,6 +50,7 @@ _log = logging.getLogger("crossfade")
 _CHANGES: Final[frozenset[Operation]] = frozenset(
     {"publish", "emit", "ack", "retry", "reject", "reap", "create", "update", "put", "delete"}
 )
+_DETAIL: Final = 1024  # bytes of a dead letter's detail
 _DEFAULT_OPTIONS: Final = ConsumeOptions()
 
 
@@ -163,9 +165,7 @@ class MemoryBus:
     ) -> AbstractAsyncContextManager[Deliveries]:
         """See ``Consumer.consume``; leaving hands what was not ended to other members at once."""
         check_group(group)
-        streams = {self.broker.stream(self.subjects.prefix, pattern).name for pattern in filters}
-        if len(streams) != 1:
-            raise ConfigurationError(f"{group} needs filters of one stream, not of {sorted(streams)}", where="filters")
+        self._one_stream(filters)
         return MemoryDeliveries(self, group, tuple(filters), options)
 
     # -- reading --
@@ -180,7 +180,7 @@ class MemoryBus:
         follow: bool = False,
     ) -> AsyncIterator[Stored]:
         """See ``Reader.read``."""
-        stream = self.broker.stream(self.subjects.prefix, filter)
+        stream = self._one_stream((filter,))
         cursor = 0 if after is None else sequence_of(stream, after)
         end = stream.last_sequence
         while True:
@@ -201,10 +201,18 @@ class MemoryBus:
                 yield found
 
     async def last(self, filter: str) -> Stored | None:  # noqa: A002 - the port's word
-        """See ``Reader.last``."""
-        stream = self.broker.stream(self.subjects.prefix, filter)
+        """See ``Reader.last``; one that cannot be decoded is raised, since an older one would be a lie."""
+        stream = self._one_stream((filter,))
         message = await self.perform("last", lambda: stream.last(filter))
-        return self._readable(stream, message) if message else None
+        return stored(stream, message) if message else None
+
+    def _one_stream(self, filters: Sequence[str]) -> Stream:
+        """The one stream all ``filters`` lie in; ``ConfigurationError`` when they do not."""
+        try:
+            (stream,) = {self.broker.stream(self.subjects.prefix, pattern) for pattern in filters}
+        except (ValueError, BusRefusedError) as error:
+            raise ConfigurationError(f"filters {list(filters)} do not lie in one stream", where="filters") from error
+        return stream
 
     async def _next_stored(self, stream: Stream, pattern: str, cursor: int, *, wait: bool) -> Message | None:
         def look() -> Message | None:
@@ -250,8 +258,8 @@ class MemoryBus:
         def guarded(event: Event) -> None:
             try:
                 receive(event)
-            except Exception:
-                self.hooks.count("dropped", reason="receiver")
+            except Exception as error:
+                self.hooks.count("failed", reason=type(error).__name__)
                 _log.exception("the receiver of %s failed", address)
 
         def receiver(event: Event) -> None:
@@ -296,7 +304,7 @@ class MemoryBus:
         n = 0
         for name, group in self.broker.groups(self.subjects.prefix):
             for message, attempts in group.give_up(time.monotonic()):
-                self.bury(group.stream, message, group=name, reason="max_deliver", attempts=attempts)
+                self.bury(group.stream, message, group=name, reason="max-deliver", attempts=attempts)
                 n += 1
         return n
 
@@ -311,7 +319,12 @@ class MemoryBus:
         subject = self.subjects.dead_letter(group, tenant=tenant)
         origin = position(stream, message.sequence)
         rejection = Rejection(
-            subject=message.subject, group=group, reason=reason, detail=detail, attempts=attempts, origin=origin
+            subject=message.subject,
+            group=group,
+            reason=reason,
+            detail=_shortened(detail),
+            attempts=attempts,
+            origin=origin,
         )
         self.broker.stream(self.subjects.prefix, subject).append(
             subject,
@@ -321,7 +334,7 @@ class MemoryBus:
             now=datetime.now(UTC),
             rejection=rejection,
         )
-        self.hooks.count("deadlettered", reason=reason)
+        self.hooks.count("dead-lettered", reason=reason)
         self.broker.wake_all()
 
     # -- one operation against the broker --
@@ -401,9 +414,14 @@ class MemoryBus:
     async def _guarded(self, callback: Callable[[], Awaitable[None]]) -> None:
         try:
             await callback()
-        except Exception:
-            self.hooks.count("failed", reason="on_reconnect")
+        except Exception as error:
+            self.hooks.count("failed", reason=type(error).__name__)
             _log.exception("an on_reconnect callback failed")
+
+
+def _shortened(detail: str) -> str:
+    """As much of a detail as every bus keeps."""
+    return detail.encode("utf-8", "replace")[:_DETAIL].decode("utf-8", "ignore")
 
 
 def open_bus(url: str, settings: BusSettings, hooks: Hooks) -> MemoryBus:

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Self
 
-from crossfade.shim.errors import BusAmbiguousError, MalformedEventError
+from crossfade.shim.errors import BusAmbiguousError, BusRefusedError, MalformedEventError
 
 from ._places import stored
 
@@ -33,6 +33,7 @@ class MemoryDelivery:
         self._stored = stored
         self._message = message
         self._attempt = attempt
+        self._ended = False
 
     @property
     def stored(self) -> Stored:
@@ -47,11 +48,11 @@ class MemoryDelivery:
     @property
     def held(self) -> bool:
         """Whether it is neither ended nor overrun."""
-        return self._group.holds(self._message.sequence, self._attempt, time.monotonic())
+        return not self._ended and self._group.holds(self._message.sequence, self._attempt, time.monotonic())
 
     def give_back(self) -> None:
         """Let another member have it at once, unless it has ended; the broker's lock is held."""
-        if self.held:
+        if self._group.holds(self._message.sequence, self._attempt, time.monotonic()):
             self._group.give_back(self._message.sequence, due=time.monotonic())
 
     async def ack(self) -> None:
@@ -59,12 +60,17 @@ class MemoryDelivery:
         await self._end("ack", lambda: self._group.end(self._message.sequence))
 
     async def retry(self, delay: float, *, reason: str) -> None:
-        """See ``Delivery.retry``."""
-        await self._end("retry", lambda: self._group.give_back(self._message.sequence, due=time.monotonic() + delay))
+        """See ``Delivery.retry``; the last attempt goes to dead letters at once."""
+        if self._attempt >= self._group.options.max_deliver:
+            await self.reject("max-deliver", detail=reason)
+            return
+        await self._end(
+            "retry", lambda: self._group.give_back(self._message.sequence, due=time.monotonic() + max(0.0, delay))
+        )
         self._bus.hooks.count("retried", reason=reason)
 
     async def reject(self, reason: str, *, detail: str = "") -> None:
-        """See ``Delivery.reject``."""
+        """See ``Delivery.reject``; when it cannot be stored, the delivery is still its member's."""
 
         def bury_and_end() -> None:
             self._bus.bury(
@@ -76,23 +82,35 @@ class MemoryDelivery:
                 attempts=self._attempt,
             )
             self._group.end(self._message.sequence)
+            self._ended = True
 
-        await self._end("reject", bury_and_end)
+        await self._bus.perform("reject", self._fenced("reject", bury_and_end))
 
     async def extend(self) -> None:
         """See ``Delivery.extend``."""
-        await self._end("extend", lambda: self._group.extend(self._message.sequence, time.monotonic()))
+        await self._bus.perform(
+            "extend", self._fenced("extend", lambda: self._group.extend(self._message.sequence, time.monotonic()))
+        )
 
     async def _end(self, operation: Operation, action: Callable[[], None]) -> None:
-        def fenced() -> None:
+        """Say the last word; whether it is heard or not, the member's hand is free then."""
+        try:
+            await self._bus.perform(operation, self._fenced(operation, action))
+        finally:
+            self._ended = True
+
+    def _fenced(self, operation: Operation, action: Callable[[], None]) -> Callable[[], None]:
+        def act() -> None:
+            if self._ended:
+                raise BusRefusedError(f"{operation}: this delivery has already ended")
             if not self.held:
                 self._bus.hooks.count("late", reason=operation)
                 raise BusAmbiguousError(
-                    f"{operation} came after ack_wait or a second time, and was not sent: expect a redelivery"
+                    f"{operation}: more than ack_wait has passed, the event may be in other hands: expect a redelivery"
                 )
             action()
 
-        await self._bus.perform(operation, fenced)
+        return act
 
 
 class MemoryDeliveries:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+# Senders of new commands stop here, so that claims and results of what is under way always fit.
+_COMMANDS_FULL_AT: Final = 0.8
+
 Discard = Literal["new", "old"]
 
 # As long as the NATS adapter's streams remember ids; counted from the first sight, a repeat does not extend it.
@@ -85,7 +88,7 @@ class Stream:
         message = Message(
             sequence=self.last_sequence + 1, subject=subject, headers=headers, data=data, time=now, rejection=rejection
         )
-        self._make_room(message.size)
+        self._make_room(message)
         self.last_sequence = message.sequence
         self._messages[message.sequence] = message
         self._bytes += message.size
@@ -110,16 +113,25 @@ class Stream:
         found = [sequence for subject, sequence in self._last_of.items() if matches(pattern, subject)]
         return self._messages[max(found)] if found else None
 
-    def _make_room(self, size: int) -> None:
-        if self.max_bytes is None or self._bytes + size <= self.max_bytes:
+    def _make_room(self, message: Message) -> None:
+        if self.max_bytes is None:
             return
-        if self.discard == "new" or size > self.max_bytes:
-            raise BusFullError(f"{self.name} holds {self._bytes} of {self.max_bytes} bytes, {size} more do not fit")
-        while self._bytes + size > self.max_bytes:
-            sequence, oldest = self._messages.popitem(last=False)
-            self._bytes -= oldest.size
-            if self._last_of[oldest.subject] == sequence:
-                del self._last_of[oldest.subject]
+        room = self.max_bytes - self._bytes
+        if message.subject.endswith(".invoke"):
+            room -= int(self.max_bytes * (1 - _COMMANDS_FULL_AT))
+        if message.size > room and (self.discard == "new" or message.size > self.max_bytes):
+            raise BusFullError(
+                f"{self.name} holds {self._bytes} of {self.max_bytes} bytes, {message.size} more do not fit; "
+                "nothing was stored"
+            )
+        while self._bytes + message.size > self.max_bytes:
+            self._discard_oldest()
+
+    def _discard_oldest(self) -> None:
+        sequence, oldest = self._messages.popitem(last=False)
+        self._bytes -= oldest.size
+        if self._last_of[oldest.subject] == sequence:
+            del self._last_of[oldest.subject]
 
     def _forget_ids(self, now: datetime) -> None:
         while self._ids:

@@ -1,0 +1,196 @@
+"""Delivery: ended once, by its holder, in time; else it comes again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from contract.helpers import ACK_WAIT, NEVER, PATIENT, QUICK, SOON, collect, drain, event, number, take
+from crossfade.shim.errors import BusError
+from crossfade.shim.ports import ConsumeOptions
+
+
+def clock():
+    return asyncio.get_running_loop().time()
+
+
+async def test_acknowledged_is_over(bus, subject, commands):
+    """After ack the event is not handed out again, not even after ack_wait."""
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], QUICK) as deliveries:
+        await (await deliveries.next(timeout=SOON)).ack()
+        assert await deliveries.next(timeout=ACK_WAIT + NEVER) is None
+
+
+async def test_a_silent_member_loses_its_delivery(bus, make_bus, subject, commands):
+    """Without a word the event goes to another member after ack_wait, not before, as a second attempt."""
+    other = await make_bus()
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], QUICK) as one, other.consume("workers", [commands], QUICK) as two:
+        asked = clock()
+        assert (await one.next(timeout=SOON)).attempt == 1
+        given = clock()
+        again = await two.next(timeout=SOON)
+        assert clock() - asked >= ACK_WAIT * 0.9
+        assert clock() - given <= ACK_WAIT + 2
+        assert again.attempt == 2
+        await again.ack()
+
+
+async def test_a_lost_delivery_does_not_fill_the_hands(bus, subject, commands):
+    """A member that overran may be handed the same event again; what it lost no longer counts as held."""
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], QUICK) as deliveries:
+        first = await deliveries.next(timeout=SOON)
+        second = await deliveries.next(timeout=SOON)
+        assert (first.attempt, second.attempt) == (1, 2)
+        await second.ack()
+
+
+async def test_attempts_are_counted(bus, subject, commands):
+    """Every hand-out has the next number, whether the last one ended in silence or in retry."""
+    await bus.publish(subject, event(1))
+    attempts = []
+    async with bus.consume("workers", [commands], QUICK) as deliveries:
+        for turn in range(4):
+            delivery = await deliveries.next(timeout=SOON)
+            attempts.append(delivery.attempt)
+            if turn % 2:
+                await delivery.retry(0, reason="test")
+        assert attempts == [1, 2, 3, 4]
+
+
+async def test_saying_that_work_goes_on_keeps_it(bus, subject, commands):
+    """extend within ack_wait, again and again, and nobody else gets the event; the ack then counts."""
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], QUICK) as deliveries:
+        deliveries.want(2)
+        delivery = await deliveries.next(timeout=SOON)
+        for _ in range(6):
+            assert await deliveries.next(timeout=ACK_WAIT * 0.4) is None
+            await delivery.extend()
+        await delivery.ack()
+        assert await deliveries.next(timeout=ACK_WAIT + NEVER) is None
+
+
+async def test_extending_lasts_one_ack_wait(bus, subject, commands):
+    """After the last extend the event comes again when another ack_wait is over."""
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], QUICK) as deliveries:
+        deliveries.want(2)
+        delivery = await deliveries.next(timeout=SOON)
+        await asyncio.sleep(ACK_WAIT * 0.6)
+        await delivery.extend()
+        extended = clock()
+        again = await deliveries.next(timeout=SOON)
+        assert clock() - extended >= ACK_WAIT * 0.9
+        await again.ack()
+
+
+async def test_retry_waits_its_delay(bus, hooks, subject, commands):
+    """After retry the event comes again when the delay is over, not earlier, as the next attempt; it is counted."""
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], PATIENT) as deliveries:
+        first = await deliveries.next(timeout=SOON)
+        asked = clock()
+        await first.retry(0.6, reason="busy")
+        again = await deliveries.next(timeout=SOON)
+        assert 0.55 <= clock() - asked < 3
+        assert again.attempt == 2
+        assert again.stored == first.stored
+        await again.ack()
+    assert hooks.get("retried", reason="busy") == 1
+
+
+async def test_retry_without_delay_comes_at_once(bus, subject, commands):
+    """retry(0) does not wait for ack_wait."""
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], PATIENT) as deliveries:
+        await (await deliveries.next(timeout=SOON)).retry(0, reason="test")
+        again = await deliveries.next(timeout=SOON)
+        assert again.attempt == 2
+        await again.ack()
+
+
+async def test_others_pass_what_waits_for_its_retry(bus, subject, commands):
+    """An event that waits for its retry holds up nobody behind it, and its member's hands are free."""
+    for n in range(3):
+        await bus.publish(subject, event(n))
+    async with bus.consume("workers", [commands], PATIENT) as deliveries:
+        await (await deliveries.next(timeout=SOON)).retry(0.5, reason="test")
+        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, quiet=1.5)] == [
+            (1, 1),
+            (2, 1),
+            (0, 2),
+        ]
+
+
+@pytest.mark.parametrize("word", ["ack", "retry", "reject", "extend"])
+async def test_a_late_word_is_refused(bus, make_bus, hooks, subject, commands, word):  # noqa: PLR0917 - fixtures
+    """Who overran ack_wait holds nothing: its word raises, is counted, and takes nothing from the new holder."""
+    other = await make_bus()
+    await bus.publish(subject, event(1))
+    options = ConsumeOptions(ack_wait=1.0)
+    async with bus.consume("workers", [commands], options) as one, other.consume("workers", [commands], options) as two:
+        late = await one.next(timeout=SOON)
+        holder = await two.next(timeout=SOON)
+        assert holder.attempt == 2
+        with pytest.raises(BusError):
+            await say(late, word)
+        assert await one.next(timeout=NEVER) is None, "a third delivery while the second is out"
+        assert await collect(bus.dead_letters()) == []
+        await holder.ack()
+        assert await one.next(timeout=1.0 + NEVER) is None
+    assert hooks.get("late") == 1
+
+
+async def say(delivery, word):
+    arguments = {"retry": ((0,), {"reason": "test"}), "reject": (("test",), {})}
+    positional, named = arguments.get(word, ((), {}))
+    await getattr(delivery, word)(*positional, **named)
+
+
+@pytest.mark.parametrize("second", ["ack", "retry", "reject", "extend"])
+@pytest.mark.parametrize("first", ["ack", "retry", "reject"])
+async def test_only_the_first_word_ends_it(bus, subject, commands, first, second):
+    """Exactly one of ack, retry and reject ends a delivery; a second word raises and changes nothing."""
+    await bus.publish(subject, event(1))
+    async with bus.consume("workers", [commands], PATIENT) as deliveries:
+        delivery = await deliveries.next(timeout=SOON)
+        await say(delivery, first)
+        with pytest.raises(BusError):
+            await say(delivery, second)
+        again = await deliveries.next(timeout=SOON if first == "retry" else NEVER)
+        assert (again is not None) == (first == "retry")
+        if again is not None:
+            await again.ack()
+    assert len(await collect(bus.dead_letters())) == (first == "reject")
+
+
+async def test_redelivery_is_not_held_back_by_the_bound(bus, subject, commands):
+    """An event that comes again needs no new room: a group whose max_in_flight is used up by it goes on."""
+    for n in range(2):
+        await bus.publish(subject, event(n))
+    options = ConsumeOptions(max_in_flight=1, ack_wait=ACK_WAIT)
+    async with bus.consume("workers", [commands], options) as deliveries:
+        deliveries.want(5)
+        assert (await deliveries.next(timeout=SOON)).attempt == 1
+        again = await deliveries.next(timeout=SOON)
+        assert (number(again.stored.event), again.attempt) == (0, 2)
+        await again.ack()
+        assert [number(d.stored.event) for d in await drain(deliveries)] == [1]
+
+
+async def test_many_overrun_at_once(bus, subject, commands):
+    """Twenty events whose member fell silent all come again, each once."""
+    for n in range(20):
+        await bus.publish(subject, event(n))
+    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=1.0)) as deliveries:
+        deliveries.want(20)
+        assert len(await take(deliveries, 20)) == 20
+        again = await take(deliveries, 20)
+        assert sorted((number(d.stored.event), d.attempt) for d in again) == [(n, 2) for n in range(20)]
+        for delivery in again:
+            await delivery.ack()
+        assert await deliveries.next(timeout=1.0 + NEVER) is None
