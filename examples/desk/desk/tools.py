@@ -6,6 +6,7 @@
 import os
 import time
 
+from crossfade import shim
 from desk import corpus, extract, journal, model, reports
 from desk.records import Hit, Passage, Report, Section, Summary
 from desk.words import sentences as split_sentences
@@ -15,6 +16,7 @@ class UnknownPassageError(LookupError):
     """There is no passage of this id."""
 
 
+@shim.tool("desk.search", effects="none")
 def search(query: str, limit: int = 5, *, request: str = "") -> list[Hit]:
     """The ``limit`` passages (1 to 50) that fit ``query`` best, best first."""
     with journal.execution("search", request):

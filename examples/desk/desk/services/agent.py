@@ -3,11 +3,14 @@
 A tool whose address is given is called over HTTP, any other is a function call in this process.
 """
 
+import os
 import uuid
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import Any
 
+from crossfade import shim
 from desk import agent
 from desk.services import command
 from desk.services.http import Refusal, Reply, Request, Route, Routes, request_id, text
@@ -61,7 +64,13 @@ def main() -> None:
         summarise=options.summarise,
         write_report=options.write_report,
     )
-    command.serve("agent", routes(toolbox), options)
+    with connected():
+        command.serve("agent", routes(toolbox), options)
+
+
+def connected() -> AbstractContextManager[object]:
+    """A connection to the bus when ``CROSSFADE_BUS`` names one; without it the tools are plain functions."""
+    return shim.connect() if os.environ.get("CROSSFADE_BUS") else nullcontext()
 
 
 if __name__ == "__main__":
