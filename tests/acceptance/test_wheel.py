@@ -14,6 +14,7 @@ import pytest
 
 from support.project import PARTS, PYPROJECT, ROOTS, TOP, files
 
+TARGET = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]
 REMEDY = 'crossfade: the command line needs an extra: pip install "crossfade[cli]"'
 
 
@@ -77,10 +78,12 @@ def with_cli(wheel, tmp_path_factory):
 # -- what is in it ---------------------------------------------------------------------------------------------
 
 
-def test_the_wheel_holds_the_four_roots_and_nothing_else(listing):
-    """Every file of the roots is in the wheel under ``crossfade``, and nothing beside them: no tests, no docs."""
+def test_the_wheel_holds_what_it_should_and_nothing_else(listing):
+    """Every file of the roots, and the example the demo copies, is under ``crossfade``; no tests, no docs."""
     info = f"crossfade-{PYPROJECT['project']['version']}.dist-info"
     expected = {path.relative_to(path.parts[0]) for root in ROOTS for path in files(root)}
+    for source, target in TARGET["force-include"].items():
+        expected |= {target / path.relative_to(source) for path in files(source)}
 
     assert {path.parts[0] for path in listing} == {"crossfade", info}
     assert {path for path in listing if path.parts[0] == "crossfade"} == expected
@@ -124,3 +127,12 @@ def test_the_command_line_works_with_its_extra(with_cli, tmp_path, command):
 
     assert result.returncode == 0, result.stderr
     assert f"Usage: {' '.join(command)}" in result.stdout
+
+
+def test_a_mistyped_command_is_one_clear_error(with_cli, tmp_path):
+    """With only the extra ``cli`` installed a wrong command is a usage error, not a traceback."""
+    result = run(with_cli / "crossfade", "no-such-command", cwd=tmp_path)
+
+    assert result.returncode == 2
+    assert "no-such-command" in result.stderr
+    assert "Traceback" not in result.stderr
