@@ -7,13 +7,13 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.nats_server import binary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
 
 def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
@@ -26,17 +26,29 @@ def until(condition: Callable[[], object], *, within: float = 10.0) -> None:
 
 def processes_naming(store: Path, word: str) -> list[int]:
     """Live processes whose command line has this store and this word."""
-    found = []
-    for line in _command_lines():
-        pid, state, command = line.split(maxsplit=2)
-        if str(store) in command and word in command and not state.startswith("Z"):
-            found.append(int(pid))
-    return found
+    return [pid for pid, command in _command_lines() if str(store) in command and word in command]
 
 
-def _command_lines() -> list[str]:
+def _command_lines() -> Iterator[tuple[int, str]]:
+    """Every process with its command line; a zombie has none."""
+    if not Path("/proc/self/cmdline").exists():
+        yield from _command_lines_by_ps()
+        return
+    for name in os.listdir("/proc"):  # noqa: PTH208 - called hundreds of times a second
+        if name.isdigit():
+            with contextlib.suppress(OSError):  # ended meanwhile
+                yield (
+                    int(name),
+                    Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"),
+                )
+
+
+def _command_lines_by_ps() -> Iterator[tuple[int, str]]:
     done = subprocess.run(["ps", "-axww", "-o", "pid=,stat=,command="], capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if len(line.split(maxsplit=2)) == 3]
+    for line in done.stdout.splitlines():
+        pid, state, command = line.split(maxsplit=2)
+        if not state.startswith("Z"):
+            yield int(pid), command
 
 
 def servers_on(store: Path) -> list[int]:
