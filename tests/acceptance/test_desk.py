@@ -4,12 +4,13 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -19,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+TOOLS = ("search", "fetch", "summarise", "write_report")
 DESK = Path(__file__).resolve().parents[2] / "examples" / "desk"
 
 
@@ -82,21 +84,28 @@ class Running:
         self.process.wait(timeout=10)
 
 
-@contextmanager
-def service(name, *arguments, home, **more) -> Iterator[Running]:
-    process = subprocess.Popen(
+def spawn(name, *arguments, home, **more):
+    return subprocess.Popen(
         [sys.executable, "-m", f"desk.services.{name}", *arguments],
         env=environment(home, **more),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
     )
+
+
+@contextmanager
+def ready(process) -> Iterator[Running]:
     try:
         yield Running(process, json.loads(process.stdout.readline())["url"])
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def service(name, *arguments, home, **more):
+    return ready(spawn(name, *arguments, home=home, **more))
 
 
 @dataclass
@@ -116,7 +125,8 @@ def stack(home, **more) -> Iterator[Stack]:
         def start(*command):
             return running.enter_context(service(*command, home=home, **more))
 
-        tools = {name: start("tool", name) for name in ("search", "fetch", "summarise", "write_report")}
+        spawned = {name: spawn("tool", name, home=home, **more) for name in TOOLS}
+        tools = {name: running.enter_context(ready(process)) for name, process in spawned.items()}
         there = [f"--{name.replace('_', '-')}={tools[name].url}" for name in ("fetch", "summarise", "write_report")]
         agent = start("agent", *there)
         frontend = start(
@@ -201,7 +211,7 @@ def test_unanswerable_question_gets_an_empty_answer_not_an_error(standing):
 def test_full_text_syntax_in_a_question_is_only_text(standing):
     """Quotes, stars, parentheses and operators of the full-text language neither fail nor change the search."""
     plain = standing.search.post("/search", {"query": "copy list"}).json()
-    assert standing.search.post("/search", {"query": '"copy" ((list" {title}:'}).json() == plain
+    assert standing.search.post("/search", {"query": '"copy" ((list" {'}).json() == plain
     for odd in ("AND", "* OR (", "NEAR(copy list, 2)", "title : copy -list", '"', "'; DROP TABLE passage; --", "\x00"):
         assert standing.search.post("/search", {"query": odd}).status_code == 200
 
@@ -210,14 +220,17 @@ def test_full_text_syntax_in_a_question_is_only_text(standing):
 
 
 def test_two_desks_with_indexes_of_their_own_answer_alike(tmp_path):
-    """Separately built indexes and different hash seeds give byte-equal answers, so answers can be compared."""
-    answers = []
+    """Separately built indexes and different hash seeds: every passage and every answer is the same."""
+    answers, passages = [], []
     for seed in ("1", "2"):
         home = tmp_path / seed
         home.mkdir()
         run("index", home=home, PYTHONHASHSEED=seed)
         asked = ("How do I copy a list?", "difference between is and ==", "parse JSON")
         answers.append([answer_of(question, home=home, PYTHONHASHSEED=seed) for question in asked])
+        with closing(sqlite3.connect(*home.glob("index-*.sqlite"))) as connection:
+            passages.append(connection.execute("SELECT * FROM passage").fetchall())
+    assert passages[0] == passages[1]
     assert json.dumps(answers[0]) == json.dumps(answers[1])
 
 
@@ -226,6 +239,16 @@ def test_services_answer_like_functions(standing, index):
     served = standing.frontend.post("/ask", {"question": "what is a decorator"}).json()
     del served["request_id"]
     assert served == answer_of("what is a decorator", home=index)
+
+
+def test_index_is_replaced_and_never_overwritten(home):
+    """A new index is a new file: whoever has the old one open keeps reading it whole."""
+    before = {file.stat().st_ino for file in home.glob("index-*.sqlite")}
+    with service("tool", "search", home=home) as search:
+        first = search.post("/search", {"query": "copy list"}).json()
+        run("index", home=home)
+        assert search.post("/search", {"query": "copy list"}).json() == first
+    assert before.isdisjoint(file.stat().st_ino for file in home.glob("index-*.sqlite"))
 
 
 def test_index_built_by_many_at_once_is_whole(tmp_path):
@@ -268,6 +291,14 @@ def test_bad_question_is_refused_in_json(standing, body, status, code):
     assert (reply.status_code, reply.json()["error"]["code"]) == (status, code)
     assert reply.json()["error"]["message"]
     assert standing.frontend.get("/healthz").json() == {"status": "ok"}
+
+
+def test_client_that_sends_first_and_reads_later_gets_the_refusal(standing):
+    """Five megabytes are too much, and a client that writes them all still reads 413, not a broken pipe."""
+    parts = urlsplit(standing.frontend.url)
+    with closing(HTTPConnection(parts.hostname, parts.port, timeout=10)) as connection:
+        connection.request("POST", "/ask", b"x" * 5_000_000)
+        assert connection.getresponse().status == 413
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,9 @@ def _search(question: str, toolbox: Toolbox, calls: _Calls) -> list[Hit]:
     for side in _sides(question):
         best = toolbox.search(f"what is `{side}`" if side.isalpha() else f"what is {side}", 2, request=calls.next())
         sides += best[:1]
-    merged = (
-        {hit.passage_id: hit for hit in [*hits[:2], *sides, *hits[2:]]} if sides else {h.passage_id: h for h in hits}
-    )
     best_score = max((hit.score for hit in hits), default=0.0)
-    return [hit for hit in merged.values() if hit in sides or hit.score >= 0.45 * best_score]
+    good = [hit for hit in hits if hit.score >= 0.45 * best_score]
+    return list({hit.passage_id: hit for hit in [*sides, *good]}.values())
 
 
 def _sides(question: str) -> list[str]:

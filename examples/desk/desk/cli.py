@@ -15,7 +15,7 @@ from pathlib import Path
 
 from desk import agent, corpus, reports
 from desk.records import Answer
-from desk.wiring import Toolbox
+from desk.wiring import wire
 
 
 def main() -> None:
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def _ask(options: argparse.Namespace) -> int:
-    found = agent.answer(" ".join(options.question), uuid.uuid4().hex, Toolbox())
+    found = agent.answer(" ".join(options.question), uuid.uuid4().hex, wire())
     if options.json:
         print(json.dumps(asdict(found), indent=2, ensure_ascii=False))
     else:
@@ -78,7 +78,7 @@ def _bullet(text: str, width: int, *, mark: str = "- ") -> str:
 
 def _report(options: argparse.Namespace) -> int:
     try:
-        written = agent.report(" ".join(options.topic), uuid.uuid4().hex, Toolbox())
+        written = agent.report(" ".join(options.topic), uuid.uuid4().hex, wire())
     except agent.NothingFoundError as error:
         print(f"The documentation has nothing about {error}.")
         return 1

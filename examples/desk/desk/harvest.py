@@ -259,7 +259,7 @@ def _doc(value: object) -> str:
 
 
 def _signature(value: object) -> str:
-    """The call as written, ``""`` where Python does not know it; defaults whose text changes are shown as ``...``."""
+    """The call as written, ``""`` where Python does not know it; defaults that are objects are shown as ``...``."""
     try:
         signature = inspect.signature(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
@@ -274,8 +274,8 @@ def _signature(value: object) -> str:
 
 
 def _plain(default: Any) -> Any:
-    reads_the_same = default is inspect.Parameter.empty or isinstance(default, _PLAIN_DEFAULTS)
-    return default if reads_the_same else ...
+    is_plain = any(isinstance(default, each) for each in _PLAIN_DEFAULTS) or default is inspect.Parameter.empty
+    return default if is_plain else ...
 
 
 def _spelled_out(title: str) -> str:

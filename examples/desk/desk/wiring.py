@@ -46,12 +46,12 @@ class WriteReport(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Toolbox:
-    """The tools an agent works with; the fields say where each one comes from when nobody gave an address."""
+    """The tools an agent works with, wherever each of them lives."""
 
-    search: Search = tools.search
-    fetch: Fetch = tools.fetch
-    summarise: Summarise = tools.summarise
-    write_report: WriteReport = tools.write_report
+    search: Search
+    fetch: Fetch
+    summarise: Summarise
+    write_report: WriteReport
 
 
 def wire(*, search: str = "", fetch: str = "", summarise: str = "", write_report: str = "") -> Toolbox:
