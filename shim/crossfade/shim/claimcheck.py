@@ -22,7 +22,7 @@ def format_dataref(ref: ObjectRef) -> str:
 def parse_dataref(text: str) -> ObjectRef:
     """The inverse of ``format_dataref``. Raises ``MalformedEventError`` (reason ``dataref``)."""
     uri, _, fragment = text.partition("#")
-    fields = dict(part.partition("=")[::2] for part in fragment.split("&"))
+    fields = {name: value for name, _, value in (part.partition("=") for part in fragment.split("&"))}
     try:
         return ObjectRef(uri=uri, sha256=fields["sha256"], size=int(fields["size"]))
     except (KeyError, ValueError):

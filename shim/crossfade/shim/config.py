@@ -14,7 +14,7 @@ import os
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from .errors import ConfigurationError, SeamDefinitionError
 from .policy import Policy
@@ -36,7 +36,7 @@ class Config:
 
     bus: str | None = None
     prefix: str = "cf"
-    seams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    seams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Any])
     path: str = FILE
 
     def policy(self, seam: str, base: Policy) -> Policy:
@@ -102,11 +102,12 @@ def _check(table: dict[str, Any], file: Path) -> None:
         where = f'{file}: seams."{seam}"'
         if not isinstance(changes, dict):
             raise ConfigurationError(f"must be a table, not {changes!r}", where=where)
+        settings = cast("dict[str, Any]", changes)
         try:
             check_seam(seam)
         except SeamDefinitionError as error:
             raise ConfigurationError(str(error), where=where) from None
-        for name, value in changes.items():
+        for name, value in settings.items():
             if isinstance(value, dict):
                 raise ConfigurationError(f'a seam\'s name is quoted: [seams."{seam}.{name}"]', where=where)
-        Policy().override(changes, where=where)
+        Policy().override(settings, where=where)

@@ -7,7 +7,7 @@ import contextvars
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._runtime import seal_context
 from .calls import CurrentCall, serving
@@ -18,6 +18,7 @@ from .outcomes import error_payload, record_error, refusal_payload, value_payloa
 
 if TYPE_CHECKING:
     import inspect
+    from collections.abc import Mapping
     from concurrent.futures import Executor
 
     from ._runtime import Runtime
@@ -145,4 +146,4 @@ class Execution:
         )
 
 
-_REASONS = {UnserialisableError: "arguments", ObjectMissingError: "dataref"}
+_REASONS: Final[Mapping[type[CrossfadeError], str]] = {UnserialisableError: "arguments", ObjectMissingError: "dataref"}

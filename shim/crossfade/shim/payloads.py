@@ -164,10 +164,10 @@ def _dump(adapter: TypeAdapter[dict[str, Any]], value: Mapping[str, Any], *, wha
 
 
 def _explained(error: Exception, what: str) -> UnserialisableError:
-    """pydantic's complaint without the value in it, which may be a secret."""
+    """Pydantic's complaint without the value in it, which may be a secret."""
     found = _UNEXPECTED.search(str(error))
     if found:
-        return UnserialisableError(f"expected {found[1]}, got {found[3]}", what=found[2] if not what else what)
+        return UnserialisableError(f"expected {found[1]}, got {found[3]}", what=what or found[2])
     return UnserialisableError(str(error).partition("input_value")[0].strip(), what=what)
 
 

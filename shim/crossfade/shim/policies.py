@@ -29,7 +29,7 @@ class LivePolicy:
     """What the bus says of one seam: the settings that override code and file, and who set them why."""
 
     seam: str
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     revision: int = 0
     actor: str = ""
     reason: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from .errors import ConfigurationError
 from .stages import Stage, parse_stage
@@ -44,8 +44,9 @@ class Policy:
             raise ConfigurationError(f"{self.effects!r} is not one of {_or(Effects)}", where="effects")
         if self.fallback not in get_args(Fallback):
             raise ConfigurationError(f"{self.fallback!r} is not one of {_or(Fallback)}", where="fallback")
-        if isinstance(self.timeout, bool) or not isinstance(self.timeout, int | float):
-            raise ConfigurationError(f"{self.timeout!r} is no number of seconds", where="timeout")
+        timeout = cast("object", self.timeout)  # a file may hold anything
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
+            raise ConfigurationError(f"{timeout!r} is no number of seconds", where="timeout")
         if not (math.isfinite(self.timeout) and 0.01 <= self.timeout <= _MAX_TIMEOUT):
             raise ConfigurationError(f"{self.timeout!r} is not between 0.01 and 86400 seconds", where="timeout")
 

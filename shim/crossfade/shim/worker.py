@@ -199,18 +199,23 @@ class Worker:
         """Make the result durable on the bus, whatever it takes, then reply."""
         event = await self._result(delivery, seam, finished)
         subject = _result_subject(delivery)
-        for attempt in range(10**9):
-            try:
-                await self._runtime.bus.publish(subject, event)
-                break
-            except BusError as error:
-                report.count("result-retried", seam=seam.name, reason=type(error).__name__)
-                if attempt == 0:
-                    await asyncio.to_thread(self._spool.add, subject, event)
-                await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
-        if attempt:
+        failures = 0
+        while not await self._published(subject, event, seam):
+            if failures == 0:
+                await asyncio.to_thread(self._spool.add, subject, event)
+            await asyncio.sleep(_RETRY[min(failures, len(_RETRY) - 1)])
+            failures += 1
+        if failures:
             await asyncio.to_thread(self._spool.remove, event)
         self._reply(delivery, event)
+
+    async def _published(self, subject: str, event: Event, seam: Seam) -> bool:
+        try:
+            await self._runtime.bus.publish(subject, event)
+        except BusError as error:
+            report.count("result-retried", seam=seam.name, reason=type(error).__name__)
+            return False
+        return True
 
     async def _result(self, delivery: Delivery, seam: Seam, finished: Finished) -> Event:
         command = delivery.stored.event

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Final
 
-import click
 import typer
 
 from crossfade.shim.errors import BusError, ConfigurationError, CrossfadeError, StageChangeRefusedError
@@ -34,19 +34,14 @@ app.command("demo")(demo.demo)
 def run() -> int:
     """Run the command line; a user's mistake is one line on stderr, never a traceback."""
     try:
-        result = app(standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        return 130
+        app()  # ends in SystemExit, for usage errors and Ctrl-C as well
     except CrossfadeError as error:
         sys.stderr.write(f"crossfade: {error}\n")
         return exit_code(error)
     except BrokenPipeError:
-        sys.stderr.close()  # the reader (head, less) has gone; so does the interpreter's complaint
-        return 0
-    return result if isinstance(result, int) else 0
+        # The reader (head, less) has gone; without this the interpreter complains at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def exit_code(error: CrossfadeError) -> int:

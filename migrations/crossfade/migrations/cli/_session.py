@@ -18,7 +18,7 @@ from crossfade.shim.ports import BusSettings
 from crossfade.shim.subjects import Subjects
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from crossfade.shim.ports import Bus
 
@@ -42,7 +42,7 @@ class Session:
 
 
 @asynccontextmanager
-async def session(bus: str | None, config: str | None) -> AsyncIterator[Session]:
+async def session(bus: str | None, config: str | None) -> AsyncGenerator[Session]:
     """Connect for the length of the block. Raises ``ConfigurationError`` or ``BusError``."""
     settings = load_config(config)
     url = bus or settings.bus or DEFAULT_BUS

@@ -30,15 +30,16 @@ def demo(
     """
     work = Path(tempfile.mkdtemp(prefix="crossfade-demo-"))
     teller = _Teller(Console(file=sys.stderr) if as_json else Console())
-    verdict = None
+    good = False
     try:
         verdict = tell(work, teller, keep=keep)
+        good = verdict.good
     finally:
         teller.close()
-        if verdict is None or not verdict.good:
-            sys.stderr.write(f"Everything the demo wrote, logs included, is kept in {work}\n")
-        else:
+        if good:
             shutil.rmtree(work, ignore_errors=True)
+        else:
+            sys.stderr.write(f"Everything the demo wrote, logs included, is kept in {work}\n")
     if as_json:
         print_json(verdict.to_json())
     else:

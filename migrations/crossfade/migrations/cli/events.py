@@ -20,7 +20,7 @@ from crossfade.shim.subjects import check_seam
 from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, session
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from crossfade.shim.ports import Stored
 
@@ -78,7 +78,7 @@ class _Wanted:
         )
 
 
-async def _merged(opened: Session, since: datetime | None, *, follow: bool) -> AsyncIterator[Stored]:
+async def _merged(opened: Session, since: datetime | None, *, follow: bool) -> AsyncGenerator[Stored]:
     """Calls, observations and facts; in order of the broker's time when they are read to the end."""
     prefix = opened.subjects.prefix
     filters = [f"{prefix}.>", f"{prefix}o.>", f"{prefix}e.>"]

@@ -44,7 +44,7 @@ def worker(
         seams = registry.all()
         serving = Worker(connection.runtime, seams, options)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: serving.stop())
+            signal.signal(number, lambda _number, _frame: serving.stop())
         _say_ready([seam.name for seam in seams], options, as_json=as_json)
         serving.run()
 
