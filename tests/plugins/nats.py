@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from support.nats_server import NatsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 _numbers = itertools.count(1)
 
@@ -26,3 +27,11 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 def prefix() -> str:
     """An installation of its own on the shared server."""
     return f"t{next(_numbers)}"
+
+
+async def api(client: Any, subject: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Ask the JetStream API behind the adapter's back."""
+    data = b"" if body is None else json.dumps(body).encode()
+    answer = json.loads((await client.request(f"$JS.API.{subject}", data, timeout=5)).data)
+    assert "error" not in answer, answer["error"]
+    return answer

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 _READY = 10.0  # seconds until a server that was just started must greet
 
@@ -66,6 +66,11 @@ class NatsServer:
         """The running server's process."""
         assert self._process is not None, "the server is not running"
         return self._process.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and not stopped since."""
+        return self._process is not None
 
     def log(self) -> str:
         """What the server has logged so far."""
@@ -143,8 +148,9 @@ class NatsServer:
         self._end(signal.SIGKILL if kill else signal.SIGTERM)
         self.start()
 
-    def __enter__(self) -> NatsServer:
-        return self.start()
+    def __enter__(self) -> Self:
+        self.start()
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()

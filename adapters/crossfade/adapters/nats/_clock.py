@@ -54,4 +54,4 @@ class BrokerClock:
         try:
             await self.measure()
         except (BusError, ApiError, NoRespondersError) as error:
-            self._connection.hooks.count("failed", reason=f"clock-{type(error).__name__}")
+            self._connection.hooks.count("retried", reason=f"clock-{type(error).__name__}")

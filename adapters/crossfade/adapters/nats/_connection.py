@@ -51,6 +51,17 @@ _BUFFER: Final = 8 * 1024 * 1024
 _CLIENT_BUFFER: Final = 4 * _BUFFER
 
 
+class _Client(Client):
+    """nats-py's client without a fault of 2.16: a late pong for a ping nobody waits for any more ended its reading."""
+
+    async def _process_pong(self) -> None:
+        if self._pongs and self._pongs[0].done():
+            self._pongs.pop(0)
+            self._pings_outstanding = 0
+            return
+        await super()._process_pong()
+
+
 class Message(Protocol):
     """What arrives."""
 
@@ -101,8 +112,9 @@ class Connection:
         self._supervisor: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._callbacks: list[Callable[[], Awaitable[None]]] = []
-        # Called at once, in the same step as the new client is put in place.
+        # Called at once when a new client is in place, and when the connection is closed for good.
         self.listeners: set[Callable[[], None]] = set()
+        self._closed = False
 
     # -- life cycle --------------------------------------------------------------------------------------------
 
@@ -110,6 +122,7 @@ class Connection:
         """Connect within ``connect_timeout``; from then on stay connected. May be repeated after a failure."""
         if self._supervisor is not None:
             return
+        self._closed = False
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
                 await self._connect_patiently()
@@ -131,6 +144,8 @@ class Connection:
 
     async def close(self) -> None:
         """Flush (briefly) and disconnect; idempotent."""
+        self._closed = True
+        self._notify()
         supervisor, self._supervisor = self._supervisor, None
         if supervisor is not None:
             supervisor.cancel()
@@ -138,7 +153,16 @@ class Connection:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._let_go(flush=True)
+        await self._let_go()
+
+    def check_open(self) -> None:
+        """Raise ``BusUnavailableError`` once the bus is closed; who waits asks this when woken."""
+        if self._closed:
+            raise BusUnavailableError("the bus is closed")
+
+    def _notify(self) -> None:
+        for listener in list(self.listeners):
+            listener()
 
     @property
     def connected(self) -> bool:
@@ -190,7 +214,7 @@ class Connection:
         raise failure or BusUnavailableError("no server to connect to")
 
     async def _connect_to(self, endpoint: Endpoint, server: str) -> None:
-        client = Client()
+        client = _Client()
         try:
             async with asyncio.timeout(_ATTEMPT):
                 await client.connect(**self._client_options(endpoint, server))
@@ -235,7 +259,7 @@ class Connection:
         replies = Subscription(f"{self._inbox}.*", self._on_reply)
         for subscription in (replies, *self._subscriptions):
             await self._subscribe_on(client, subscription)
-        await client.flush()
+        await self._echo(client)
         self._client = client
         self._discovered = tuple(_netloc(uri) for uri in client.servers)
         self._refusal = None
@@ -254,11 +278,10 @@ class Connection:
     async def _supervise(self) -> None:
         while True:
             await self._watch()
-            await self._let_go(flush=False)
+            await self._let_go()
             await self._reconnect()
             self.hooks.count("reconnected")
-            for listener in list(self.listeners):
-                listener()
+            self._notify()
             for callback in self._callbacks:
                 self.spawn(_run(callback))
 
@@ -277,11 +300,25 @@ class Connection:
     async def _probe(self) -> bool:
         try:
             async with asyncio.timeout(_PROBE_TIMEOUT):
-                await self.client().flush()
+                await self._echo(self.client())
         except Exception as error:
             _log.warning("the NATS server did not answer a ping: %r", error)
             return False
         return True
+
+    async def _echo(self, client: Client) -> None:
+        """A message to ourselves and back: all we sent was received, and all they sent is here.
+
+        The client's own ping answers "fine" once its reading has ended.
+        """
+        token = secrets.token_hex(4)
+        future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
+        self._waiting[token] = (future, "echo")
+        try:
+            _run_now(client.publish(self._inbox_prefix + token))
+            await future
+        finally:
+            self._waiting.pop(token, None)
 
     async def _reconnect(self) -> None:
         attempt = 0
@@ -298,7 +335,7 @@ class Connection:
             else:
                 return
 
-    async def _let_go(self, *, flush: bool) -> None:
+    async def _let_go(self) -> None:
         """End the current client; whoever waits for an answer learns that none will come."""
         client, self._client = self._client, None
         self._up.clear()
@@ -307,7 +344,7 @@ class Connection:
                 future.set_exception(BusAmbiguousError(f"{subject}: the connection was lost before an answer came"))
         self._waiting.clear()
         if client is not None:
-            await _abandon(client, flush=flush)
+            await _abandon(client)
 
     async def _on_closed(self) -> None:
         self._lost.set()
@@ -452,12 +489,10 @@ async def _run(callback: Callable[[], Awaitable[None]]) -> None:
     await callback()
 
 
-async def _abandon(client: Client, *, flush: bool = False) -> None:
-    """Close a client; one whose socket is stuck (nats-py then waits for ever) is cut off."""
+async def _abandon(client: Client) -> None:
+    """Close a client, sending what it still holds; one whose socket is stuck (nats-py waits for ever) is cut off."""
     try:
         async with asyncio.timeout(_LET_GO):
-            if flush and client.is_connected:
-                await client.flush()
             await client.close()
     except Exception as error:
         _log.debug("a client did not close: %r", error)

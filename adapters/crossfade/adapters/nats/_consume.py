@@ -14,7 +14,7 @@ import asyncio
 import json
 from collections import deque
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from crossfade.shim.errors import (
     BusAmbiguousError,
@@ -31,7 +31,7 @@ from ._pull import Pull
 from ._wire import Metadata, decode, metadata, position
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Mapping, Sequence
 
     from crossfade.shim.ports import ConsumeOptions, Delivery, Stored
 
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 _SECOND: Final = 1_000_000_000
 _CONFIRM: Final = 5.0  # seconds to wait for the broker's confirmation of an ack
+_PAUSE: Final = 0.25  # seconds before asking again where nobody answers
 _WAITING: Final = 4096  # pull requests a consumer may hold, over all members
+EXHAUSTED: Final = "max-deliver"  # the reason of a dead letter whose deliveries ran out
 OURS: Final = "crossfade"  # begins the reason of a termination of ours, so reaping leaves it alone
 
 
@@ -53,7 +55,8 @@ class _Delivery:
         self._meta = meta
         self._stored = stored
         self._deadline = lease_from + member.options.ack_wait
-        self._ended = False
+        self._state: Literal["held", "ended", "lost"] = "held"
+        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._lapse)
 
     @property
     def stored(self) -> Stored:
@@ -66,9 +69,9 @@ class _Delivery:
         return self._meta.delivered
 
     @property
-    def expired(self) -> bool:
-        """Whether the broker may have handed the event to somebody else."""
-        return self._member.time() >= self._deadline
+    def held(self) -> bool:
+        """Whether it is still ours: not ended, and nobody else may have the event by now."""
+        return self._state == "held" and self._member.time() < self._deadline
 
     async def ack(self) -> None:
         """See ``Delivery.ack``."""
@@ -76,19 +79,21 @@ class _Delivery:
         try:
             await self._tell(b"+ACK")
         finally:
-            self.drop()
+            self._end("ended")
 
     async def retry(self, delay: float, *, reason: str) -> None:
         """See ``Delivery.retry``; the last attempt goes to dead letters at once."""
         if self.attempt >= self._member.options.max_deliver:
-            await self.reject("max-deliver", detail=reason)
+            await self.reject(EXHAUSTED, detail=reason)
             return
         self._own("retry")
         self._member.connection.hooks.count("retried", reason=reason)
         try:
-            await self._tell(b"-NAK " + json.dumps({"delay": max(0, int(delay * _SECOND))}).encode())
+            nak = b"-NAK " + json.dumps({"delay": max(0, int(delay * _SECOND))}).encode()
+            # Not repeated: once it took effect, a second one would start another delivery.
+            await self._tell(nak, repeat=False)
         finally:
-            self.drop()
+            self._end("ended")
 
     async def reject(self, reason: str, *, detail: str = "") -> None:
         """See ``Delivery.reject``; when dead letters cannot be stored, the delivery is still yours."""
@@ -97,7 +102,7 @@ class _Delivery:
         try:
             await self._tell(f"+TERM {OURS} {reason}".encode())
         finally:
-            self.drop()
+            self._end("ended")
 
     async def extend(self) -> None:
         """See ``Delivery.extend``."""
@@ -106,27 +111,62 @@ class _Delivery:
         await self._tell(b"+WPI")
         self._deadline = sent + self._member.options.ack_wait
 
-    def drop(self) -> None:
-        """Give the place free; what was not said to the broker is delivered again after ``ack_wait``."""
-        if not self._ended:
-            self._ended = True
-            self._member.released()
+    def lose(self) -> None:
+        """Give it up without a word: the event is delivered again after ``ack_wait``."""
+        self._end("lost")
+
+    def put_back(self) -> None:
+        """Return one that was never handed out, so that another member gets it at once."""
+        try:
+            self._member.connection.send(self._message.reply, b"-NAK")
+        except BusUnavailableError:
+            self._member.connection.hooks.count("retried", reason="left-disconnected")  # after ack_wait, then
+        self._end("lost")
+
+    def _lapse(self) -> None:
+        if self._state == "held" and self._member.time() < self._deadline:
+            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._lapse)  # it was extended
+        else:
+            self._end("lost")
+
+    def _end(self, state: Literal["ended", "lost"]) -> None:
+        if self._state == "held":
+            self._state = state
+            self._timer.cancel()
+            self._member.released(self)
 
     def _own(self, act: str) -> None:
-        if self._ended:
+        """Refuse a word about a delivery that is no longer ours."""
+        if self.held:
+            return
+        if self._state == "ended":
             raise BusRefusedError(f"{act}: this delivery has already ended")
-        if self.expired:
-            self.drop()
-            self._member.connection.hooks.count("late", reason=act)
-            raise BusAmbiguousError(
-                f"{act}: more than ack_wait has passed, the event may be in other hands: expect a redelivery"
-            )
+        self._end("lost")
+        self._member.connection.hooks.count("late", reason=act)
+        raise BusAmbiguousError(
+            f"{act}: ack_wait has passed or its member has left, the event may be in other hands: expect a redelivery"
+        )
 
-    async def _tell(self, word: bytes) -> None:
-        try:
-            await self._member.connection.request(self._message.reply, word, timeout=_CONFIRM)
-        except NoRespondersError as error:
-            raise BusAmbiguousError("the consumer is gone: expect a redelivery") from error
+    async def _tell(self, word: bytes, *, repeat: bool = True) -> None:
+        """Say ``word`` and have it confirmed, over a reconnect too; ``repeat`` it when the answer was lost."""
+        connection = self._member.connection
+        until = min(self._deadline, self._member.time() + _CONFIRM)
+        while True:
+            try:
+                await connection.request(self._message.reply, word, timeout=max(0.0, until - self._member.time()))
+            except NoRespondersError as error:
+                # The consumer is gone, or its stream has no leader just now.
+                if self._member.time() + _PAUSE > until:
+                    raise BusAmbiguousError("the consumer does not answer: expect a redelivery") from error
+                await asyncio.sleep(_PAUSE)
+            except (BusUnavailableError, BusAmbiguousError) as error:
+                connection.check_open()
+                left = until - self._member.time()
+                lost = isinstance(error, BusAmbiguousError) and not repeat
+                if lost or left <= 0 or not await connection.wait_connected(left):
+                    raise BusAmbiguousError(f"no confirmation: expect a redelivery ({error})") from error
+            else:
+                return
 
 
 class Member:
@@ -150,7 +190,8 @@ class Member:
         self._graves = graves
         self._ready: deque[_Delivery] = deque()
         self._waiter: asyncio.Future[None] | None = None
-        self._held = 0
+        self._out: set[_Delivery] = set()  # held by us, handed out or not yet
+        self._held = 0  # the same, with those on their way to dead letters
         self._want = 1
         self._floor = 0
         self._pull = Pull(
@@ -171,10 +212,11 @@ class Member:
             while self._ready:
                 # Taken in the same step as it is returned, so a cancelled ``next`` loses nothing.
                 delivery = self._ready.popleft()
-                if not delivery.expired:
+                if delivery.held:
                     return delivery
                 self.connection.hooks.count("late", reason="buffered")
-                delivery.drop()
+                delivery.lose()
+            self.connection.check_open()
             if not await self._arrival(deadline):
                 return None
 
@@ -199,18 +241,16 @@ class Member:
     async def join(self) -> None:
         """Make the consumer and begin to pull."""
         await self._pull.start()
+        self.connection.listeners.add(self._wake)
 
     async def leave(self) -> None:
         """Stop pulling; what nobody took goes back at once."""
+        self.connection.listeners.discard(self._wake)
         await self._pull.stop()
-        self._want = 0
         while self._ready:
-            delivery = self._ready.popleft()
-            try:
-                self.connection.send(delivery._message.reply, b"-NAK")  # noqa: SLF001 - never handed out
-            except BusUnavailableError:
-                self.connection.hooks.count("dropped", reason="left-disconnected")
-            delivery.drop()
+            self._ready.popleft().put_back()
+        for delivery in list(self._out):
+            delivery.lose()
 
     async def _ensure(self) -> str:
         config = self._config()
@@ -261,10 +301,16 @@ class Member:
     def _free(self) -> int:
         return self._want - self._held
 
-    def released(self) -> None:
+    def released(self, delivery: _Delivery | None) -> None:
         """A delivery ended; its place may be asked for."""
+        if delivery is not None:
+            self._out.discard(delivery)
         self._held -= 1
         self._pull.poke()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     def _receive(self, message: Message) -> None:
         meta = metadata(message.reply)
@@ -274,9 +320,10 @@ class Member:
         except MalformedEventError as error:
             self.connection.spawn(self._reject_malformed(message, meta, error))
             return
-        self._ready.append(_Delivery(self, message, meta, stored, self._pull.not_before))
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        delivery = _Delivery(self, message, meta, stored, self._pull.not_before)
+        self._out.add(delivery)
+        self._ready.append(delivery)
+        self._wake()
 
     async def _reject_malformed(self, message: Message, meta: Metadata, error: MalformedEventError) -> None:
         try:
@@ -284,9 +331,9 @@ class Member:
             await self.connection.request(message.reply, f"+TERM {OURS} {error.reason}".encode(), timeout=_CONFIRM)
         except (BusError, NoRespondersError):
             # It comes again after ack_wait; a second dead letter of it is a duplicate.
-            self.connection.hooks.count("failed", reason="dead-letter")
+            self.connection.hooks.count("retried", reason="dead-letter")
         finally:
-            self.released()
+            self.released(None)
 
     async def bury(self, message: Message, meta: Metadata, reason: str, detail: str) -> None:
         """Make the event's dead letter durable."""
@@ -311,7 +358,7 @@ async def membership(  # noqa: PLR0913 - what a membership is made of
     filters: Sequence[str],
     options: ConsumeOptions,
     graves: Graves,
-) -> AsyncIterator[Member]:
+) -> AsyncGenerator[Member]:
     """Join ``group`` for the time of the context."""
     member = Member(connection, stream, check_group(group), filters, options, graves)
     try:

@@ -23,7 +23,7 @@ from crossfade.shim.ports import DeadLetter, Position
 from crossfade.shim.subjects import Subjects
 
 from ._connection import MARGIN, header_size
-from ._consume import OURS
+from ._consume import EXHAUSTED, OURS
 from ._errors import NO_MESSAGE, STREAM_MISSING, ApiError, NoRespondersError
 from ._wire import Raw, position, raw
 
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from ._wire import Metadata
 
 HEADER: Final = "crossfade-dead"
-_DETAIL: Final = 1024  # bytes of detail kept
+_DETAIL: Final = 16 * 1024  # characters of detail kept, when there is room for them
+_SHORT: Final = 1024  # characters kept beside an event of nearly the largest size
 _TIMEOUT: Final = 5.0
 _PROBE: Final = 0.25  # seconds a reaping pull waits
 _SECOND: Final = 1_000_000_000
@@ -68,7 +69,7 @@ class Graves:
         record = {
             "group": group,
             "reason": reason,
-            "detail": detail.encode("utf-8", "replace")[:_DETAIL].decode("utf-8", "ignore"),
+            "detail": detail[:_DETAIL],
             "attempts": attempts,
             "subject": subject,
             "position": origin,
@@ -90,6 +91,9 @@ class Graves:
         out = _headers(record, headers)
         # The margin events are sent with is for this record.
         limit = self._connection.max_message + MARGIN - 512
+        if len(data) + header_size(out) > limit:
+            record = {**record, "detail": record["detail"][:_SHORT]}
+            out = _headers(record, headers)
         if len(data) + header_size(out) > limit:
             self._connection.hooks.count("dropped", reason="dead-letter-payload")
             data, out = b"", _headers({**record, "omitted": len(data)}, headers)
@@ -165,10 +169,10 @@ class DeadLettering:
         try:
             await self._connection.request(subject, json.dumps(request).encode(), timeout=_PROBE * 8)
         except (BusError, NoRespondersError) as error:
-            self._connection.hooks.count("failed", reason=f"reap-{type(error).__name__}")
+            self._connection.hooks.count("retried", reason=f"reap-{type(error).__name__}")
 
     async def _reap_one(self, advisory: Mapping[str, Any]) -> bool:
-        reason = "max-deliver" if advisory["type"] == _MAX_DELIVERIES else "terminated"
+        reason = EXHAUSTED if advisory["type"] == _MAX_DELIVERIES else "terminated"
         detail = str(advisory.get("reason", ""))
         if detail.startswith(OURS):
             return False  # the worker that terminated it had made its dead letter

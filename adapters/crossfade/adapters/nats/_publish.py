@@ -68,7 +68,7 @@ class CommandGate:
             try:
                 await self.refresh()
             except (ApiError, NoRespondersError, BusAmbiguousError, BusUnavailableError, BusRefusedError):
-                self._connection.hooks.count("failed", reason="stream-size")
+                self._connection.hooks.count("retried", reason="stream-size")
 
     def admit(self, size: int) -> None:
         """Count a command of ``size`` bytes; ``BusFullError`` when there is no room for it."""
@@ -92,8 +92,9 @@ class Publishing:
 
     def stream_of(self, subject: str) -> str:
         """The stream that takes ``subject``; without one an event would go nowhere, so ``BusRefusedError``."""
-        stream = self._streams.get(subject.partition(".")[0])
-        if stream is None:
+        first, dot, _ = subject.partition(".")
+        stream = self._streams.get(first)
+        if stream is None or not dot:
             raise BusRefusedError(f"no stream takes {subject!r}: use a subject of crossfade.shim.subjects")
         return stream
 

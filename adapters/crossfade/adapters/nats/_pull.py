@@ -72,16 +72,17 @@ class Pull:
         self._restart = asyncio.Event()
         now = self._loop.time()
         self._ticks = (now, now)
+        self._subscription: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
     # -- life cycle --------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Begin; the first generation is up on return, so what is wrong with the consumer is raised here."""
-        subscription = await self._begin()
+        await self._begin()
         self._connection.listeners.add(self.renew)
         self._tasks = [
-            self._connection.spawn(self._run(subscription)),
+            self._connection.spawn(self._run()),
             self._connection.spawn(self._watch()),
         ]
 
@@ -94,38 +95,38 @@ class Pull:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._timer is not None:
             self._timer.cancel()
+        await self._end()
 
     def renew(self) -> None:
         """Start a new generation."""
         self._restart.set()
 
-    async def _begin(self) -> Subscription:
+    async def _begin(self) -> None:
         consumer = await self._ensure()
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._restart.clear()
-        subscription = await self._connection.subscribe(self._inbox, self._on_message)
+        self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
         self._asked = 0
         self._request = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{consumer}"
         self._ask()
-        return subscription
 
-    async def _run(self, subscription: Subscription | None) -> None:
-        try:
-            while True:
-                await self._restart.wait()
-                self._request = ""
-                if subscription is not None:
-                    await self._connection.unsubscribe(subscription)
-                    subscription = None
-                try:
-                    subscription = await self._begin()
-                except (BusError, ApiError, NoRespondersError) as error:
-                    self._connection.hooks.count("retried", reason=f"pull-{type(error).__name__}")
-                    await asyncio.sleep(_PAUSE)
-                    self._restart.set()
-        finally:
-            if subscription is not None:
-                await self._connection.unsubscribe(subscription)
+    async def _end(self) -> None:
+        """Let what is under way arrive, then stop listening."""
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
+            await self._connection.unsubscribe(subscription)
+
+    async def _run(self) -> None:
+        while True:
+            await self._restart.wait()
+            self._request = ""
+            await self._end()
+            try:
+                await self._begin()
+            except (BusError, ApiError, NoRespondersError) as error:
+                self._connection.hooks.count("retried", reason=f"pull-{type(error).__name__}")
+                await asyncio.sleep(_PAUSE)
+                self._restart.set()
 
     async def _watch(self) -> None:
         while True:

@@ -16,16 +16,18 @@ from ._pull import Pull
 from ._wire import Raw, decode, metadata, position, raw, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Sequence
     from datetime import datetime
 
     from crossfade.shim.ports import Position
 
+    from ._clock import BrokerClock
     from ._connection import Connection, Message
     from ._wire import Metadata
 
 _SECOND: Final = 1_000_000_000
 _BATCH: Final = 256  # messages on their way at once
+_UNDER_WAY: Final = 0.25  # seconds an event just stored may need to reach us
 _LEFT_ALONE: Final = 60 * _SECOND  # the server removes a reader's consumer after this long without a pull
 
 
@@ -98,17 +100,33 @@ class _Cursor:
         self._buffer.append((message, meta))
         self._wake.set()
 
+    async def start(self) -> None:
+        """Begin to read."""
+        await self.pull.start()
+        self._connection.listeners.add(self._wake.set)
+
+    async def stop(self) -> None:
+        """End, and leave nothing on the broker."""
+        self._connection.listeners.discard(self._wake.set)
+        await self.pull.stop()
+        await self.remove()
+
     def _idle(self) -> None:
         self.pending = 0
         self._wake.set()
 
-    async def next(self, *, follow: bool) -> tuple[Message, Metadata] | None:
-        """The next message; ``None`` when there is no more and nobody wants to wait for one."""
+    async def next(self, *, follow: bool, deadline: float | None = None) -> tuple[Message, Metadata] | None:
+        """The next message; ``None`` when there is no more, or with ``follow`` when ``deadline`` (loop) passed."""
         while not self._buffer:
+            self._connection.check_open()
             if not follow and self.pending == 0:
                 return None
             self._wake.clear()
-            await self._wake.wait()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._wake.wait()
+            except TimeoutError:
+                return None
         item = self._buffer.popleft()
         self.pull.poke()
         return item
@@ -117,30 +135,43 @@ class _Cursor:
 class Reading:
     """Reads ranges and last events."""
 
-    def __init__(self, connection: Connection, streams: Mapping[str, str]) -> None:
+    def __init__(self, connection: Connection, clock: BrokerClock) -> None:
         self._connection = connection
-        self._streams = streams
+        self._clock = clock
 
     async def messages(
-        self, stream: str, filters: Sequence[str], start: dict[str, Any] | None = None, *, follow: bool = False
+        self,
+        stream: str,
+        filters: Sequence[str],
+        start: dict[str, Any] | None = None,
+        *,
+        follow: bool = False,
+        until: datetime | None = None,
     ) -> AsyncIterator[tuple[Message, Metadata]]:
-        """Messages of ``stream`` in order, up to what is stored now unless ``follow``."""
+        """Messages of ``stream`` in order, up to what is stored now, or with ``follow`` until that time has passed."""
         try:
             end = (await self._connection.api(f"STREAM.INFO.{stream}"))["state"]["last_seq"]
             cursor = _Cursor(self._connection, stream, filters, start or {"deliver_policy": "all"})
-            await cursor.pull.start()
+            await cursor.start()
         except (ApiError, NoRespondersError) as error:
             raise client_failure(error, f"reading {stream}") from error
         try:
-            while (item := await cursor.next(follow=follow)) is not None:
+            deadline = self._deadline(until)
+            while (item := await cursor.next(follow=follow, deadline=deadline)) is not None:
                 if not follow and item[1].stream_seq > end:
                     return
                 yield item
                 if not follow and item[1].stream_seq >= end:
                     return
         finally:
-            await cursor.pull.stop()
-            await cursor.remove()
+            await cursor.stop()
+
+    def _deadline(self, until: datetime | None) -> float | None:
+        """The loop's time when nothing stored at ``until`` or before can still arrive."""
+        if until is None:
+            return None
+        left = (until - self._clock.now() + self._clock.error).total_seconds()
+        return asyncio.get_running_loop().time() + left + _UNDER_WAY
 
     async def read(
         self,
@@ -153,7 +184,7 @@ class Reading:
         follow: bool,
     ) -> AsyncIterator[Stored]:
         """See ``Reader.read``."""
-        async for message, meta in self.messages(stream, [pattern], _start(after, since), follow=follow):
+        async for message, meta in self.messages(stream, [pattern], _start(after, since), follow=follow, until=until):
             if until is not None and meta.time > until:
                 return
             if since is not None and meta.time < since:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from crossfade.shim.bindings import from_nats, to_nats
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from crossfade.shim.subjects import Subjects
 
     from ._connection import Connection, Message
+
+_log = logging.getLogger("crossfade.nats")
 
 
 class NatsReplies:
@@ -35,7 +38,11 @@ class NatsReplies:
             except MalformedEventError as error:
                 self._connection.hooks.count("skipped", reason=error.reason)
                 return
-            receive(event)
+            try:
+                receive(event)
+            except Exception as error:
+                self._connection.hooks.count("failed", reason=type(error).__name__)
+                _log.exception("the receiver of replies failed")
 
         await self._connection.subscribe(address, take)
         return address

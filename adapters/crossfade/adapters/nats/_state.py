@@ -29,9 +29,12 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 _TIMEOUT: Final = 5.0
 _ELECTION: Final = 0.25
 _LOOK: Final = 2.0  # seconds between a watch's own looks at the bucket
+# Seconds between looks after a hint, which may come before its value is stored; then every two seconds.
+_PAUSES: Final = (0.01, 0.05, 0.2, 0.8, _LOOK)
 _PAGE: Final = 32  # leader reads under way at once
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"
+_Shape = tuple[int, int]
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
 
@@ -55,7 +58,7 @@ class NatsState:
 
     async def entries(self) -> list[Entry]:
         """See ``State.entries``."""
-        return [entry for entry in (await self._look())[1].values() if isinstance(entry, Entry)]
+        return list((await self._look())[1].values())
 
     async def _look(self) -> tuple[int, dict[str, Entry]]:
         """The stream's last sequence, and every key's value at least as new as that."""
@@ -155,25 +158,31 @@ class NatsState:
         self._connection.listeners.add(woken.set)
         try:
             known: dict[str, int] = {}
-            seen = -1
+            seen: _Shape | None = None
+            pauses = list(_PAUSES)
             while True:
                 woken.clear()
-                try:
-                    seen, changes = await self._changes(known, seen)
-                except BusError as error:
-                    self._connection.hooks.count("retried", reason=f"watch-{type(error).__name__}")
-                    changes = []
+                seen, changes = await self._changes(known, seen)
                 for change in changes:
                     yield change
-                await _wait(woken, _LOOK)
+                pauses = list(_PAUSES) if await _wait(woken, pauses[0]) else pauses[1:] or [_LOOK]
         finally:
             self._connection.listeners.discard(woken.set)
             await self._connection.unsubscribe(hint)
 
-    async def _changes(self, known: dict[str, int], seen: int) -> tuple[int, list[Change]]:
-        """What differs from ``known`` (key -> revision), which is brought up to date."""
-        last, now = await self._look()
-        changes = [Change(key=key, value=None, revision=last) for key in list(known) if key not in now]
+    async def _changes(self, known: dict[str, int], seen: _Shape | None) -> tuple[_Shape | None, list[Change]]:
+        """What differs from ``known`` (key -> revision), which is brought up to date; nothing while disconnected."""
+        self._connection.check_open()
+        try:
+            shape = await self._shape()
+            if shape == seen:
+                return seen, []
+            last, now = await self._look()
+        except BusError as error:
+            self._connection.check_open()
+            self._connection.hooks.count("retried", reason=f"watch-{type(error).__name__}")
+            return seen, []
+        changes = [Change(key=key, value=None, revision=last) for key in known if key not in now]
         changes += [
             Change(key=entry.key, value=entry.value, revision=entry.revision)
             for entry in now.values()
@@ -181,7 +190,12 @@ class NatsState:
         ]
         known.clear()
         known.update((key, entry.revision) for key, entry in now.items())
-        return max(seen, last), sorted(changes, key=lambda change: change.revision)
+        return shape, sorted(changes, key=lambda change: change.revision)
+
+    async def _shape(self) -> _Shape:
+        """What changes whenever the bucket does."""
+        state = (await self._ask(f"STREAM.INFO.{self._stream}", {}))["state"]
+        return state["last_seq"], state["messages"]
 
     # -- the bucket --------------------------------------------------------------------------------------------
 
@@ -223,9 +237,10 @@ def _ttl(seconds: float) -> int:
     return int(seconds + 0.999)
 
 
-async def _wait(event: asyncio.Event, timeout: float) -> None:
+async def _wait(event: asyncio.Event, timeout: float) -> bool:
     try:
         async with asyncio.timeout(timeout):
             await event.wait()
     except TimeoutError:
-        return
+        return False
+    return True

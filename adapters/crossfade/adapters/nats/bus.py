@@ -74,9 +74,10 @@ class NatsBus:
         connection, prefix, replicas = self._connection, self._prefix, self._options.replicas
         self._streams = stream_names(prefix)
         self._command = self._streams[prefix]
+        self._clock = BrokerClock(connection, self._command)
         self._gate = CommandGate(connection, self._command)
         self._publishing = Publishing(connection, self._streams, self._gate)
-        self._reading = Reading(connection, self._streams)
+        self._reading = Reading(connection, self._clock)
         self._graves = Graves(connection, self._publishing, self._subjects)
         dead = self._streams[f"{prefix}dlq"]
         self._dead = DeadLettering(
@@ -89,7 +90,6 @@ class NatsBus:
         )
         self._objects = NatsObjects(connection, prefix, replicas)
         self._replies = NatsReplies(connection, self._subjects)
-        self._clock = BrokerClock(connection, self._command)
 
     # -- Bus ---------------------------------------------------------------------------------------------------
 
