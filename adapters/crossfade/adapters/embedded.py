@@ -115,8 +115,8 @@ def ensure_server(path: str | Path, *, idle: float | None = None, timeout: float
         if idle is not None and idle != stores.read_idle(store):
             stores.write_idle(store, idle)
         stores.touch(store)  # before looking: from here on the keeper leaves the server alone
-        record = _reach(store, deadline)
-        if keeper_pid(store) is None and stores.read_idle(store) > 0:
+        record, asked = _reach(store, deadline)
+        if not asked and keeper_pid(store) is None and stores.read_idle(store) > 0:
             _run_starter(store)
     return ServerAddress(host=stores.HOST, port=record.port, user=USER, token=record.token)
 
@@ -172,15 +172,15 @@ def stop(path: str | Path, *, timeout: float = 10.0) -> bool:
 # -- finding and starting --------------------------------------------------------------------------------------
 
 
-def _reach(store: Path, deadline: float) -> stores.Record:
-    """The record of a server that answers; starts one whenever there is none."""
+def _reach(store: Path, deadline: float) -> tuple[stores.Record, bool]:
+    """The record of a server that answers, and whether the starter was asked; it is whenever there is none."""
     started, again, pause = 0, 0.0, 0.25
     while True:
         record = stores.read_record(store)
         patience = max(_POLL, min(_PROBE, deadline - time.monotonic()))
         presence: Presence = probe(record, timeout=patience) if record else "absent"
         if record and presence == "ours":
-            return record
+            return record, again > 0
         if time.monotonic() >= deadline:
             _give_up(store, presence)
         if time.monotonic() >= again and server_pid(store) is None:

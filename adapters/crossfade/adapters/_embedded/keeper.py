@@ -3,7 +3,7 @@
 In use means: a client is connected, or ``ensure_server`` was called, or the server does not answer (unknown is
 not idle). Time is the monotonic clock, so a laptop that slept does not find its server gone.
 
-Argument: STORE.
+Arguments: STORE and the descriptor of its locked ``keeper.lock``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from .locks import take_lock
-from .processes import server_pid, terminate
+from .processes import server_pid, terminate, write_pid
 from .store import read_idle, read_record, touched
 from .wire import connections
 
@@ -25,26 +25,29 @@ _GONE = 3.0  # seconds without a server until the keeper leaves: restarting one 
 
 
 def main() -> None:
-    """Keep until the server is gone; a second keeper of one store leaves at once."""
+    """Keep until the server is gone."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.chdir("/")
-    store = Path(sys.argv[-1])
+    store, own = Path(sys.argv[-2]), int(sys.argv[-1])
     while True:
-        own = take_lock(store / "keeper.lock")
-        if own is None:
-            return
-        os.ftruncate(own, 0)
-        os.write(own, str(os.getpid()).encode())
         keep(store)
         os.close(own)
         # A server that was started since we looked saw us alive and started no keeper: look once more, now that
         # everybody can see that we are leaving.
-        data = take_lock(store / "lock")
-        if data is not None:
-            os.close(data)
+        if read_idle(store) == 0 or not _is_held(store / "lock"):
             return
-        if read_idle(store) == 0:
+        again = take_lock(store / "keeper.lock")
+        if again is None:
             return
+        own = again
+        write_pid(own, os.getpid())
+
+
+def _is_held(lock: Path) -> bool:
+    handle = take_lock(lock)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
 
 
 def keep(store: Path) -> None:

@@ -60,7 +60,7 @@ def _has_open_by_ps(pid: int, lock: Path) -> bool:
     """Without /proc (macOS): both processes carry the store's path in their command line."""
     command = _command_by_ps(pid)
     if lock.name == "keeper.lock":
-        return "adapters._embedded.keeper" in command and command.endswith(f" {lock.parent}")
+        return "adapters._embedded.keeper" in command and f" {lock.parent} " in command
     return _serves(command, lock.parent)
 
 
@@ -118,6 +118,12 @@ def _kill(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def write_pid(handle: int, pid: int) -> None:
+    """Make a lock file say who holds it."""
+    os.ftruncate(handle, 0)
+    os.pwrite(handle, str(pid).encode(), 0)
 
 
 def _read_pid(path: Path) -> int | None:

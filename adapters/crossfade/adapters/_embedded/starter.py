@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from .locks import take_lock
-from .processes import boot_command, keeper_pid, unlocked_server_pid
+from .processes import boot_command, unlocked_server_pid, write_pid
 from .store import HOST, Record, StoreError, named, read_idle, read_record, write_private, write_record
 from .wire import SYSTEM_USER, USER
 
@@ -59,8 +59,8 @@ def main() -> None:
     store, binary, version = Path(sys.argv[-3]), *sys.argv[-2:]
     try:
         started = start(store, binary, version)
-        if keeper_pid(store) is None and read_idle(store) > 0:
-            detached(boot_command(sys.executable, "keeper", store))
+        if read_idle(store) > 0:
+            start_keeper(store)
     except StoreError as error:
         report: dict[str, object] = {"trouble": error.trouble, "text": str(error)}
     else:
@@ -82,6 +82,18 @@ def start(store: Path, binary: str, version: str) -> bool:
     finally:
         os.close(lock)  # without unlocking: from here on the server's copy alone keeps it
     return True
+
+
+def start_keeper(store: Path) -> None:
+    """Spawn the keeper with its own lock in its hands, unless there is one. Raises ``StoreError``."""
+    own = take_lock(store / "keeper.lock")
+    if own is None:
+        return
+    try:
+        # Its pid is written here, not by itself: whoever stops the server right away must find its keeper, too.
+        write_pid(own, detached(boot_command(sys.executable, "keeper", store, str(own)), pass_fds=[own]))
+    finally:
+        os.close(own)
 
 
 def _refuse_second(store: Path) -> None:
@@ -160,16 +172,16 @@ def _fresh_errors(store: Path) -> BinaryIO:
         return path.open("wb")
 
 
-def detached(argv: Sequence[str], *, pass_fds: Sequence[int] = (), stderr: int = subprocess.DEVNULL) -> None:
-    """Start a process that nobody waits for: init inherits it when this process ends. Raises ``StoreError``."""
+def detached(argv: Sequence[str], *, pass_fds: Sequence[int] = (), stderr: int = subprocess.DEVNULL) -> int:
+    """Start a process that nobody waits for, since init inherits it; returns its pid. Raises ``StoreError``."""
     try:
-        subprocess.Popen(  # noqa: S603 - no shell; the application has checked the binary
+        return subprocess.Popen(  # noqa: S603 - no shell; the application has checked the binary
             argv,
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
             pass_fds=pass_fds,
             start_new_session=True,
-        )
+        ).pid
     except OSError as error:
         raise StoreError(f"{argv[0]} cannot be run: {error.strerror}", trouble="configuration") from error
