@@ -66,6 +66,7 @@ async def make_bus(backend, subjects, hooks):
     yield make
     for bus in buses:
         await bus.close()
+    await backend.start()  # a test may have stopped it
     await backend.clean(subjects.prefix)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import suppress
 
 import pytest
 
@@ -171,13 +172,12 @@ async def test_deliveries_in_flight_are_bounded_over_all_members(bus, make_bus, 
     async with bus.consume("workers", [commands], options) as one, other.consume("workers", [commands], options) as two:
         one.want(10)
         two.want(10)
-        held = await take(one, 2) + await take(two, 1)
-        assert await one.next(timeout=NEVER) is None
-        assert await two.next(timeout=NEVER) is None
-        await held[0].ack()
-        fourth = await two.next(timeout=SOON)
-        assert number(fourth.stored.event) == 3
-        for delivery in (*held[1:], fourth):
+        held = await take(one, 6, timeout=NEVER) + await take(two, 6, timeout=NEVER)
+        assert sorted(number(d.stored.event) for d in held) == [0, 1, 2]
+        await held.pop().ack()
+        more = await take(one, 6, timeout=NEVER) + await take(two, 6, timeout=NEVER)
+        assert [number(d.stored.event) for d in more] == [3]
+        for delivery in held + more:
             await delivery.ack()
 
 
@@ -217,7 +217,7 @@ async def test_next_cancelled_under_load_loses_nothing(bus, subject, commands):
     """Two hundred cancelled waits while events arrive: every event is still handed out, and once."""
     rng = random.Random(7)
     seen = []
-    options = ConsumeOptions(ack_wait=2.0, max_deliver=50)
+    options = ConsumeOptions(ack_wait=1.0, max_deliver=50)
 
     async def publish():
         for n in range(150):
@@ -237,7 +237,7 @@ async def test_next_cancelled_under_load_loses_nothing(bus, subject, commands):
             await delivery.ack()
             seen.append(delivery)
         await publishing
-        seen += await drain(deliveries, quiet=2.5 if len(seen) < 150 else NEVER)
+        seen += await drain(deliveries, quiet=1.5 if len(seen) < 150 else NEVER)
     assert {number(d.stored.event) for d in seen} == set(range(150))
     firsts = [number(d.stored.event) for d in seen if d.attempt == 1]
     assert len(firsts) == len(set(firsts))
@@ -274,8 +274,14 @@ async def test_a_restart_forgets_no_acknowledgement(backend, bus, subject, comma
         await first.ack()
         await backend.stop()
         await backend.start()
-        rest = [d for n in range(3) if (d := await deliveries.next(timeout=10)) and not await d.ack()]
-        assert sorted(number(d.stored.event) for d in rest) == [1, 2, 3]
+        ended = set()
+        while ended != {1, 2, 3}:
+            delivery = await deliveries.next(timeout=10)
+            n = number(delivery.stored.event)
+            assert n not in ended | {0}
+            with suppress(BusError):  # handed out before the stop: it comes again
+                await delivery.ack()
+                ended.add(n)
 
 
 async def test_two_members_of_one_client_are_two_members(bus, subject, commands):

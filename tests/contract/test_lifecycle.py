@@ -16,13 +16,6 @@ from crossfade.shim.ports import BusInfo, BusSettings
 STAYS_AWAY = pytest.mark.parametrize("backend", ["memory", "nats"], indirect=True)
 
 
-@pytest.fixture
-async def stopped(backend):
-    """Call it to stop the broker; it runs again after the test."""
-    yield backend.stop
-    await backend.start()
-
-
 async def reconnected(bus):
     async def connected():
         return bus.connected
@@ -116,10 +109,10 @@ async def test_closing_leaves_nothing_running(backend, hooks, subjects, subject,
 
 
 @STAYS_AWAY
-async def test_without_a_broker_nothing_is_sent(stopped, bus, subject):
+async def test_without_a_broker_nothing_is_sent(backend, bus, subject):
     """While the broker is away a publish fails within its timeout, and says whether it may have been sent."""
     await bus.publish(subject, event(1))
-    await stopped()
+    await backend.stop()
 
     async def noticed():
         return not bus.connected
@@ -134,10 +127,10 @@ async def test_without_a_broker_nothing_is_sent(stopped, bus, subject):
 
 
 @STAYS_AWAY
-async def test_opening_without_a_broker_fails_in_time(stopped, backend, hooks, subjects):
+async def test_opening_without_a_broker_fails_in_time(backend, hooks, subjects):
     """open does not wait for ever: it raises within connect_timeout, and may be called again."""
     bus = backend.client(BusSettings(prefix=subjects.prefix, connect_timeout=1.0), hooks)
-    await stopped()
+    await backend.stop()
     with pytest.raises(BusUnavailableError):
         await asyncio.wait_for(bus.open(), 3)
     assert not bus.connected
@@ -148,12 +141,12 @@ async def test_opening_without_a_broker_fails_in_time(stopped, backend, hooks, s
 
 
 @STAYS_AWAY
-async def test_an_ack_without_an_answer_raises(stopped, bus, subject, commands):
+async def test_an_ack_without_an_answer_raises(backend, bus, subject, commands):
     """An ack that nobody confirmed raises, as ambiguous or as not sent: the event comes again."""
     await bus.publish(subject, event(1))
     async with bus.consume("workers", [commands]) as deliveries:
         delivery = await deliveries.next(timeout=SOON)
-        await stopped()
+        await backend.stop()
         with pytest.raises((BusAmbiguousError, BusUnavailableError)):
             await asyncio.wait_for(delivery.ack(), 10)
 

@@ -28,11 +28,13 @@ async def test_replies_come_in_order(bus, make_bus):
         assert [number(await received.get()) for _ in range(100)] == list(range(100))
 
 
-async def test_each_instance_has_its_own_address(bus, make_bus):
+async def test_each_instance_has_its_own_address(bus, make_bus, subject):
     """A reply reaches the instance it is for and no other."""
     one, two = asyncio.Queue(), asyncio.Queue()
     first = await bus.listen("one" + new_id(), one.put_nowait)
-    second = await (await make_bus()).listen("two" + new_id(), two.put_nowait)
+    other = await make_bus()
+    second = await other.listen("two" + new_id(), two.put_nowait)
+    await other.publish(subject, event(0))  # the command that carries the address
     assert first != second
     bus.reply(second, event(2))
     bus.reply(first, event(1))

@@ -220,13 +220,12 @@ class Mirror:
 
     @property
     def values(self):
-        return {change.key: change.value for change in self.changes if change.value is not None} | {
-            change.key: change.value for change in self.changes
-        }
+        last = {change.key: change.value for change in self.changes}
+        return {key: value for key, value in last.items() if value is not None}
 
     async def shows(self, values, *, timeout=SOON):
         async def equal():
-            return {key: value for key, value in self.values.items() if value is not None} == values
+            return self.values == values
 
         await until(equal, timeout=timeout)
 
