@@ -94,7 +94,8 @@ _header_line = re.compile(
     r"""(?i)(?<![\w-])((?:proxy-)?authorization|(?:set-)?cookie)([ \t]{0,3}[:=][ \t]{0,3})([^\s"'\\][^\r\n]*+)"""
 ).sub
 _scheme = re.compile(r"(?i)(?<![\w-])(bearer|basic)([ \t]{1,3})([A-Za-z0-9._~+/=-]{6,}+)").sub
-_userinfo = re.compile(r"://([^/\s?#@\"'<>]*+)@").sub
+# A password may hold an unencoded slash, a port may not: ``://db:p/w@host`` but not ``://host:80/@scope``.
+_userinfo = re.compile(r"""://([^/\s?#@"'<>:]*+:(?![0-9]{1,5}/)[^\s@"'<>]{0,128}+|[^/\s?#@"'<>]*+)@""").sub
 _shaped = re.compile(
     r"-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,30}PRIVATE KEY-----|\Z)"
     r"|(?<![\w-])(?:eyJ[\w-]{8,}+\.[\w-]{8,}+\.[\w-]*+|sk-[\w-]{16,}+|gh[pousr]_\w{20,}+|AKIA[0-9A-Z]{16}(?!\w)"
