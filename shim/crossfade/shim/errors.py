@@ -120,6 +120,10 @@ class WrongRevisionError(BusError):
         super().__init__(f"{key} changed meanwhile (now at revision {actual}): read it again, then decide")
 
 
+class WrongPositionError(BusError):
+    """A conditional append lost: what lies last under its filter is not what was expected; nothing was stored."""
+
+
 class ObjectMissingError(BusError):
     """A claim check points at data that is gone or whose sha256 differs."""
 
@@ -164,6 +168,10 @@ class NotExecutedError(CallError):
     def __init__(self, message: str, *, callid: str, reason: str) -> None:
         self.reason = reason
         super().__init__(message, callid=callid)
+
+
+class KeyReusedError(CallError):
+    """The same idempotency key was used for other arguments: nothing ran. Use a new key for a new intent."""
 
 
 class OutcomeUnknownError(CallError):

@@ -79,6 +79,7 @@ TYPES: Final[Mapping[str, Kind]] = MappingProxyType(
         "seam.compared": "fact",
         "seam.stage.changed": "fact",
         "seam.skipped": "fact",
+        "call.claimed": "fact",
         "call.deadlettered": "fact",
     }
 )

@@ -188,6 +188,33 @@ class Publisher(Protocol):
         ...
 
 
+class Ledger(Protocol):
+    """Appends on a condition, so that of several writers one wins and every one can find out which."""
+
+    async def append(  # noqa: PLR0913 - a write and its condition
+        self,
+        subject: str,
+        event: Event,
+        *,
+        last: str,
+        at: Position | None,
+        unique: bool = False,
+        timeout: float = 5.0,
+    ) -> Position:
+        """Store the event only if the last event under the filter ``last`` lies at ``at`` (``None``: there is none).
+
+        Returns when it is durable. Raises ``WrongPositionError`` when something else lies there: that may be an
+        earlier copy of this very event whose acknowledgement was lost, so read before you judge. Raises
+        ``BusAmbiguousError`` when no clean answer came: repeat the same append, then read. ``unique``: an event of
+        this id that is there already counts as stored. Without it there is no deduplication, because a loser
+        whose event is taken for a duplicate would be told that it won.
+
+        NATS: expected last sequence per subject filter. Kafka: produce to one partition, read back to one's own
+        offset, the lowest wins.
+        """
+        ...
+
+
 class Consumer(Protocol):
     """Hands out stored events to the members of a durable group."""
 
@@ -326,7 +353,7 @@ class DeadLetters(Protocol):
         ...
 
 
-class Bus(Publisher, Consumer, Reader, Objects, Replies, DeadLetters, Protocol):
+class Bus(Publisher, Ledger, Consumer, Reader, Objects, Replies, DeadLetters, Protocol):
     """A connected bus."""
 
     @property

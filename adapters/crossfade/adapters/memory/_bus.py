@@ -20,8 +20,9 @@ from crossfade.shim.errors import (
     EventTooLargeError,
     MalformedEventError,
     ObjectMissingError,
+    WrongPositionError,
 )
-from crossfade.shim.events import derived_id
+from crossfade.shim.events import derived_id, new_id
 from crossfade.shim.ports import Ack, Bus, BusFactory, BusInfo, ConsumeOptions, ObjectRef
 from crossfade.shim.subjects import Subjects, check_group
 
@@ -135,6 +136,37 @@ class MemoryBus:
                 return await self.perform("publish", lambda: self._append(subject, headers, event))
         except TimeoutError as error:
             raise BusAmbiguousError(f"no answer to the publish of {event.id} within {timeout} s") from error
+
+    async def append(  # noqa: PLR0913 - the port's signature
+        self,
+        subject: str,
+        event: Event,
+        *,
+        last: str,
+        at: Position | None,
+        unique: bool = False,
+        timeout: float = 5.0,
+    ) -> Position:
+        """See ``Ledger.append``."""
+        headers = self._headers(event)
+
+        def store() -> Position:
+            stream = self.broker.stream(self.subjects.prefix, subject)
+            found = stream.last(last)
+            if (position(stream, found.sequence) if found else None) != at:
+                raise WrongPositionError(f"something else lies last under {last}: read it, then decide")
+            # Without an id of its own the message is never taken for a duplicate.
+            message_id = event.id if unique else new_id()
+            sequence, _ = stream.append(
+                subject, headers, event.data or b"", message_id=message_id, now=datetime.now(UTC)
+            )
+            return position(stream, sequence)
+
+        try:
+            async with asyncio.timeout(timeout):
+                return await self.perform("append", store)
+        except TimeoutError as error:
+            raise BusAmbiguousError(f"no answer to the append of {event.id} within {timeout} s") from error
 
     def emit(self, subject: str, event: Event) -> None:
         """See ``Publisher.emit``."""

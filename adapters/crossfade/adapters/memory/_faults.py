@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from crossfade.shim.errors import BusError
 
 Operation = Literal[
+    "append",
     "open", "publish", "emit", "next", "ack", "retry", "reject", "extend", "read", "last", "get", "create", "update",
     "put", "delete", "entries", "watch", "put_object", "get_object", "listen", "reply", "dead_letters", "reap",
 ]  # fmt: skip

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 _ELECTION: Final = 0.25  # seconds between tries while nobody leads the stream (ADR-22)
 _FULL_AT: Final = 0.8  # share of the commands' stream above which no new command is sent
 _REFRESH: Final = 2.0  # seconds between looks at the stream while commands are being sent
+_RECORD: Final = 40  # bytes the store adds to a message, about
 _INVOKE: Final = ".invoke"
 
 
@@ -73,6 +74,7 @@ class CommandGate:
     def admit(self, size: int) -> None:
         """Count a command of ``size`` bytes; ``BusFullError`` when there is no room for it."""
         self._active.set()
+        size += _RECORD
         if self._limit and self._bytes + size > self._limit:
             self._connection.hooks.count("refused", reason="full")
             raise BusFullError(
@@ -98,8 +100,8 @@ class Publishing:
             raise BusRefusedError(f"no stream takes {subject!r}: use a subject of crossfade.shim.subjects")
         return stream
 
-    def _encode(self, subject: str, event: Event) -> tuple[dict[str, str], bytes]:
-        """Headers and payload for the stream; ``EventTooLargeError`` by their total."""
+    def encode(self, subject: str, event: Event) -> tuple[dict[str, str], bytes]:
+        """Headers and payload for the stream; ``EventTooLargeError`` by their total, ``BusFullError`` for a command."""
         headers = to_nats(event)
         headers["Nats-Msg-Id"] = event.id
         headers["Nats-Expected-Stream"] = self.stream_of(subject)
@@ -107,13 +109,13 @@ class Publishing:
         size, limit = len(data) + header_size(headers), self._connection.max_message
         if size > limit:
             raise EventTooLargeError(size=size, limit=limit)
+        if subject.endswith(_INVOKE):
+            self._gate.admit(len(subject) + size)
         return headers, data
 
     async def publish(self, subject: str, event: Event, *, timeout: float) -> Ack:
         """See ``Publisher.publish``."""
-        headers, data = self._encode(subject, event)
-        if subject.endswith(_INVOKE):
-            self._gate.admit(len(subject) + len(data) + header_size(headers))
+        headers, data = self.encode(subject, event)
         answer = await self.store(subject, data, headers, timeout=timeout)
         return Ack(position=position(answer["seq"]), duplicate=answer.get("duplicate", False))
 
@@ -166,5 +168,5 @@ class Publishing:
 
     def emit(self, subject: str, event: Event) -> None:
         """See ``Publisher.emit``."""
-        headers, data = self._encode(subject, event)
+        headers, data = self.encode(subject, event)
         self._connection.send(subject, data, headers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from crossfade.shim.errors import BusError
 from crossfade.shim.ports import BusInfo, ConsumeOptions
@@ -11,10 +11,11 @@ from crossfade.shim.subjects import Subjects
 
 from ._clock import BrokerClock
 from ._connection import Connection
-from ._consume import membership, one_stream
+from ._consume import Group, membership, one_stream
 from ._deadletters import DeadLettering, Graves
 from ._endpoint import Endpoint, Options, parse_url
 from ._errors import ApiError, NoRespondersError, client_failure
+from ._ledger import NatsLedger
 from ._objects import NatsObjects
 from ._publish import CommandGate, Publishing
 from ._read import Reading
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from crossfade.shim.ports import (
         Ack,
         Bus,
+        BusFactory,
         BusSettings,
         DeadLetter,
         Deliveries,
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
         State,
         Stored,
     )
+
+
+_DEFAULTS: Final = ConsumeOptions()
 
 
 class NatsBus:
@@ -77,6 +82,7 @@ class NatsBus:
         self._clock = BrokerClock(connection, self._command)
         self._gate = CommandGate(connection, self._command)
         self._publishing = Publishing(connection, self._streams, self._gate)
+        self._ledger = NatsLedger(connection, self._publishing)
         self._reading = Reading(connection, self._clock)
         self._graves = Graves(connection, self._publishing, self._subjects)
         dead = self._streams[f"{prefix}dlq"]
@@ -169,16 +175,30 @@ class NatsBus:
         """See ``Publisher.publish``."""
         return await self._publishing.publish(subject, event, timeout=timeout)
 
+    async def append(  # noqa: PLR0913 - the port's signature
+        self,
+        subject: str,
+        event: Event,
+        *,
+        last: str,
+        at: Position | None,
+        unique: bool = False,
+        timeout: float = 5.0,
+    ) -> Position:
+        """See ``Ledger.append``."""
+        return await self._ledger.append(subject, event, last=last, at=at, unique=unique, timeout=timeout)
+
     def emit(self, subject: str, event: Event) -> None:
         """See ``Publisher.emit``."""
         self._publishing.emit(subject, event)
 
     def consume(
-        self, group: str, filters: Sequence[str], options: ConsumeOptions = ConsumeOptions()
+        self, group: str, filters: Sequence[str], options: ConsumeOptions = _DEFAULTS
     ) -> AbstractAsyncContextManager[Deliveries]:
         """See ``Consumer.consume``; all filters lie in one stream."""
         stream = one_stream(self._streams, filters)
-        return membership(self._connection, stream, group, filters, options, self._graves)
+        member_of = Group(stream=stream, name=group, filters=filters, options=options)
+        return membership(self._connection, self._graves, member_of)
 
     def read(
         self,
@@ -239,6 +259,5 @@ def open_bus(url: str, settings: BusSettings, hooks: Hooks) -> NatsBus:
 
 
 if TYPE_CHECKING:
-
-    def _conforms(bus: NatsBus) -> Bus:
-        return bus
+    _bus: type[Bus] = NatsBus
+    _factory: BusFactory = open_bus
