@@ -5,7 +5,7 @@ Importing this package loads neither pydantic nor nats: what an application pays
 
 from __future__ import annotations
 
-from .calls import CurrentCall, current_call
+from .calls import CurrentCall, Progress, current_call, report_progress
 from .connection import Connection, connect
 from .correlate import Correlation, correlate, current_correlation
 from .errors import (
@@ -16,12 +16,14 @@ from .errors import (
     NotExecutedError,
     OutcomeUnknownError,
     RemoteError,
+    Retry,
     SeamDefinitionError,
     UnserialisableError,
 )
 from .hooks import Hooks, counters, use_hooks
 from .outcomes import register_error
-from .seam import Seam, tool
+from .decorators import agent, handler, remote, tool
+from .seam import Seam
 from .stages import Stage
 
 __all__ = [
@@ -35,17 +37,23 @@ __all__ = [
     "Hooks",
     "NotExecutedError",
     "OutcomeUnknownError",
+    "Progress",
     "RemoteError",
+    "Retry",
     "Seam",
     "SeamDefinitionError",
     "Stage",
     "UnserialisableError",
+    "agent",
     "connect",
     "correlate",
     "counters",
     "current_call",
     "current_correlation",
+    "handler",
     "register_error",
+    "remote",
+    "report_progress",
     "tool",
     "use_hooks",
 ]

@@ -1,6 +1,7 @@
 """What a diverted call does, by stage: ``Observing`` answers from the body, ``OverBus`` from the bus.
 
-Both run in the caller's thread or task. Nothing of ours may change what the body returns or raises.
+``Split`` chooses between them per call, and ``Keyed`` asks the ledger before a keyed unsafe call runs its body. All
+run in the caller's thread or task. Nothing of ours may change what the body returns or raises.
 """
 
 from __future__ import annotations
@@ -8,38 +9,48 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from ._loop import wait_for
+from .calls import serving
 from .correlate import Correlation, current_correlation
 from .errors import (
+    BusUnavailableError,
     CrossfadeError,
+    KeyReusedError,
     MissingExtraError,
     NotExecutedError,
     OutcomeUnknownError,
     SeamDefinitionError,
     UnserialisableError,
 )
-from .events import new_id
+from .events import derived_id, new_id
 from .hooks import report
 from .observations import Observation
 from .outcomes import Answer, rebuild_error
+from .routing import choose
+from .stages import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
     from datetime import datetime
 
     from ._runtime import Runtime
     from .policy import Policy
-    from .seam import Seam
+    from .seam import Route, Seam
 
 _log = logging.getLogger("crossfade")
+
+_MUTATION_EVERY: Final = 16  # calls; looking whether a body changed its arguments costs a second serialisation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """A call about to travel. ``data`` is the payload; ``deadline`` is the broker's time."""
+    """A call about to travel. ``data`` is the payload; ``deadline`` is the broker's time; ``keyed``: from outside."""
 
     seam: Seam
     policy: Policy
@@ -48,11 +59,20 @@ class Command:
     sealed: bool
     correlation: Correlation
     deadline: datetime
+    keyed: bool = False
+    detached: bool = False
+
+    @property
+    def guarded(self) -> bool:
+        """Whether the ledger decides who starts it."""
+        return self.policy.effects == "unsafe" or self.keyed
 
 
 @dataclass(slots=True)
 class _Started:
     n: int
+    full: bool
+    bound: Mapping[str, Any] | None
     arguments: bytes | None
     secrets: Mapping[str, bytes]
     started: float
@@ -65,50 +85,99 @@ class Observing:
     def __init__(self, runtime: Runtime, policy: Policy) -> None:
         self._runtime = runtime
         self._policy = policy
+        self._shadow = policy.stage is Stage.SHADOW
 
-    def call(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
         begun = self._before(seam, args, kwargs)
         try:
-            value = seam.body(*args, **kwargs)
+            value = body(*args, **kwargs)
         except BaseException as error:
             self._after(seam, begun, error=error)
             raise
         self._after(seam, begun, value=value)
         return value
 
-    async def acall(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    async def acall(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """See ``seam.Route``."""
         begun = self._before(seam, args, kwargs)
         try:
-            value = await seam.body(*args, **kwargs)
+            value = await body(*args, **kwargs)
         except BaseException as error:
             self._after(seam, begun, error=error)
             raise
         self._after(seam, begun, value=value)
         return value
+
+    def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``; the observation carries arguments and timing, never the items."""
+        begun = self._before(seam, args, kwargs)
+        return self._watch(seam, begun, body(*args, **kwargs))
+
+    def _watch(self, seam: Seam, begun: _Started, items: Any) -> Generator[Any, Any, Any]:
+        try:
+            returned = yield from items
+        except BaseException as error:
+            self._after(seam, begun, error=error)
+            raise
+        self._after(seam, begun, streamed=True)
+        return returned
+
+    def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``; the observation carries arguments and timing, never the items."""
+        begun = self._before(seam, args, kwargs)
+        return self._awatch(seam, begun, body(*args, **kwargs))
+
+    async def _awatch(self, seam: Seam, begun: _Started, items: Any) -> AsyncGenerator[Any, Any]:
+        try:
+            async with contextlib.aclosing(items):
+                sent: Any = None
+                with contextlib.suppress(StopAsyncIteration):
+                    while True:
+                        sent = yield await items.asend(sent)
+        except BaseException as error:
+            self._after(seam, begun, error=error)
+            raise
+        self._after(seam, begun, streamed=True)
 
     def _before(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Started:
         """Serialise before the body runs, so that what it does to its arguments cannot change the record."""
+        bound: Mapping[str, Any] | None = None
         arguments: bytes | None = None
         secrets: Mapping[str, bytes] = {}
-        try:
-            codec = seam.codec
-            bound = codec.bind(args, kwargs)
-            arguments = codec.encode(bound)
-            if codec.secret:
-                secrets = codec.encode_secrets(bound)
-        except TypeError:
-            pass  # the body raises the same for wrong arguments, which the observation then records
-        except Exception as error:
-            self._runtime.observer.failed(seam.name, error)
         n = self._runtime.observer.number(seam.name)
-        return _Started(n, arguments, secrets, time.time(), time.perf_counter())
+        full = self._policy.sample >= 1 or random.random() < self._policy.sample  # noqa: S311 - a sample
+        if full:
+            try:
+                codec = seam.codec
+                bound = codec.bind(args, kwargs)
+                arguments = codec.encode(bound)
+                if codec.secret:
+                    secrets = codec.encode_secrets(bound)
+            except TypeError:
+                bound = None  # the body raises the same for wrong arguments, which the observation then records
+            except Exception as error:
+                self._runtime.observer.failed(seam.name, error)
+        return _Started(n, full, bound, arguments, secrets, time.time(), time.perf_counter())
 
-    def _after(self, seam: Seam, begun: _Started, *, value: Any = None, error: BaseException | None = None) -> None:
+    def _after(
+        self,
+        seam: Seam,
+        begun: _Started,
+        *,
+        value: Any = None,
+        error: BaseException | None = None,
+        streamed: bool = False,
+    ) -> None:
         duration = time.perf_counter() - begun.clock
         try:
-            encoded = None if error is not None or begun.arguments is None else seam.codec.observe_result(value)
+            encoded = None
+            if error is None and not streamed and begun.arguments is not None:
+                encoded = seam.codec.observe_result(value)
+            if begun.n % _MUTATION_EVERY == 1:
+                self._notice_mutation(seam, begun)
             self._runtime.observer.offer(
                 Observation(
                     seam=seam,
@@ -122,59 +191,124 @@ class Observing:
                     value=encoded,
                     error=error,
                     correlation=current_correlation(),
+                    shadow=self._shadow and self._shadowable(seam, begun, streamed=streamed),
                 )
             )
         except Exception as failure:
             self._runtime.observer.failed(seam.name, failure)
+
+    def _shadowable(self, seam: Seam, begun: _Started, *, streamed: bool) -> bool:
+        """Whether a worker shall run this call again and compare; why not is counted."""
+        if not begun.full:
+            reason = "sampled-out"
+        elif self._policy.effects == "unsafe":
+            reason = "unsafe"
+        elif begun.arguments is None:
+            reason = "unserialisable"
+        elif streamed:
+            reason = "stream"
+        else:
+            return True
+        report.count("skipped", seam=seam.name, reason=reason)
+        return False
+
+    def _notice_mutation(self, seam: Seam, begun: _Started) -> None:
+        if begun.bound is None or begun.arguments is None:
+            return
+        try:
+            changed = seam.codec.encode(begun.bound) != begun.arguments
+        except UnserialisableError:
+            changed = True
+        if changed:
+            self._runtime.block(seam, "its body changes its arguments in place, and a change cannot cross a bus")
 
 
 class OverBus:
     """A handler on the bus answers; the body is the fallback where running it is legal."""
 
     def __init__(self, runtime: Runtime, policy: Policy) -> None:
-        self._runtime = runtime
+        self.runtime = runtime
         self._policy = policy
 
-    def call(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
-        command = self._command(seam, args, kwargs)
+        if _serves(seam):
+            return body(*args, **kwargs)
+        command = self.command(seam, args, kwargs)
         if command is None:
-            return seam.body(*args, **kwargs)
-        if self._runtime.thread.is_current():
-            report.count("skipped", seam=seam.name, reason="own-loop")
-            return seam.body(*args, **kwargs)
+            return self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
+        if self.runtime.thread.is_current():
+            self.runtime.skip(seam.name, "own-loop", "it is called from crossfade's own loop")
+            return body(*args, **kwargs)
         _warn_when_blocking(seam)
-        answer = self._runtime.thread.run(self._runtime.ask(command))
-        if self._legal_fallback(command, answer):
-            return seam.body(*args, **kwargs)
-        return self._result(command, answer)
+        answer = wait_for(self._ask(command))
+        if not self.may_fall_back(command, answer):
+            return result_of(command, answer)
+        if answer.claim is None:
+            return self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
+        return run_owned(self.runtime, command, answer, lambda: body(*args, **kwargs))
 
-    async def acall(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    async def acall(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """See ``seam.Route``."""
-        command = self._command(seam, args, kwargs)
+        if _serves(seam):
+            return await body(*args, **kwargs)
+        command = self.command(seam, args, kwargs)
         if command is None:
-            return await seam.body(*args, **kwargs)
-        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.ask(command)))
-        if self._legal_fallback(command, answer):
-            return await seam.body(*args, **kwargs)
-        return self._result(command, answer)
+            return await self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
+        answer = await asyncio.wrap_future(self._ask(command))
+        if not self.may_fall_back(command, answer):
+            return result_of(command, answer)
+        if answer.claim is None:
+            return await self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
+        return await arun_owned(self.runtime, command, answer, lambda: body(*args, **kwargs))
 
-    def _command(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command | None:
+    def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``."""
+        from .streaming import stream  # noqa: PLC0415 - only where streams are used
+
+        return stream(self, self.runtime, seam, body, args, kwargs)
+
+    def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``."""
+        from .streaming import astream  # noqa: PLC0415 - only where streams are used
+
+        return astream(self, self.runtime, seam, body, args, kwargs)
+
+    def _ask(self, command: Command) -> Future[Answer]:
+        try:
+            return self.runtime.thread.spawn(self.runtime.ask(command))
+        except BusUnavailableError:  # closed since the route was taken
+            answer: Future[Answer] = Future()
+            answer.set_result(Answer(kind="not-executed", reason="closed"))
+            return answer
+
+    def command(
+        self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, detached: bool = False
+    ) -> Command | None:
         """The command of this call, or ``None`` when it must stay legacy; the reason is counted."""
+        correlation = current_correlation()
+        key = correlation.key if correlation else None
         try:
             codec = seam.codec
             bound = codec.bind(args, kwargs)
             arguments = codec.encode(bound)
             codec.verify(bound, arguments)
-            callid = new_id()
-            sealed = self._runtime.seal(seam.name, callid, codec.encode_secrets(bound)) if codec.secret else b""
+            callid = keyed_callid(seam.name, correlation.tenant, key) if correlation and key else new_id()
+            secrets = codec.encode_secrets(bound)
+            codec.verify_secrets(bound, secrets)
+            sealed = self.runtime.seal(seam.name, callid, secrets)
         except TypeError:
             return None  # calling the body raises what it would always have raised
         except (UnserialisableError, SeamDefinitionError) as error:
-            self._runtime.skip(seam.name, "unserialisable", str(error))
+            self.runtime.skip(seam.name, "unserialisable", str(error))
             return None
         except (MissingExtraError, CrossfadeError) as error:
-            self._runtime.skip(seam.name, "secret", str(error))
+            self.runtime.skip(seam.name, "secret", str(error))
+            return None
+        except Exception as error:  # a type of the user's own failed in its own way
+            self.runtime.skip(seam.name, "internal", type(error).__name__)
             return None
         return Command(
             seam=seam,
@@ -182,36 +316,184 @@ class OverBus:
             callid=callid,
             data=b'{"arguments":' + arguments + sealed + b"}",
             sealed=bool(sealed),
-            correlation=current_correlation() or Correlation(run=callid),
-            deadline=self._runtime.deadline(self._policy.timeout),
+            correlation=correlation or Correlation(run=callid),
+            deadline=self.runtime.deadline(self._policy.timeout),
+            keyed=bool(key),
+            detached=detached,
         )
 
-    def _legal_fallback(self, command: Command, answer: Answer) -> bool:
+    def may_fall_back(self, command: Command, answer: Answer) -> bool:
         """Whether the body may run now: by phase, not by exception type.
 
         Not executed: always legal. Unknown: legal only where running twice does no harm.
         """
-        if answer.kind in ("value", "error") or self._policy.fallback == "raise":
+        if answer.kind in ("value", "error") or self._policy.fallback == "raise" or answer.reason == "key-reused":
             return False
-        if answer.kind == "unknown" and self._policy.effects == "unsafe":
+        if answer.kind == "unknown" and command.guarded:
+            return False
+        if self._policy.stage is Stage.RETIRED:
             return False
         report.count("fallback", seam=command.seam.name, reason=answer.reason or answer.kind)
         return True
 
-    def _result(self, command: Command, answer: Answer) -> Any:
-        if answer.kind == "value":
-            return command.seam.codec.decode_result(answer.value)
-        if answer.kind == "error" and answer.error is not None:
-            raise rebuild_error(answer.error)
-        if answer.kind == "not-executed":
-            raise NotExecutedError(
-                f"{command.seam.name} was not executed: {answer.reason}", callid=command.callid, reason=answer.reason
-            )
-        raise OutcomeUnknownError(
-            f"{command.seam.name}: no result before the deadline ({answer.reason}); it may have run",
-            callid=command.callid,
-            deadline=command.deadline,
+
+class Split:
+    """Some calls take the bus, the others the body: at canary, and while a rolled back seam drains."""
+
+    def __init__(self, runtime: Runtime, policy: Policy, *, legacy: Route, bus: OverBus) -> None:
+        self._runtime = runtime
+        self._policy = policy
+        self._legacy = legacy
+        self._bus = bus
+
+    def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``."""
+        return self._choose(seam).call(seam, body, args, kwargs)
+
+    async def acall(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """See ``seam.Route``."""
+        return await self._choose(seam).acall(seam, body, args, kwargs)
+
+    def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``."""
+        return self._choose(seam).stream(seam, body, args, kwargs)
+
+    def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``."""
+        return self._choose(seam).astream(seam, body, args, kwargs)
+
+    def takes_bus(self, seam: Seam) -> bool:
+        """Whether the current call goes over the bus; a run's first choice is kept."""
+        correlation = current_correlation()
+        pins = self._runtime.pins
+        pinned = pins.get(correlation.run, seam.name) if correlation else None
+        path = choose(seam.name, self._policy, correlation, pinned=pinned)
+        if correlation and pinned is None:
+            pins.pin(correlation.run, seam.name, path)
+        return path == "bus"
+
+    def _choose(self, seam: Seam) -> Route:
+        return self._bus if self.takes_bus(seam) else self._legacy
+
+    @property
+    def bus(self) -> OverBus:
+        """The way over the bus."""
+        return self._bus
+
+
+class Keyed:
+    """A keyed unsafe call asks the ledger before its body runs: its key may have been used on the other path."""
+
+    def __init__(self, runtime: Runtime, policy: Policy, *, inner: Route) -> None:
+        self._runtime = runtime
+        self._policy = policy
+        self._inner = inner
+        self._bus = OverBus(runtime, policy)
+
+    def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``."""
+        command = self._command(seam, args, kwargs)
+        if command is None:
+            return self._inner.call(seam, body, args, kwargs)
+        answer = wait_for(self._runtime.thread.spawn(self._runtime.own(command)))
+        if answer.claim is None:
+            return self._settled(command, answer, lambda: self._inner.call(seam, body, args, kwargs))
+        return run_owned(self._runtime, command, answer, lambda: self._inner.call(seam, body, args, kwargs))
+
+    async def acall(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """See ``seam.Route``."""
+        command = self._command(seam, args, kwargs)
+        if command is None:
+            return await self._inner.acall(seam, body, args, kwargs)
+        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.own(command)))
+        if answer.claim is None:
+            settled = self._settled(command, answer, lambda: self._inner.acall(seam, body, args, kwargs))
+            return await settled if asyncio.iscoroutine(settled) else settled
+        return await arun_owned(
+            self._runtime, command, answer, lambda: self._inner.acall(seam, body, args, kwargs)
         )
+
+    def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``seam.Route``; a stream that began on one path is never begun again on the other."""
+        return self._inner.stream(seam, body, args, kwargs)
+
+    def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """See ``stream``."""
+        return self._inner.astream(seam, body, args, kwargs)
+
+    def _command(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command | None:
+        correlation = current_correlation()
+        if correlation is None or not correlation.key:
+            return None
+        return self._bus.command(seam, args, kwargs)
+
+    def _settled(self, command: Command, answer: Answer, run: Callable[[], Any]) -> Any:
+        if answer.reason == "ledger-down" and self._policy.ledger_down == "run":
+            report.count("ledger-down", seam=command.seam.name, reason="run")
+            return run()
+        return result_of(command, answer)
+
+
+def result_of(command: Command, answer: Answer) -> Any:
+    """What the call site gets of an answer: the value, or the error raised."""
+    if answer.kind == "value":
+        return command.seam.codec.decode_result(answer.value)
+    if answer.kind == "error" and answer.error is not None:
+        raise rebuild_error(answer.error)
+    if answer.reason == "key-reused":
+        raise KeyReusedError(
+            f"{command.seam.name}: this idempotency key was used for other arguments; use a new key for a new intent",
+            callid=command.callid,
+        )
+    if answer.kind == "not-executed":
+        raise NotExecutedError(
+            f"{command.seam.name} was not executed: {answer.reason}", callid=command.callid, reason=answer.reason
+        )
+    raise OutcomeUnknownError(
+        f"{command.seam.name}: no result before the deadline ({answer.reason}); it may have run",
+        callid=command.callid,
+        deadline=command.deadline,
+    )
+
+
+def run_owned(runtime: Runtime, command: Command, answer: Answer, run: Callable[[], Any]) -> Any:
+    """Run the body as the call's owner, and log how it ended, so that the ledger has its terminal."""
+    try:
+        value = run()
+    except BaseException as error:
+        wait_for(runtime.thread.spawn(runtime.log_own(command, answer, error=error)))
+        raise
+    wait_for(runtime.thread.spawn(runtime.log_own(command, answer, value=value)))
+    return value
+
+
+async def arun_owned(runtime: Runtime, command: Command, answer: Answer, run: Callable[[], Any]) -> Any:
+    """``run_owned`` for a coroutine."""
+    try:
+        value = await run()
+    except BaseException as error:
+        await asyncio.wrap_future(runtime.thread.spawn(runtime.log_own(command, answer, error=error)))
+        raise
+    await asyncio.wrap_future(runtime.thread.spawn(runtime.log_own(command, answer, value=value)))
+    return value
+
+
+def keyed_callid(seam: str, tenant: str | None, key: str) -> str:
+    """The call id of a call whose key came from outside: the same for every retry, on every path."""
+    return derived_id(tenant or "-", seam, key)
+
+
+def _serves(seam: Seam) -> bool:
+    """Whether this code is the seam's own handler: it recurses in place, or a full worker would wait for itself."""
+    call = serving.get()
+    if call is None or call.seam != seam.name or not seam.has_body:
+        return False
+    report.count("skipped", seam=seam.name, reason="own-handler")
+    return True
 
 
 _warned: set[str] = set()

@@ -6,34 +6,69 @@ copied (measured with 2.5.2); both are mended here, because spawn pools and agen
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import wrapt
 
+from .errors import NotConnectedError
 from .hooks import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .seam import Seam
+    from .seam import Route, Seam
+    from .tasks import TaskHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_log = logging.getLogger("crossfade")
+
+class _BoundSeamFunction(wrapt.BoundFunctionWrapper[P, R]):
+    """A seam looked up on an instance or a class."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """As a plain bound method is pickled: by what it is bound to and its name."""
+        return getattr, (self.__self__, self.__name__)
+
+    def __copy__(self) -> _BoundSeamFunction[P, R]:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> _BoundSeamFunction[P, R]:
+        return self
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """See ``SeamFunction.submit``."""
+        return _submit(self._self_parent.__crossfade_seam__, self.__wrapped__, args, kwargs)
+
+    async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """See ``SeamFunction.submit``."""
+        return await _asubmit(self._self_parent.__crossfade_seam__, self.__wrapped__, args, kwargs)
 
 
 class SeamFunction(wrapt.FunctionWrapper[P, R]):
     """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``."""
 
+    __bound_function_wrapper__ = _BoundSeamFunction
+
     def __init__(self, seam: Seam, function: Callable[P, R]) -> None:
-        super().__init__(function, _async_branch(seam) if seam.is_async else _branch(seam))
+        super().__init__(function, _branch(seam))
         self._self_seam = seam
 
     @property
     def __crossfade_seam__(self) -> Seam:
         return self._self_seam
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """Start a call without waiting for it; the handle has its progress, its result, and can cancel it.
+
+        On the bus the call is durable when this returns: it survives this process. At legacy, observe and shadow
+        the body runs in this process, and the handle says ``durable=False``.
+        """
+        return _submit(self._self_seam, self.__wrapped__, args, kwargs)
+
+    async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
+        """See ``submit``."""
+        return await _asubmit(self._self_seam, self.__wrapped__, args, kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> str:
         """By name, as plain functions are pickled."""
@@ -47,39 +82,60 @@ class SeamFunction(wrapt.FunctionWrapper[P, R]):
 
 
 def _branch(seam: Seam) -> Callable[..., Any]:
+    """The wrapper of ``seam``'s kind; at legacy it costs one attribute look-up and one comparison."""
+    divert = _DIVERT[seam.call_kind]
+    if not seam.has_body:
+        return _without_body(seam, divert)
+
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         route = seam.route
         if route is None:
             return wrapped(*args, **kwargs)
-        if instance is not None:
-            _stay(seam)
-            return wrapped(*args, **kwargs)
-        return route.call(seam, args, kwargs)
+        return divert(route, seam, wrapped, args, kwargs)
 
     return wrapper
 
 
-def _async_branch(seam: Seam) -> Callable[..., Any]:
+def _without_body(seam: Seam, divert: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         route = seam.route
         if route is None:
-            return wrapped(*args, **kwargs)
-        if instance is not None:
-            _stay(seam)
-            return wrapped(*args, **kwargs)
-        return route.acall(seam, args, kwargs)
+            report.count("not-connected", seam=seam.name)
+            raise NotConnectedError(
+                f"{seam.name} is served elsewhere and this process is not connected: call crossfade.shim.connect()",
+                callid="-",
+            )
+        return divert(route, seam, wrapped, args, kwargs)
 
     return wrapper
 
 
-_stayed: set[str] = set()
+def _call(route: Route, seam: Seam, body: Any, args: Any, kwargs: Any) -> Any:
+    return route.call(seam, body, args, kwargs)
 
 
-def _stay(seam: Seam) -> None:
-    """Count it, and say once, that a method cannot be diverted: ``self`` never crosses the bus."""
-    report.count("skipped", seam=seam.name, reason="method")
-    if seam.name not in _stayed:
-        _stayed.add(seam.name)
-        _log.warning(
-            "seam %s is a method (%s): its calls stay legacy, because self cannot cross", seam.name, seam.place
-        )
+def _acall(route: Route, seam: Seam, body: Any, args: Any, kwargs: Any) -> Any:
+    return route.acall(seam, body, args, kwargs)
+
+
+def _stream(route: Route, seam: Seam, body: Any, args: Any, kwargs: Any) -> Any:
+    return route.stream(seam, body, args, kwargs)
+
+
+def _astream(route: Route, seam: Seam, body: Any, args: Any, kwargs: Any) -> Any:
+    return route.astream(seam, body, args, kwargs)
+
+
+_DIVERT = {"plain": _call, "coroutine": _acall, "generator": _stream, "async generator": _astream}
+
+
+def _submit(seam: Seam, body: Callable[..., Any], args: Any, kwargs: Any) -> TaskHandle[Any]:
+    from .tasks import submit  # noqa: PLC0415 - `import crossfade.shim` loads no asyncio
+
+    return submit(seam, body, args, kwargs)
+
+
+async def _asubmit(seam: Seam, body: Callable[..., Any], args: Any, kwargs: Any) -> TaskHandle[Any]:
+    from .tasks import asubmit  # noqa: PLC0415 - `import crossfade.shim` loads no asyncio
+
+    return await asubmit(seam, body, args, kwargs)

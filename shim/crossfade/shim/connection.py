@@ -71,6 +71,11 @@ class Connection:
         self.close()
 
 
+def current() -> Connection | None:
+    """The connection of this process, or ``None``."""
+    return _current
+
+
 def connect(
     bus: str | None = None, *, config: Config | None = None, wait: float = 5.0, required: bool = False
 ) -> Connection:

@@ -36,7 +36,8 @@ class Correlation:
     """What every event of a call carries.
 
     ``causation`` is the id of the event that caused this call, ``None`` at the start of a run. ``traceparent``
-    and ``tracestate`` are valid W3C headers, ``baggage`` has decoded values.
+    and ``tracestate`` are valid W3C headers, ``baggage`` has decoded values. ``key`` is an
+    idempotency key from outside (an ``Idempotency-Key`` header, an order number): it stays in this process.
     """
 
     run: str
@@ -47,6 +48,7 @@ class Correlation:
     traceparent: str | None = None
     tracestate: str | None = None
     baggage: Mapping[str, str] = field(default_factory=lambda: _NO_BAGGAGE)
+    key: str | None = None
 
 
 _NOBODY: Final = Correlation(run="")
@@ -67,6 +69,7 @@ def correlate(  # noqa: PLR0913 - one keyword per thing a call can belong to
     baggage: Mapping[str, str] | None = None,
     traceparent: str | None = None,
     tracestate: str | None = None,
+    key: str | None = None,
 ) -> AbstractContextManager[Correlation]:
     """Say for whom the calls inside are made; ``with`` it in plain and async code alike.
 
@@ -74,6 +77,9 @@ def correlate(  # noqa: PLR0913 - one keyword per thing a call can belong to
     ``traceparent`` brings its own ``tracestate`` or none; one that is not valid is counted (``skipped``,
     reason ``traceparent``) and ignored, as W3C wants it. An empty ``user``, ``tenant`` or ``session`` is
     nobody, whoever is outside. Use what this returns once.
+
+    With a ``key``, each seam called inside is one call however often it is made: a retry with the same key and
+    arguments gets the first one's result, on whichever path, and other arguments raise ``KeyReusedError``.
 
     Raises ``ConfigurationError`` at once for a name that no event can carry (not text, over 1,024 characters,
     with controls) or an empty ``run``: ignoring it would run the call as somebody else.
@@ -88,6 +94,7 @@ def correlate(  # noqa: PLR0913 - one keyword per thing a call can belong to
         traceparent=outer.traceparent,
         tracestate=outer.tracestate,
         baggage=MappingProxyType(_checked({**outer.baggage, **baggage})) if baggage else outer.baggage,
+        key=outer.key if key is None else _text("key", key) or None,
     )
     if traceparent is not None:
         inner = _in_trace(inner, traceparent, tracestate)

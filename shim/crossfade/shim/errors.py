@@ -185,6 +185,27 @@ class OutcomeUnknownError(CallError):
         super().__init__(message, callid=callid)
 
 
+class CallCancelledError(CallError):
+    """The call was cancelled by its caller before it ended."""
+
+
+class Retry(CrossfadeError):  # noqa: N818 - what a handler asks for, not what went wrong
+    """Raised by a handler to be called again later: with backoff and jitter, or ``after`` so many seconds.
+
+    For seams whose effects are ``none`` or ``idempotent``; after the last delivery the caller gets it as an error.
+    """
+
+    def __init__(self, message: str = "", *, after: float | None = None) -> None:
+        self.after = after
+        super().__init__(message or "the handler asked to be called again")
+
+    def delay(self, attempt: int) -> float:
+        """Seconds until the next delivery: 0.5, 1, 2, 4 ... at most 60, each between half and all of it."""
+        if self.after is not None:
+            return self.after
+        return min(60.0, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+
+
 class RemoteError(CrossfadeError):
     """The handler raised an error whose class is not registered here.
 

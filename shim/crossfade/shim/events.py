@@ -43,6 +43,8 @@ EXTENSIONS: Final = (
     "path",
     "policyrev",
     "replyto",
+    "guarded",
+    "pins",
     "obsseq",
     "replayof",
     "sealed",

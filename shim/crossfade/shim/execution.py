@@ -1,70 +1,83 @@
-"""Running one command: decode, judge the deadline, run the body, describe how it ended."""
+"""Running one command: decode, judge the deadline, run the function, describe how it ended."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
+import json
 import time
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._runtime import seal_context
-from .calls import CurrentCall, serving
+from .calls import CurrentCall, Progress, serving
 from .claimcheck import load_data
-from .correlate import Correlation, correlated, from_event
-from .errors import CrossfadeError, MalformedEventError, ObjectMissingError, UnserialisableError
+from .correlate import Correlation, correlated, extensions, from_event
+from .errors import (
+    BusError,
+    CallCancelledError,
+    CrossfadeError,
+    MalformedEventError,
+    ObjectMissingError,
+    Retry,
+    UnserialisableError,
+)
+from .events import Event
+from .hooks import report
 from .outcomes import error_payload, record_error, refusal_payload, value_payload
 
 if TYPE_CHECKING:
     import inspect
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Executor
 
     from ._runtime import Runtime
-    from .events import Event
     from .ports import Delivery
-    from .seam import Seam
+    from .services import Service
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
-    """How a command ended. ``reject`` names why the command belongs in dead letters, besides its terminal."""
+    """How a command ended. ``reject`` names why the command belongs in dead letters, besides its terminal.
 
-    kind: Literal["value", "error", "not-executed"]
-    payload: bytes
+    ``retry_after``: it shall be delivered again after so many seconds, and there is no terminal yet.
+    """
+
+    kind: Literal["value", "error", "cancelled", "not-executed", "retry"]
+    payload: bytes = b""
     reject: str = ""
     detail: str = ""
+    retry_after: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ran:
+    """What the function returned or raised."""
+
+    value: Any = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    items: int | None = None
 
 
 class Execution:
-    """Runs commands of one seam: coroutine bodies on ``loop``, plain ones in ``executor``."""
+    """Runs commands of one service: coroutines on ``loop``, plain functions in ``executor``."""
 
-    def __init__(self, runtime: Runtime, seam: Seam, *, executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self, runtime: Runtime, service: Service, *, executor: Executor, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._runtime = runtime
-        self._seam = seam
+        self._service = service
         self._executor = executor
         self._loop = loop
+        self.running: dict[str, CurrentCall] = {}
+        self._cancels: dict[str, Callable[[], object]] = {}
 
-    async def run(self, delivery: Delivery) -> Finished:
-        """Run the delivered command to its end. Raises ``BusError`` only when its claim check cannot be fetched now."""
+    def read_call(self, delivery: Delivery, *, fence: str | None = None) -> CurrentCall:
+        """What the command says of the call. Raises ``MalformedEventError`` (reason ``attributes``)."""
         event = delivery.stored.event
-        try:
-            call = self._current(event, delivery.attempt)
-            if self.expired(call):
-                return self._refused("expired")
-            bound = await self._decode(event, call.callid)
-        except (MalformedEventError, UnserialisableError, ObjectMissingError, CrossfadeError) as error:
-            return self._undecodable(error)
-        if self.expired(call):
-            return self._refused("expired")
-        return await self._execute(event, call, bound)
-
-    def expired(self, call: CurrentCall) -> bool:
-        """Whether the broker's time is past the call's deadline."""
-        return self._runtime.bus.now() > call.deadline
-
-    def _current(self, event: Event, attempt: int) -> CurrentCall:
         callid, expiry = event.get("callid"), event.get("expirytime")
         if not callid or not expiry:
             raise MalformedEventError("a command needs callid and expirytime", reason="attributes")
@@ -74,68 +87,134 @@ class Execution:
             raise MalformedEventError(f"expirytime {expiry[:64]!r} is no time", reason="attributes") from None
         if deadline.tzinfo is None:
             raise MalformedEventError("expirytime has no zone", reason="attributes")
-        return CurrentCall(callid=callid, seam=self._seam.name, attempt=attempt, deadline=deadline)
+        return CurrentCall(
+            callid=callid,
+            seam=self._service.name,
+            attempt=delivery.attempt,
+            deadline=deadline,
+            fence=fence,
+            _tell=lambda progress: self._progress(event, progress),
+        )
 
-    async def _decode(self, event: Event, callid: str) -> inspect.BoundArguments:
-        codec = self._seam.codec
+    async def run(self, delivery: Delivery, call: CurrentCall) -> Finished:
+        """Run the delivered command to its end. Raises ``BusError`` only when its claim check cannot be fetched."""
+        event = delivery.stored.event
+        if self.expired(call):
+            return refused("expired")
+        if self._stale(event):
+            return refused("stale-policy")
+        try:
+            bound = await self.decode(event, call.callid)
+        except (MalformedEventError, UnserialisableError, ObjectMissingError) as error:
+            return self.undecodable(error)
+        except BusError:
+            raise
+        except CrossfadeError as error:  # a sealed argument cannot be opened
+            return self.undecodable(error)
+        if self.expired(call):  # a claim check may have taken long
+            return refused("expired")
+        self.running[call.callid] = call
+        try:
+            ran = await self.execute(from_event(event), call, bound, chunks=lambda n, item: self._chunk(event, n, item))
+        finally:
+            del self.running[call.callid]
+            self._cancels.pop(call.callid, None)
+        return self._finished(ran, delivery, call)
+
+    def cancel(self, callid: str) -> bool:
+        """The caller gave up ``callid``: a coroutine is cancelled, a plain function is told; ``False``: not here."""
+        call = self.running.get(callid)
+        if call is None:
+            return False
+        call.cancel()
+        self._cancels.get(callid, bool)()
+        return True
+
+    def expired(self, call: CurrentCall) -> bool:
+        """Whether the broker's time is past the call's deadline."""
+        return self._runtime.bus.now() > call.deadline
+
+    def _stale(self, event: Event) -> bool:
+        """Whether the command was sent under a policy that was rolled back to abort."""
+        try:
+            least = self._runtime.policy(self._service.name, self._service.policy).minrev
+            return int(event.get("policyrev") or 0) < least
+        except (CrossfadeError, ValueError):
+            return False  # unreadable: not a reason to refuse; what cannot be read is counted where it is read
+
+    async def decode(self, event: Event, callid: str) -> inspect.BoundArguments:
+        """The arguments of a command, unsealed."""
+        codec = self._service.codec
         values, sealed = codec.decode_command(await load_data(self._runtime.bus, event))
         for name, text in sealed.items():
             if self._runtime.sealer is None:
                 raise CrossfadeError("the command carries sealed arguments and this worker has no key")
-            opened = self._runtime.sealer.open(text, context=seal_context(self._seam.name, callid, name))
+            opened = self._runtime.sealer.open(text, context=seal_context(self._service.name, callid, name))
             values |= codec.decode_secret(name, opened)
         return codec.bound(values)
 
-    async def _execute(self, event: Event, call: CurrentCall, bound: inspect.BoundArguments) -> Finished:
+    async def execute(
+        self,
+        correlation: Correlation,
+        call: CurrentCall,
+        bound: inspect.BoundArguments,
+        *,
+        chunks: Callable[[int, Any], None] | None = None,
+    ) -> Ran:
+        """Run the function on ``bound``; a generator's items go to ``chunks`` with their number."""
         context = contextvars.copy_context()
         context.run(serving.set, call)
         began = time.perf_counter()
-        value, error = await self._call(context, from_event(event), bound)
-        if error is None:
+        run = _Run(self._service, bound, correlation, chunks)
+        if self._service.kind in ("plain", "generator"):
+            ran = await asyncio.get_running_loop().run_in_executor(self._executor, context.run, run.plain)
+        else:
+            ran = await self._on_loop(run, context, call.callid)
+        return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=time.perf_counter() - began)
+
+    async def _on_loop(self, run: _Run, context: contextvars.Context, callid: str) -> Ran:
+        async def in_context() -> Ran:
+            task = asyncio.create_task(run.coroutine(), context=context)
+            self._cancels[callid] = lambda: self._loop.call_soon_threadsafe(task.cancel)
+            return await task
+
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(in_context(), self._loop))
+
+    def _finished(self, ran: Ran, delivery: Delivery, call: CurrentCall) -> Finished:
+        milliseconds, by = ran.seconds * 1000, self._service.by
+        if isinstance(ran.error, Retry):
+            return self._retry(ran.error, delivery, call)
+        if call.cancelled and isinstance(ran.error, asyncio.CancelledError | CallCancelledError):
+            record = record_error(CallCancelledError("the caller cancelled it", callid=call.callid))
+            return Finished(kind="cancelled", payload=error_payload(record, handler=by, handler_ms=milliseconds))
+        if ran.error is None:
             try:
-                payload = self._seam.codec.encode_result(value)
-            except UnserialisableError as unserialisable:  # it ran: this is an error, never "not executed"
-                error = unserialisable
-            else:
-                milliseconds = (time.perf_counter() - began) * 1000
-                return Finished(kind="value", payload=value_payload(payload, handler="self", handler_ms=milliseconds))
-        return self._raised(error, time.perf_counter() - began)
+                payload = self._value(ran)
+            except UnserialisableError as error:  # it ran: this is an error, never "not executed"
+                return self._raised(error, milliseconds)
+            return Finished(kind="value", payload=value_payload(payload, handler=by, handler_ms=milliseconds))
+        return self._raised(ran.error, milliseconds)
 
-    async def _call(
-        self, context: contextvars.Context, correlation: Correlation, bound: inspect.BoundArguments
-    ) -> tuple[Any, BaseException | None]:
-        """What the body returned, or what it raised: SystemExit and its like must not end the worker."""
-        body = self._seam.body
+    def _value(self, ran: Ran) -> bytes:
+        if ran.items is not None:
+            return json.dumps({"value": None, "items": ran.items}).encode()
+        return self._service.codec.encode_result(ran.value)
 
-        def plain() -> tuple[Any, BaseException | None]:
-            try:
-                with correlated(correlation):
-                    return body(*bound.args, **bound.kwargs), None
-            except BaseException as error:  # handed to the caller as the call's error
-                return None, error
+    def _retry(self, error: Retry, delivery: Delivery, call: CurrentCall) -> Finished:
+        """A handler asked to be called again: legal where running twice does no harm, until deliveries run out."""
+        if call.fence is not None:
+            return self._raised(error, 0.0)
+        if delivery.attempt >= MAX_DELIVER:
+            ended = self._raised(error, 0.0)
+            return Finished(kind="error", payload=ended.payload, reject="retries", detail=str(error))
+        return Finished(kind="retry", retry_after=error.delay(delivery.attempt))
 
-        async def coroutine() -> tuple[Any, BaseException | None]:
-            try:
-                with correlated(correlation):
-                    return await body(*bound.args, **bound.kwargs), None
-            except BaseException as error:  # handed to the caller as the call's error
-                return None, error
-
-        async def in_context() -> tuple[Any, BaseException | None]:
-            return await asyncio.create_task(coroutine(), context=context)
-
-        if self._seam.is_async:
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(in_context(), self._loop))
-        return await asyncio.get_running_loop().run_in_executor(self._executor, context.run, plain)
-
-    def _raised(self, error: BaseException, seconds: float) -> Finished:
+    def _raised(self, error: BaseException, milliseconds: float) -> Finished:
         record = record_error(error, redact=self._runtime.redactor.text)
-        return Finished(kind="error", payload=error_payload(record, handler="self", handler_ms=seconds * 1000))
+        return Finished(kind="error", payload=error_payload(record, handler=self._service.by, handler_ms=milliseconds))
 
-    def _refused(self, reason: str) -> Finished:
-        return Finished(kind="not-executed", payload=refusal_payload("not-executed", reason=reason))
-
-    def _undecodable(self, error: CrossfadeError) -> Finished:
+    def undecodable(self, error: CrossfadeError) -> Finished:
+        """The end of a command that nobody can read: not executed, and kept in dead letters."""
         reason = error.reason if isinstance(error, MalformedEventError) else _REASONS.get(type(error), "secret")
         detail = self._runtime.redactor.text(str(error))
         return Finished(
@@ -145,5 +224,109 @@ class Execution:
             detail=detail,
         )
 
+    # -- what a running call says ------------------------------------------------------------------------------
+
+    def _progress(self, event: Event, progress: Progress) -> None:
+        """Send a step of the call, fail-open, from whatever thread the handler runs in."""
+        payload = {"fraction": progress.fraction, "message": progress.message, "data": progress.data}
+        self._say(event, self._runtime.redactor.value(payload))
+
+    def _chunk(self, event: Event, number: int, item: Any) -> None:
+        encoded = self._service.codec.encode_result(item)
+        self._say(event, {"chunk": number, **json.loads(encoded)})
+
+    def _say(self, command: Event, payload: Mapping[str, Any]) -> None:
+        correlation = from_event(command)
+        said = Event(
+            type="tool.progress" if self._service.domain == "tool" else "agent.task.progress",
+            source=f"urn:crossfade:{self._runtime.instance}",
+            subject=self._service.name,
+            extensions={
+                **extensions(correlation),
+                "callid": command.get("callid") or "",
+                "seam": self._service.name,
+            },
+            data=json.dumps(payload, ensure_ascii=False).encode("utf-8", "backslashreplace"),
+        )
+        self._runtime.thread.loop.call_soon_threadsafe(self._send, command, correlation, said)
+
+    def _send(self, command: Event, correlation: Correlation, said: Event) -> None:
+        address = command.get("replyto")
+        subject = self._runtime.subjects.ui(
+            said.type, run=correlation.run, tenant=correlation.tenant, user=correlation.user
+        )
+        with contextlib.ExitStack() as attempts:
+            attempts.callback(self._guarded, lambda: self._runtime.bus.emit(subject, said))
+            if address:
+                attempts.callback(self._guarded, lambda: self._runtime.bus.reply(address, said))
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except BusError as error:
+            report.count("dropped", seam=self._service.name, reason=type(error).__name__)
+
+
+class _Run:
+    """One run of the function; nothing that it raises leaves here, so SystemExit cannot end the worker."""
+
+    def __init__(
+        self,
+        service: Service,
+        bound: inspect.BoundArguments,
+        correlation: Correlation,
+        chunks: Callable[[int, Any], None] | None,
+    ) -> None:
+        self._service = service
+        self._bound = bound
+        self._correlation = correlation
+        self._chunks = chunks or (lambda _number, _item: None)
+
+    def plain(self) -> Ran:
+        try:
+            with correlated(self._correlation):
+                returned = self._service.function(*self._bound.args, **self._bound.kwargs)
+                if self._service.kind != "generator":
+                    return Ran(value=returned)
+                return Ran(items=self._drain(returned))
+        except BaseException as error:
+            return Ran(error=error)
+
+    def _drain(self, items: Any) -> int:
+        call = serving.get()
+        number = 0
+        for number, item in enumerate(items, start=1):
+            if call is not None and call.cancelled:
+                items.close()
+                raise CallCancelledError("the caller cancelled it", callid=call.callid)
+            self._chunks(number - 1, item)
+        return number
+
+    async def coroutine(self) -> Ran:
+        try:
+            with correlated(self._correlation):
+                returned = self._service.function(*self._bound.args, **self._bound.kwargs)
+                if self._service.kind != "async generator":
+                    return Ran(value=await returned)
+                return Ran(items=await self._adrain(returned))
+        except BaseException as error:
+            return Ran(error=error)
+
+    async def _adrain(self, items: Any) -> int:
+        number = 0
+        async with contextlib.aclosing(items):
+            async for item in items:
+                self._chunks(number, item)
+                number += 1
+        return number
+
+
+def refused(reason: str) -> Finished:
+    """The end of a command that did not run because of ``reason``."""
+    return Finished(kind="not-executed", payload=refusal_payload("not-executed", reason=reason))
+
+
+MAX_DELIVER: Final = 5
+"""Deliveries of a command until it is given up: four crashes or retries."""
 
 _REASONS: Final[Mapping[type[CrossfadeError], str]] = {UnserialisableError: "arguments", ObjectMissingError: "dataref"}

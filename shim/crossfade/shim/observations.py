@@ -41,7 +41,7 @@ class Observation:
     """One finished legacy call, already detached from the caller's objects.
 
     ``arguments`` and ``value`` are JSON (``value`` is ``{"value": ...}``); ``arguments`` is ``None`` when they
-    could not be serialised. ``started`` is seconds since the epoch, ``duration`` seconds.
+    could not be serialised, or the call was sampled out. ``started`` is seconds since the epoch, ``duration`` seconds.
     """
 
     seam: Seam
@@ -55,6 +55,7 @@ class Observation:
     value: bytes | None
     error: BaseException | None
     correlation: Correlation | None
+    shadow: bool = False
 
 
 class Observer:
@@ -110,7 +111,9 @@ class Observer:
             observation = self._buffer[0]
             try:
                 self._bus.emit(
-                    self._subjects.observation(observation.seam.name, tenant=_tenant(observation)),
+                    self._subjects.observation(
+                        observation.seam.name, tenant=_tenant(observation), shadow=observation.shadow
+                    ),
                     self.event(observation),
                 )
             except BusUnavailableError:

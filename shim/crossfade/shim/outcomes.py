@@ -18,6 +18,8 @@ from .errors import MalformedEventError, RemoteError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from .ports import Position
+
 E = TypeVar("E", bound=type[Exception])
 
 OutcomeKind = Literal["value", "error", "not-executed", "unknown"]
@@ -136,12 +138,16 @@ def _text(error: BaseException) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """One call's terminal as read from its result event. ``value`` is the still encoded ``{"value": ...}``."""
+    """One call's terminal as read from its result event. ``value`` is the still encoded ``{"value": ...}``.
+
+    ``claim``: this process owns the call and may run its body.
+    """
 
     kind: OutcomeKind
     value: bytes = b""
     error: ErrorRecord | None = None
     reason: str = ""
+    claim: Position | None = None
 
 
 def value_payload(encoded: bytes, *, handler: str, handler_ms: float) -> bytes:

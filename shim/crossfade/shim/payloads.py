@@ -41,24 +41,39 @@ class SignatureCodec:
     """Encodes calls of one function. Raises ``SeamDefinitionError`` when its annotations cannot be resolved.
 
     ``secret`` names parameters whose values never travel in clear; they are left out of ``encode`` and carried
-    by ``encode_secrets``.
+    by ``encode_secrets``. ``skip_first``: the first parameter is ``self`` or ``cls`` and never crosses. A
+    generator's "result" is one item of it.
     """
 
-    def __init__(self, function: Callable[..., Any], *, secret: frozenset[str] = frozenset()) -> None:
-        self.signature = inspect.signature(function)
+    def __init__(
+        self, function: Callable[..., Any], *, secret: frozenset[str] = frozenset(), skip_first: bool = False
+    ) -> None:
+        self.signature = _without_first(inspect.signature(function)) if skip_first else inspect.signature(function)
         hints = _hints(function)
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            hints["return"] = _item(hints.get("return", Any))
         parameters = self.signature.parameters
         for name in secret - parameters.keys():
             raise SeamDefinitionError(f"secret names {name!r}, which {function.__qualname__} does not take")
         self.secret = secret | {name for name in parameters if _is_secret(hints.get(name))}
         self._fields = {name: _field(parameter, hints) for name, parameter in parameters.items()}
         self._opaque = {name for name in parameters if _is_opaque(self._fields[name]) or _is_variable(parameters[name])}
+        self._returned = _unwrap_return(hints.get("return", Any))
         self._opaque_result = _is_opaque(hints.get("return", Any))
         arguments = _payload({name: hint for name, hint in self._fields.items() if name not in self.secret})
         self._arguments = _adapter(arguments, function)
         self._command = _adapter(_payload({"arguments": arguments, "sealed": dict[str, str]}), function)
         self._secrets = {name: _adapter(_payload({name: self._fields[name]}), function) for name in self.secret}
-        self._result = _adapter(_payload({"value": _unwrap_return(hints.get("return", Any))}), function)
+        self._result = _adapter(_payload({"value": self._returned}), function)
+
+    @property
+    def shape(self) -> dict[str, Any]:
+        """What a handler must have in common: each parameter's kind, type and whether it is required, and ``return``."""
+        shape: dict[str, Any] = {
+            name: (parameter.kind, self._fields[name], parameter.default is parameter.empty)
+            for name, parameter in self.signature.parameters.items()
+        }
+        return {**shape, "return": self._returned}
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Parameter name -> value, as given (defaults are left to the body). ``TypeError`` as Python raises it."""
@@ -142,6 +157,16 @@ class SignatureCodec:
             raise UnserialisableError(first["msg"], what=place) from None
         except Exception as error:  # a validator of the user's own failed in another way than by ValueError
             raise UnserialisableError(f"its type's own validation raised {type(error).__name__}", what=what) from error
+
+
+def _without_first(signature: inspect.Signature) -> inspect.Signature:
+    return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def _item(hint: Any) -> Any:
+    """What a generator yields by its annotation: ``Iterator[T]``, ``AsyncGenerator[T, None]`` and their like."""
+    arguments = typing.get_args(hint)
+    return arguments[0] if arguments else Any
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:

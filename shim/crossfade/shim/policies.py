@@ -1,87 +1,165 @@
-"""Live policies on the bus: one key per seam, changed by compare-and-set, with who and why beside it."""
+"""Live policies on the bus: one key per seam, changed by compare-and-set, with who and why beside it.
+
+A rollback must reach everyone, also a process that has lost its watch. So every command carries the revision it
+was sent under, a rollback that aborts raises the least revision workers accept, and processes report which
+revision they have applied.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .errors import ConfigurationError, StageChangeRefusedError, UnknownSeamError, UnknownStageError, WrongRevisionError
+from .claims import GRACE
+from .errors import ConfigurationError, StageChangeRefusedError, UnknownSeamError, WrongRevisionError
 from .events import Event, derived_id
-from .policy import Effects, Policy
+from .instances import Instances
+from .policy import Policy
 from .stages import TABLE, Stage, check_move
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
-    from .ports import Bus
+    from .policy import Effects
+    from .ports import Bus, BusInfo, Entry
     from .seam import Seam
     from .subjects import Subjects
 
 POLICIES: Final = "policy"
 SEAMS: Final = "seams"
+DRAIN: Final = timedelta(minutes=5)
+"""How long runs that began on the bus may end there after a rollback by hand."""
+
 _TRIES: Final = 5  # compare-and-set races are between people and a controller: rare and short
+_LOOK: Final = 0.05  # seconds between looks at who follows
+
+Mode = Literal["drain", "abort"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LivePolicy:
-    """What the bus says of one seam: the settings that override code and file, and who set them why."""
+    """What the bus says of one seam: the settings that override code and file, and who set them why.
+
+    ``drain_until`` and ``claim_until`` are the broker's time; see ``Policy`` for what they and ``minrev`` do.
+    """
 
     seam: str
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     revision: int = 0
+    minrev: int = 0
+    drain_until: datetime | None = None
+    claim_until: datetime | None = None
     actor: str = ""
     reason: str = ""
     changed: str = ""
 
-    def over(self, base: Policy) -> Policy:
+    def over(self, base: Policy, *, now: datetime) -> Policy:
         """``base`` with the live settings. Raises ``ConfigurationError`` or ``UnknownStageError`` for bad ones."""
         policy = base.override(self.settings, where=f"live policy of {self.seam}")
-        return Policy(
-            stage=policy.stage,
-            effects=policy.effects,
-            timeout=policy.timeout,
-            fallback=policy.fallback,
+        return replace(
+            policy,
             revision=self.revision,
+            minrev=self.minrev,
+            draining=self.drain_until is not None and now < self.drain_until,
+            claiming=TABLE[policy.stage].commands or (self.claim_until is not None and now < self.claim_until),
         )
 
+    def next_change(self, now: datetime) -> datetime | None:
+        """When ``over`` will next give something else without anybody changing anything."""
+        return min((at for at in (self.drain_until, self.claim_until) if at and at > now), default=None)
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Declared:
-    """What processes have declared of one seam."""
-
-    seam: str
-    domain: str
-    effects: Effects
-    stage: Stage
-    place: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StageChange:
-    """A stage that was set; ``was`` and ``now`` may be the same."""
-
-    seam: str
-    was: Stage
-    now: Stage
-    revision: int
+    def encode(self) -> bytes:
+        """The value of the bucket ``policy``."""
+        return json.dumps(
+            {
+                "policy": dict(self.settings),
+                "revision": self.revision,
+                "minrev": self.minrev,
+                "drain_until": self.drain_until.isoformat() if self.drain_until else None,
+                "claim_until": self.claim_until.isoformat() if self.claim_until else None,
+                "actor": self.actor,
+                "reason": self.reason,
+                "changed": self.changed,
+            }
+        ).encode()
 
 
-def read_live(seam: str, value: bytes, revision: int) -> LivePolicy:
+def read_live(seam: str, value: bytes) -> LivePolicy:
     """Read a value of the bucket ``policy``. Raises ``ConfigurationError`` when it is not one."""
     try:
         stored = json.loads(value)
         return LivePolicy(
             seam=seam,
             settings=dict(stored["policy"]),
-            revision=revision,
+            revision=int(stored["revision"]),
+            minrev=int(stored.get("minrev", 0)),
+            drain_until=_time(stored.get("drain_until")),
+            claim_until=_time(stored.get("claim_until")),
             actor=str(stored.get("actor", "")),
             reason=str(stored.get("reason", "")),
             changed=str(stored.get("changed", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(f"is not a policy: {error!r}", where=f"live policy of {seam}") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Declared:
+    """What processes have declared of one seam; ``blockers`` are reasons that keep it from leaving observe."""
+
+    seam: str
+    domain: str
+    policy: Policy
+    place: str
+    blockers: Sequence[str] = ()
+
+    @property
+    def effects(self) -> Effects:
+        """The declared effects."""
+        return self.policy.effects
+
+    @property
+    def stage(self) -> Stage:
+        """The stage in code and file."""
+        return self.policy.stage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StageChange:
+    """A stage that was set; ``was`` and ``now`` may be the same.
+
+    ``following`` counts the live processes that have applied it, ``lagging`` names those that had not in time:
+    they act on what they last knew until they hear of it, and workers refuse what they send when it was aborted.
+    """
+
+    seam: str
+    was: Stage
+    now: Stage
+    revision: int
+    following: int = 0
+    lagging: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Move:
+    """A change that somebody asks for.
+
+    ``mode`` says what a way back does with runs that began on the bus: ``drain`` lets them end there within
+    ``drain``, ``abort`` breaks their pins and has workers refuse older commands. ``settings`` are further settings
+    of the policy to change. ``unsafe_storage`` accepts a broker that may lose claims in a power cut.
+    """
+
+    target: Stage
+    actor: str
+    reason: str = ""
+    force: bool = False
+    mode: Mode = "drain"
+    drain: timedelta = DRAIN
+    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    unsafe_storage: bool = False
 
 
 class Policies:
@@ -92,15 +170,16 @@ class Policies:
         self._subjects = subjects
         self._policies = bus.state(POLICIES)
         self._seams = bus.state(SEAMS)
+        self.instances = Instances(bus)
 
-    async def announce(self, seam: Seam) -> None:
-        """Tell the bus that ``seam`` is declared here, so that the command line knows it."""
+    async def announce(self, seam: Seam, policy: Policy, blockers: Sequence[str] = ()) -> None:
+        """Tell the bus that ``seam`` is declared here with ``policy`` in code and file."""
         value = json.dumps(
             {
                 "domain": seam.domain,
-                "effects": seam.policy.effects,
-                "stage": seam.policy.stage,
+                "policy": {"stage": policy.stage, "effects": policy.effects, "timeout": policy.timeout},
                 "place": seam.place,
+                "blockers": sorted(blockers),
             }
         ).encode()
         known = await self._seams.get(seam.name)
@@ -109,84 +188,59 @@ class Policies:
 
     async def declared(self) -> dict[str, Declared]:
         """Every seam that some process has declared, by name."""
-        found: dict[str, Declared] = {}
-        for entry in await self._seams.entries():
-            stored = json.loads(entry.value)
-            found[entry.key] = Declared(
-                seam=entry.key,
-                domain=stored["domain"],
-                effects=stored["effects"],
-                stage=Stage(stored["stage"]),
-                place=stored["place"],
-            )
-        return found
+        return {entry.key: _read_declared(entry) for entry in await self._seams.entries()}
 
     async def live(self) -> dict[str, LivePolicy]:
         """Every live policy by seam."""
-        return {
-            entry.key: read_live(entry.key, entry.value, entry.revision) for entry in await self._policies.entries()
-        }
+        return {entry.key: read_live(entry.key, entry.value) for entry in await self._policies.entries()}
 
-    async def set_stage(  # noqa: PLR0913 - who, why and how are separate questions
-        self,
-        seam: str,
-        target: Stage,
-        *,
-        actor: str,
-        reason: str = "",
-        force: bool = False,
-        timeout: float | None = None,
-    ) -> StageChange:
-        """Move ``seam`` to ``target`` and publish ``seam.stage.changed``.
+    async def set_stage(self, seam: str, move: Move, *, wait: float = 2.0) -> StageChange:
+        """Move ``seam``, publish ``seam.stage.changed``, and wait until every live process follows.
 
-        Raises ``UnknownSeamError`` when no process declared it, ``StageChangeRefusedError`` when the stage table
-        or the seam's effects forbid the move.
+        ``wait`` seconds at most; whoever does not follow by then is named in the result. Raises
+        ``UnknownSeamError`` when no process declared it, ``StageChangeRefusedError`` when the stage table, the
+        seam's effects, its blockers or the broker's storage forbid the move.
         """
-        declared = (await self.declared()).get(seam)
-        if declared is None:
-            known = (
-                ", ".join(sorted(await self.declared())) or "none yet: start a process that declares it and connects"
-            )
-            raise UnknownSeamError(f"no process has declared seam {seam!r}; declared are: {known}")
+        declared = await self._find(seam)
+        info = await self._bus.info()
         for _ in range(_TRIES):
             try:
-                change = await self._try_set(declared, target, actor, reason, force=force, timeout=timeout)
+                change = await self._try_set(declared, move, info)
             except WrongRevisionError:
                 continue
-            await self._tell(change, actor=actor, reason=reason)
-            return change
+            await self._tell(change, move)
+            return await self._await_followers(change, wait)
         raise StageChangeRefusedError(f"the policy of {seam} kept changing: look at `crossfade stage list`, try again")
 
-    async def _try_set(  # noqa: PLR0913 - the private half of set_stage
-        self, declared: Declared, target: Stage, actor: str, reason: str, *, force: bool, timeout: float | None
-    ) -> StageChange:
-        entry = await self._policies.get(declared.seam)
-        live = read_live(entry.key, entry.value, entry.revision) if entry else LivePolicy(seam=declared.seam)
-        base = Policy(stage=declared.stage, effects=declared.effects)
-        current = live.over(base)
-        check_move(current.stage, target, force=force)
-        check_effects(declared.seam, target, current.effects)
-        settings = {**live.settings, "stage": target.value}
-        if timeout is not None:
-            settings["timeout"] = timeout
-        base.override(settings, where=f"seam {declared.seam}")
-        value = json.dumps(
-            {"policy": settings, "actor": actor, "reason": reason, "changed": datetime.now(UTC).isoformat()}
-        ).encode()
-        revision = (
-            await self._policies.update(entry.key, value, revision=entry.revision)
-            if entry
-            else await self._policies.create(declared.seam, value)
-        )
-        return StageChange(seam=declared.seam, was=current.stage, now=target, revision=revision)
+    async def _find(self, seam: str) -> Declared:
+        declared = await self.declared()
+        if seam not in declared:
+            known = ", ".join(sorted(declared)) or "none yet: start a process that declares it and connects"
+            raise UnknownSeamError(f"no process has declared seam {seam!r}; declared are: {known}")
+        return declared[seam]
 
-    async def _tell(self, change: StageChange, *, actor: str, reason: str) -> None:
+    async def _try_set(self, declared: Declared, move: Move, info: BusInfo) -> StageChange:
+        entry = await self._policies.get(declared.seam)
+        live = read_live(entry.key, entry.value) if entry else LivePolicy(seam=declared.seam)
+        now = self._bus.now()
+        current = live.over(declared.policy, now=now)
+        check_move(current.stage, move.target, force=move.force)
+        check_blockers(declared, move)
+        following = next_live(live, current, move, now=now)
+        check_storage(declared.seam, following.over(declared.policy, now=now), info, move)
+        if entry:
+            await self._policies.update(entry.key, following.encode(), revision=entry.revision)
+        else:
+            await self._policies.create(declared.seam, following.encode())
+        return StageChange(seam=declared.seam, was=current.stage, now=move.target, revision=following.revision)
+
+    async def _tell(self, change: StageChange, move: Move) -> None:
         payload = {
             "seam": change.seam,
             "from": change.was,
             "to": change.now,
-            "actor": actor,
-            "reason": reason,
+            "actor": move.actor,
+            "reason": move.reason,
             "revision": change.revision,
         }
         event = Event(
@@ -199,14 +253,67 @@ class Policies:
         )
         await self._bus.publish(self._subjects.fact(event.type), event)
 
+    async def _await_followers(self, change: StageChange, wait: float) -> StageChange:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + wait
+        while True:
+            having = [found for found in await self.instances.live() if change.seam in found.seams]
+            lagging = [found.instance for found in having if found.seams[change.seam] < change.revision]
+            if not lagging or loop.time() >= end:
+                return replace(change, following=len(having) - len(lagging), lagging=lagging)
+            await asyncio.sleep(_LOOK)
 
-def check_effects(seam: str, target: Stage, effects: Effects) -> None:
-    """Raise ``StageChangeRefusedError`` when commands would carry a seam that must not run twice."""
-    if effects == "unsafe" and TABLE[target].commands:
+
+def next_live(live: LivePolicy, current: Policy, move: Move, *, now: datetime) -> LivePolicy:
+    """The live policy after ``move``. Pure."""
+    revision = live.revision + 1
+    leaving = TABLE[current.stage].commands and not TABLE[move.target].commands
+    draining = leaving and move.mode == "drain"
+    drain_until = now + move.drain if draining else None
+    last_command = (drain_until or now) + timedelta(seconds=current.timeout) + GRACE
+    return LivePolicy(
+        seam=live.seam,
+        settings={**live.settings, **move.settings, "stage": move.target.value},
+        revision=revision,
+        minrev=revision if leaving and move.mode == "abort" else live.minrev,
+        drain_until=drain_until,
+        claim_until=last_command if leaving else live.claim_until,
+        actor=move.actor,
+        reason=move.reason,
+        changed=datetime.now(UTC).isoformat(),
+    )
+
+
+def check_blockers(declared: Declared, move: Move) -> None:
+    """Raise ``StageChangeRefusedError`` when something seen at observe would be lost over a bus."""
+    if declared.blockers and TABLE[move.target].commands and not move.force:
         raise StageChangeRefusedError(
-            f"{seam} is declared effects='unsafe' (the default), and this version cannot yet promise that such a call "
-            "starts at most once on the bus: declare effects='none' or 'idempotent' if that is true, or stay at observe"
+            f"{declared.seam} cannot leave observe and shadow: {'; '.join(declared.blockers)} (or say --force)"
         )
 
 
-__all__ = ["Declared", "LivePolicy", "Policies", "StageChange", "UnknownStageError", "check_effects", "read_live"]
+def check_storage(seam: str, policy: Policy, info: BusInfo, move: Move) -> None:
+    """Raise ``StageChangeRefusedError`` when an unsafe seam would trust claims that a power cut can undo."""
+    if policy.effects != "unsafe" or not TABLE[policy.stage].commands or move.unsafe_storage:
+        return
+    if not (info.synced or info.replicas >= 3):
+        raise StageChangeRefusedError(
+            f"{seam} has effects='unsafe', and this broker acknowledges before its disk has the data: a power cut "
+            "could let a call start twice. Set sync_interval: always (and ?sync=always in the bus URL), or three "
+            "replicas; or accept it with --unsafe-storage"
+        )
+
+
+def _read_declared(entry: Entry) -> Declared:
+    stored = json.loads(entry.value)
+    return Declared(
+        seam=entry.key,
+        domain=stored["domain"],
+        policy=Policy().override(stored["policy"], where=f"seam {entry.key}"),
+        place=stored["place"],
+        blockers=tuple(stored.get("blockers", ())),
+    )
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from .errors import ConfigurationError
 from .stages import Stage, parse_stage
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 Effects = Literal["none", "idempotent", "unsafe"]
 Fallback = Literal["legacy", "raise"]
+LedgerDown = Literal["refuse", "run"]
+
+LIVE_ONLY: Final = frozenset({"revision", "minrev", "draining", "claiming"})
 
 _MAX_TIMEOUT: Final = 86_400.0  # commands are kept for 24 h, so no call can usefully wait longer
 
@@ -30,32 +33,43 @@ class Policy:
             shorter than the body takes, every call ends late.
         fallback: What happens when the bus cannot answer and running the legacy body is legal: run it
             (``legacy``, the default) or ``raise``.
-        revision: Grows with every live change; 0 means that no live state exists.
+        percent: Share of keys that take the bus at ``canary``, 0 to 100 in steps of 0.01. Default 0.
+        sample: Share of calls whose observation is full (arguments and value), 0 to 1; at ``shadow`` these are
+            compared. Default 1. Danger: each full one costs the caller two serialisations.
+        ledger_down: What a keyed unsafe call does when the ledger cannot be asked whether it ran already:
+            ``refuse`` (the default) or ``run``. Danger: ``run`` may run it twice.
+
+    Live state alone sets the rest: ``revision`` grows with every change (0: there is none), commands older than
+    ``minrev`` are refused by workers, ``draining``: runs that began on the bus may end there, ``claiming``: a
+    command may still be under way, so keyed unsafe calls ask the ledger on the legacy path, too.
     """
 
     stage: Stage = Stage.LEGACY
     effects: Effects = "unsafe"
     timeout: float = 30.0
     fallback: Fallback = "legacy"
+    percent: float = 0.0
+    sample: float = 1.0
+    ledger_down: LedgerDown = "refuse"
     revision: int = 0
+    minrev: int = 0
+    draining: bool = False
+    claiming: bool = False
 
     def __post_init__(self) -> None:
-        if self.effects not in get_args(Effects):
-            raise ConfigurationError(f"{self.effects!r} is not one of {_or(Effects)}", where="effects")
-        if self.fallback not in get_args(Fallback):
-            raise ConfigurationError(f"{self.fallback!r} is not one of {_or(Fallback)}", where="fallback")
-        timeout = cast("object", self.timeout)  # a file may hold anything
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float):
-            raise ConfigurationError(f"{timeout!r} is no number of seconds", where="timeout")
-        if not (math.isfinite(self.timeout) and 0.01 <= self.timeout <= _MAX_TIMEOUT):
-            raise ConfigurationError(f"{self.timeout!r} is not between 0.01 and 86400 seconds", where="timeout")
+        _check_choice("effects", self.effects, Effects)
+        _check_choice("fallback", self.fallback, Fallback)
+        _check_choice("ledger_down", self.ledger_down, LedgerDown)
+        _check_number("timeout", self.timeout, 0.01, _MAX_TIMEOUT, "seconds")
+        _check_number("percent", self.percent, 0, 100, "percent")
+        _check_number("sample", self.sample, 0, 1, "of all calls")
 
     def override(self, changes: Mapping[str, Any], *, where: str) -> Policy:
         """This policy with some settings replaced, as a file or live state gives them.
 
         ``where`` names their place in the error; unknown settings raise ``ConfigurationError``.
         """
-        known = {field.name for field in fields(self)} - {"revision"}
+        known = {field.name for field in fields(self)} - LIVE_ONLY
         values = dict(changes)
         for name in values.keys() - known:
             raise ConfigurationError(f"unknown setting; known are {', '.join(sorted(known))}", where=f"{where}.{name}")
@@ -77,5 +91,14 @@ def _stage(value: object) -> Stage:
     return parse_stage(value)
 
 
-def _or(literal: object) -> str:
-    return " or ".join(repr(value) for value in get_args(literal))
+def _check_choice(name: str, value: object, literal: object) -> None:
+    if value not in get_args(literal):
+        choices = " or ".join(repr(choice) for choice in get_args(literal))
+        raise ConfigurationError(f"{value!r} is not one of {choices}", where=name)
+
+
+def _check_number(name: str, value: object, least: float, most: float, unit: str) -> None:  # noqa: PLR0913 - a range
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ConfigurationError(f"{value!r} is no number ({unit})", where=name)
+    if not (math.isfinite(value) and least <= value <= most):
+        raise ConfigurationError(f"{value!r} is not between {least:g} and {most:g} {unit}", where=name)

@@ -1,99 +1,223 @@
-"""Seams: named functions whose calls can be diverted, and the registry of all that this process declares."""
+"""Seams: named places where a call can be diverted, and the registry of all that this process declares."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 import threading
-from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Protocol, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ._wrapper import SeamFunction
-from .errors import SeamDefinitionError, UnknownSeamError
-from .policy import Effects, Fallback, Policy
-from .stages import parse_stage
+from .errors import ConfigurationError, SeamDefinitionError, UnknownSeamError
 from .subjects import check_seam
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .payloads import SignatureCodec
-
-P = ParamSpec("P")
-R = TypeVar("R")
+    from .policy import Policy
 
 SeamDomain = Literal["tool", "agent"]
 
+Call = Literal["plain", "coroutine", "generator", "async generator"]
+"""How a body is called, and so how its call site waits."""
+
+Binding = Literal["none", "instance", "class"]
+"""What a body gets as its first argument that never crosses the bus."""
+
 
 class Route(Protocol):
-    """Takes a diverted call; ``None`` in its place means that the body is simply called."""
+    """Takes a diverted call; ``None`` in its place means that the body is simply called.
 
-    def call(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    ``body`` is the body bound to what it is called on, so that the arguments are those of the call site.
+    """
+
+    def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call of a plain function."""
         ...
 
-    async def acall(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    async def acall(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
         """A call of a coroutine function."""
+        ...
+
+    def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A call of a generator function."""
+        ...
+
+    def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """A call of an async generator function."""
         ...
 
 
 class Seam:
-    """A declared seam. ``route`` is what the next call takes: ``None`` at legacy, when off, when never connected."""
+    """A declared seam. ``route`` is what the next call takes: ``None`` at legacy, when off, when never connected.
 
-    def __init__(
-        self, name: str, body: Callable[..., Any], *, domain: SeamDomain, policy: Policy, secret: frozenset[str]
+    ``body`` is ``None`` at a call site that has none (``remote``). ``bind`` makes the instance that a method's
+    body runs on at a worker.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a decorator says
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        domain: SeamDomain,
+        policy: Policy,
+        secret: frozenset[str] = frozenset(),
+        bind: Callable[[], Any] | None = None,
+        has_body: bool = True,
     ) -> None:
         self.name = check_seam(name)
-        self.body = body
+        self.function: Callable[..., Any] = getattr(function, "__func__", function)
         self.domain: SeamDomain = domain
         self.policy = policy
         self.secret = secret
-        self.is_async = inspect.iscoroutinefunction(body)
+        self.bind = bind
+        self.has_body = has_body
+        self.call_kind = call_kind(self.function)
+        self.static = isinstance(function, staticmethod)
         self.route: Route | None = None
-        self._codec: SignatureCodec | None = None
+        self._codec: SignatureCodec | SeamDefinitionError | None = None
 
     @property
     def place(self) -> str:
         """``file:line`` of the body."""
-        code = getattr(self.body, "__code__", None)
-        return f"{code.co_filename}:{code.co_firstlineno}" if code else "<no source>"
+        return place(self.function)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether call sites await."""
+        return self.call_kind in ("coroutine", "async generator")
+
+    @property
+    def binding(self) -> Binding:
+        """What the body is bound to, found by looking at the class that holds it."""
+        if self.static:
+            return "none"
+        owner, name = self.owner()
+        if owner is None:
+            first = next(iter(inspect.signature(self.function).parameters), "")
+            inside = "<locals>" not in self.function.__qualname__.rpartition(".")[0].rpartition(".")[2]
+            looks_bound = inside and "." in self.function.__qualname__
+            return "instance" if looks_bound and first == "self" else "class" if looks_bound and first == "cls" else "none"
+        held = inspect.getattr_static(owner, name, None)
+        held = getattr(held, "__wrapped__", held) if not isinstance(held, classmethod | staticmethod) else held
+        if isinstance(held, staticmethod):
+            return "none"
+        return "class" if isinstance(held, classmethod) else "instance"
+
+    def owner(self) -> tuple[type | None, str]:
+        """The class that holds the body, when it can be reached by name, and the name in it."""
+        path, _, name = self.function.__qualname__.rpartition(".")
+        found: Any = sys.modules.get(self.function.__module__)
+        for part in path.split(".") if path else ():
+            found = getattr(found, part, None)
+        return (found, name) if path and isinstance(found, type) else (None, name)
 
     @property
     def codec(self) -> SignatureCodec:
-        """The codec of the body's signature, built on first use because it imports pydantic.
+        """The codec of the signature that call sites see, built on first use because it imports pydantic.
 
         Raises ``SeamDefinitionError`` when the signature has no JSON form.
         """
         if self._codec is None:
             from .payloads import SignatureCodec  # noqa: PLC0415 - `import crossfade.shim` must not load pydantic
 
-            self._codec = SignatureCodec(self.body, secret=self.secret)
+            try:
+                self._codec = SignatureCodec(self.function, secret=self.secret, skip_first=self.binding != "none")
+            except SeamDefinitionError as error:
+                self._codec = error  # trying again would cost every call milliseconds
+        if isinstance(self._codec, SeamDefinitionError):
+            raise self._codec.with_traceback(None)
         return self._codec
+
+    def body(self) -> Callable[..., Any]:
+        """The undecorated body as a worker runs it, with whatever it is bound to.
+
+        Raises ``SeamDefinitionError`` when there is none here, or nothing to bind it to.
+        """
+        if not self.has_body:
+            raise SeamDefinitionError(f"seam {self.name!r} has no body here: serve it where its handler is")
+        if self.binding == "none":
+            return self.function
+        owner, name = self.owner()
+        if self.binding == "class":
+            if owner is None:
+                raise SeamDefinitionError(f"seam {self.name!r}: the class of {name} cannot be found by name")
+            return partial(self.function, owner)
+        if self.bind is None:
+            raise SeamDefinitionError(
+                f"seam {self.name!r} is a method ({self.place}), and self never crosses the bus: "
+                "say bind=, a function that makes the instance at a worker, or register a handler"
+            )
+        return _on_instance(self.function, self.bind)
 
     def __repr__(self) -> str:
         return f"<Seam {self.name} ({self.domain}) at {self.place}>"
 
 
+class Handler:
+    """The new side of a seam: a function with the same signature that workers run instead of the body."""
+
+    def __init__(self, name: str, function: Callable[..., Any], *, domain: SeamDomain, secret: frozenset[str]) -> None:
+        self.name = check_seam(name)
+        self.function = function
+        self.domain: SeamDomain = domain
+        self.secret = secret
+        self.call_kind = call_kind(function)
+
+    @property
+    def place(self) -> str:
+        """``file:line`` of the function."""
+        return place(self.function)
+
+    def check(self, seam: Seam) -> None:
+        """Raise ``SeamDefinitionError`` when the handler takes or returns something else than the seam's body."""
+        theirs, ours = seam.codec.shape, self.codec().shape
+        if theirs != ours:
+            different = sorted(name for name in {**theirs, **ours} if theirs.get(name) != ours.get(name))
+            raise SeamDefinitionError(
+                f"the handler of {self.name!r} ({self.place}) differs from the body ({seam.place}) in "
+                f"{', '.join(different)}: the same call must fit both"
+            )
+
+    def codec(self) -> SignatureCodec:
+        """The codec of the handler's signature."""
+        from .payloads import SignatureCodec  # noqa: PLC0415 - `import crossfade.shim` must not load pydantic
+
+        return SignatureCodec(self.function, secret=self.secret)
+
+
 class Registry:
-    """The seams of this process by name. ``on_declare`` is told of each new one."""
+    """The seams and handlers of this process by name. ``on_declare`` is told of each new seam."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seams: dict[str, Seam] = {}
+        self._handlers: dict[str, Handler] = {}
         self.on_declare: Callable[[Seam], None] | None = None
 
     def add(self, seam: Seam) -> None:
-        """Add ``seam``; a second body under the same name raises ``SeamDefinitionError`` naming both places.
+        """Add ``seam``; a second one under the same name raises ``SeamDefinitionError`` naming both places.
 
         The same function declared again (a reloaded module) replaces itself.
         """
         with self._lock:
             known = self._seams.get(seam.name)
-            if known is not None and _identity(known) != _identity(seam):
-                raise SeamDefinitionError(
-                    f"seam {seam.name!r} is declared twice: at {known.place} and at {seam.place}; rename one"
-                )
+            self._refuse_second(known, seam, "seam")
+            if known is not None:
+                known.route = None  # no policy change reaches it any more, so it must not stay on the bus
             self._seams[seam.name] = seam
         if self.on_declare is not None:
             self.on_declare(seam)
+
+    def add_handler(self, handler: Handler) -> None:
+        """Add ``handler``; a second one for the same seam raises ``SeamDefinitionError`` naming both places."""
+        with self._lock:
+            self._refuse_second(self._handlers.get(handler.name), handler, "handler of seam")
+            self._handlers[handler.name] = handler
 
     def get(self, name: str) -> Seam:
         """The seam called ``name``; ``UnknownSeamError`` listing what there is otherwise."""
@@ -102,61 +226,72 @@ class Registry:
         except KeyError:
             raise UnknownSeamError(f"no seam {name!r} here; declared are: {self._names()}") from None
 
+    def handler(self, name: str) -> Handler | None:
+        """The handler of the seam called ``name``, when this process has one."""
+        return self._handlers.get(name)
+
+    def handlers(self) -> list[Handler]:
+        """Every handler, in order of declaration."""
+        with self._lock:
+            return list(self._handlers.values())
+
     def all(self) -> list[Seam]:
         """Every seam, in order of declaration."""
         with self._lock:
             return list(self._seams.values())
 
+    def remove(self, name: str) -> None:
+        """Forget a seam and its handler: for tests that declare their own."""
+        with self._lock:
+            self._seams.pop(name, None)
+            self._handlers.pop(name, None)
+
     def _names(self) -> str:
         return ", ".join(sorted(self._seams)) or "none (import the module that declares it)"
+
+    @staticmethod
+    def _refuse_second(known: Seam | Handler | None, new: Seam | Handler, what: str) -> None:
+        if known is not None and _identity(known) != _identity(new):
+            raise SeamDefinitionError(
+                f"{what} {new.name!r} is declared twice: at {known.place} and at {new.place}; rename one"
+            )
 
 
 registry = Registry()
 
 
-def _identity(seam: Seam) -> tuple[str, str]:
-    return seam.body.__module__, seam.body.__qualname__
+def call_kind(function: Callable[..., Any]) -> Call:
+    """How ``function`` is called."""
+    if inspect.isasyncgenfunction(function):
+        return "async generator"
+    if inspect.isgeneratorfunction(function):
+        return "generator"
+    return "coroutine" if inspect.iscoroutinefunction(function) else "plain"
 
 
-class SeamDecorator(Protocol):
-    """Turns a function into a seam; its type, signature and look survive."""
-
-    def __call__(self, function: Callable[P, R], /) -> SeamFunction[P, R]:
-        """Decorate ``function``."""
-        ...
+def place(function: Callable[..., Any]) -> str:
+    """``file:line`` of a function."""
+    code = getattr(function, "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else "<no source>"
 
 
-def tool(  # noqa: PLR0913 - keyword-only options
-    name: str,
-    *,
-    effects: Effects = "unsafe",
-    stage: str = "legacy",
-    timeout: float = 30.0,
-    fallback: Fallback = "legacy",
-    secret: tuple[str, ...] = (),
-) -> SeamDecorator:
-    """Declare a function as the seam ``name``. Until a bus is connected, calls go straight to the function.
-
-    ``effects``, ``stage``, ``timeout`` (seconds) and ``fallback`` are the start of the seam's ``Policy``, which
-    the file and live state override. ``secret`` names parameters whose values never leave this process in
-    clear. Raises ``SeamDefinitionError`` for a name that is no seam name, a name declared twice, and a function
-    of a kind that cannot be a seam; ``ConfigurationError`` for an option out of range.
-    """
-    policy = Policy(stage=parse_stage(stage), effects=effects, timeout=timeout, fallback=fallback)
-
-    def decorate(function: Callable[P, R], /) -> SeamFunction[P, R]:
-        _check_kind(name, function)
-        seam = Seam(name, function, domain="tool", policy=policy, secret=frozenset(secret))
-        registry.add(seam)
-        return SeamFunction(seam, function)
-
-    return decorate
+def check_domain(domain: str) -> SeamDomain:
+    """``domain`` when it is one a decorator may name."""
+    if domain not in ("tool", "agent"):
+        raise ConfigurationError(f"{domain!r} is neither 'tool' nor 'agent'", where="domain")
+    return domain
 
 
-def _check_kind(name: str, function: Callable[..., Any]) -> None:
-    if isinstance(function, SeamFunction):
-        raise SeamDefinitionError(f"seam {name!r}: the function is a seam already; decorate it once")
-    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
-        raise SeamDefinitionError(f"seam {name!r}: generators cannot be seams in this version; return a list")
-    if not inspect.isfunction(function):
-        raise SeamDefinitionError(f"seam {name!r}: decorate a function, not {function!r}")
+def _identity(seam: Seam | Handler) -> tuple[str, str]:
+    return seam.function.__module__, seam.function.__qualname__
+
+
+def _on_instance(function: Callable[..., Any], bind: Callable[[], Any]) -> Callable[..., Any]:
+    """``function`` called on a new instance each time; a coroutine function stays one."""
+    if inspect.iscoroutinefunction(function):
+
+        async def on_instance(*args: Any, **kwargs: Any) -> Any:
+            return await function(bind(), *args, **kwargs)
+
+        return on_instance
+    return lambda *args, **kwargs: function(bind(), *args, **kwargs)

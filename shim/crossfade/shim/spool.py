@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .events import Event
+    from .ports import Position
 
 
 class Spool:
@@ -27,14 +28,14 @@ class Spool:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def add(self, subject: str, event: Event) -> None:
-        """Keep ``event`` until ``remove``; durable on return."""
+    def add(self, subject: str, event: Event, claim: Position | None = None) -> None:
+        """Keep ``event`` until ``remove``; durable on return. ``claim`` is the fence it must be logged under."""
         self._folder.mkdir(parents=True, exist_ok=True)
         target = self._file(event)
         partial = target.with_suffix(f".{os.getpid()}.partial")
         data = None if event.data is None else b64encode(event.data).decode()
         with partial.open("w", encoding="utf-8") as file:
-            json.dump({"subject": subject, "headers": to_nats(event), "data": data}, file)
+            json.dump({"subject": subject, "headers": to_nats(event), "data": data, "claim": claim}, file)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(target)
@@ -44,7 +45,7 @@ class Spool:
         """Forget ``event``: it is logged."""
         self._file(event).unlink(missing_ok=True)
 
-    def items(self) -> Iterator[tuple[str, Event]]:
+    def items(self) -> Iterator[tuple[str, Event, Position | None]]:
         """What is spooled, oldest first. A file that cannot be read is renamed ``.bad`` and counted, never lost."""
         if not self._folder.is_dir():
             return
@@ -52,7 +53,7 @@ class Spool:
             try:
                 stored = json.loads(file.read_text("utf-8"))
                 data = b64decode(stored["data"]) if stored["data"] is not None else b""
-                yield stored["subject"], from_nats(stored["headers"], data)
+                yield stored["subject"], from_nats(stored["headers"], data), stored.get("claim")
             except Exception as error:
                 report.count("spool-unreadable", reason=type(error).__name__)
                 file.rename(file.with_suffix(".bad"))

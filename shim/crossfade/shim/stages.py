@@ -36,13 +36,12 @@ class StageRow:
     """What one stage means.
 
     ``answers``: who answers the caller. ``observes``: legacy calls leave an observation. ``commands``: calls
-    may travel as commands. ``available``: this version runs it.
+    may travel as commands.
     """
 
     answers: Literal["legacy", "split", "bus"]
     observes: bool
     commands: bool
-    available: bool
     on_the_bus: str
     way_back: str
 
@@ -53,7 +52,6 @@ TABLE: Final[Mapping[Stage, StageRow]] = MappingProxyType(
             answers="legacy",
             observes=False,
             commands=False,
-            available=True,
             on_the_bus="nothing; about one branch of overhead",
             way_back="-",
         ),
@@ -61,7 +59,6 @@ TABLE: Final[Mapping[Stage, StageRow]] = MappingProxyType(
             answers="legacy",
             observes=True,
             commands=False,
-            available=True,
             on_the_bus="observations, fail-open, bounded",
             way_back="instant",
         ),
@@ -69,7 +66,6 @@ TABLE: Final[Mapping[Stage, StageRow]] = MappingProxyType(
             answers="legacy",
             observes=True,
             commands=False,
-            available=False,
             on_the_bus="observations flagged for comparison (sampled)",
             way_back="instant",
         ),
@@ -77,7 +73,6 @@ TABLE: Final[Mapping[Stage, StageRow]] = MappingProxyType(
             answers="split",
             observes=True,
             commands=True,
-            available=False,
             on_the_bus="commands and observations",
             way_back="instant; runs in flight finish where they began",
         ),
@@ -85,7 +80,6 @@ TABLE: Final[Mapping[Stage, StageRow]] = MappingProxyType(
             answers="bus",
             observes=False,
             commands=True,
-            available=True,
             on_the_bus="commands",
             way_back="instant while the legacy code exists",
         ),
@@ -93,7 +87,6 @@ TABLE: Final[Mapping[Stage, StageRow]] = MappingProxyType(
             answers="bus",
             observes=False,
             commands=True,
-            available=False,
             on_the_bus="commands; a legacy hit is an error event",
             way_back="one-way",
         ),
@@ -113,9 +106,6 @@ def parse_stage(text: str) -> Stage:
 
 def check_move(current: Stage, target: Stage, *, force: bool = False) -> None:
     """Raise ``StageChangeRefusedError``, saying what to do instead, when the table forbids this move."""
-    if not TABLE[target].available:
-        usable = ", ".join(stage for stage in ORDER if TABLE[stage].available)
-        raise StageChangeRefusedError(f"{target} cannot be run by this version; it runs {usable}")
     if force or target == current:
         return
     if current is Stage.RETIRED:

@@ -1,6 +1,6 @@
 """Where events travel: subjects of fixed depth, so that a filter is cheap and a look-up needs no scan.
 
-    calls         {p}.{shard}.{tenant}.{user}.{domain}.{seam}.{run}.{callid}.{invoke|own|result|progress}
+    calls         {p}.{shard}.{tenant}.{user}.{domain}.{seam}.{run}.{callid}.{invoke|own|result}
     observations  {p}o.{tenant}.{seam}.{observed|shadow}
     UI            {p}ui.{tenant}.{user}.{run}.{type}
     facts         {p}e.{tenant}.{user}.{type}
@@ -25,7 +25,7 @@ from .errors import ConfigurationError, MalformedEventError, SeamDefinitionError
 NONE: Final = "-"
 
 Domain = Literal["tool", "agent", "http", "workflow"]
-CallKind = Literal["invoke", "own", "result", "progress"]
+CallKind = Literal["invoke", "own", "result"]
 
 _TOKEN = re.compile(r"[A-Za-z0-9_]{1,64}\Z")
 _SEAM = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*\Z")
@@ -144,6 +144,10 @@ class Subjects:
         """The filter a worker consumes: every command of one seam."""
         return f"{self.prefix}.*.*.*.{domain}.{seam_token(seam)}.*.*.invoke"
 
+    def call_filter(self, kind: CallKind) -> str:
+        """The filter of one kind of message of every call."""
+        return f"{self.prefix}.*.*.*.*.*.*.*.{kind}"
+
     def run(self, run: str) -> str:
         """The filter of everything one run did."""
         return f"{self.prefix}.*.*.*.*.*.{token(run)}.>"
@@ -163,6 +167,10 @@ class Subjects:
     def ui(self, event_type: str, *, run: str, tenant: str | None = None, user: str | None = None) -> str:
         """Where the UI's projection of an event goes."""
         return f"{self.prefix}ui.{token(tenant)}.{token(user)}.{token(run)}.{event_type.replace('.', '-')}"
+
+    def ui_run(self, run: str, *, tenant: str | None = None, user: str | None = None) -> str:
+        """The filter of what the UI sees of one run."""
+        return f"{self.prefix}ui.{token(tenant)}.{token(user)}.{token(run)}.>"
 
     def fact(self, event_type: str, *, tenant: str | None = None, user: str | None = None) -> str:
         """Where triggers and seam news go."""

@@ -1,7 +1,8 @@
-"""The bus side of seams: consumes commands, runs bodies, logs results, then replies, then acknowledges.
+"""The bus side of seams: consumes commands, claims unsafe ones, runs functions, logs results, replies, acknowledges.
 
 Log before reply: the log is the truth, a reply is a hint. A result that cannot be logged is spooled to disk and
-tried until it can; only then is the command acknowledged.
+tried until it can; only then is the command acknowledged. A claim that cannot be settled is repeated until it is
+clean; until then nothing runs and nothing is acknowledged.
 """
 
 from __future__ import annotations
@@ -10,28 +11,49 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._loop import LoopThread
-from .claimcheck import CLAIM_CHECK, format_dataref
-from .errors import BusError, ConfigurationError
+from .claimcheck import CLAIM_CHECK, format_dataref, load_data
+from .claims import (
+    GRACE,
+    CallPlace,
+    ClaimRecord,
+    Held,
+    Won,
+    fingerprint,
+    log_result,
+    log_unknown,
+    overdue,
+    take,
+)
+from .errors import BusError, ConfigurationError, MalformedEventError, WrongPositionError
 from .events import Event, derived_id
-from .execution import Execution, Finished
+from .execution import MAX_DELIVER, Execution, Finished
 from .hooks import report
 from .ports import ConsumeOptions
+from .reaping import Reaper
+from .services import services
+from .shadowing import Shadowing
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine
 
     from ._runtime import Runtime
-    from .ports import Deliveries, Delivery
-    from .seam import Seam
+    from .calls import CurrentCall
+    from .ports import Deliveries, Delivery, Position
+    from .services import Service
 
 ACK_WAIT: Final = 30.0  # seconds; short, because a crashed worker's calls wait for it; heartbeats carry long bodies
+CANCEL: Final = "cancel"
+"""The address on which every worker hears of calls that their callers gave up."""
+
 _RETRY: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between attempts to log a result
+
+T = TypeVar("T")
 
 _log = logging.getLogger("crossfade")
 
@@ -46,39 +68,46 @@ class WorkerOptions:
         ack_wait: Seconds after which a silent worker's calls go to another, 1 at least. Default 30.
         grace: Seconds that calls in progress get when the worker is asked to stop. Default 20.
         spool: Folder for results that the bus does not take. Default ``.crossfade/spool``.
+        shadows: Shadow runs of one seam at once; 0: none here. Default 2. Danger: they compete with real calls.
     """
 
     concurrency: int = 8
     ack_wait: float = ACK_WAIT
     grace: float = 20.0
     spool: Path = Path(".crossfade/spool")
+    shadows: int = 2
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise ConfigurationError("must be 1 at least", where="concurrency")
         if self.ack_wait < 1:
             raise ConfigurationError("must be 1 second at least", where="ack_wait")
+        if self.shadows < 0:
+            raise ConfigurationError("must be 0 at least", where="shadows")
 
 
 class Worker:
-    """Serves ``seams`` over a connected runtime until ``stop``."""
+    """Serves every seam and handler of the runtime's registry until ``stop``."""
 
-    def __init__(self, runtime: Runtime, seams: Sequence[Seam], options: WorkerOptions | None = None) -> None:
-        if not seams:
+    def __init__(self, runtime: Runtime, options: WorkerOptions | None = None) -> None:
+        self.services = services(runtime.registry)
+        if not self.services:
             raise ConfigurationError("nothing to serve: the modules named declare no seam", where="worker")
-        for seam in seams:
-            _ = seam.codec  # a signature without a JSON form is said at start, not at the first call
         self._runtime = runtime
-        self._seams = seams
         self._options = options or WorkerOptions()
         self._spool = Spool(self._options.spool)
         self._stopping = asyncio.Event()  # belongs to the runtime's loop: set it there
+        self._executions: list[Execution] = []
+        self.ready = False
         self.in_flight = 0
+        runtime.role = "worker"
 
     def run(self) -> None:
         """Serve until ``stop`` is called from another thread or a signal handler."""
         bodies = LoopThread()
-        executor = ThreadPoolExecutor(self._options.concurrency * len(self._seams), "crossfade body")
+        executor = ThreadPoolExecutor(
+            (self._options.concurrency + self._options.shadows) * len(self.services), "crossfade body"
+        )
         try:
             self._runtime.thread.run(self._serve(executor, bodies.loop))
         finally:
@@ -90,152 +119,258 @@ class Worker:
         self._runtime.thread.loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve(self, executor: ThreadPoolExecutor, bodies: asyncio.AbstractEventLoop) -> None:
-        await self._drain_spool()
-        reaping = asyncio.create_task(self._reap())
+        await self._runtime.bus.listen(CANCEL, self._on_cancel)
+        reaper = Reaper(self._runtime, self._options.ack_wait)
+        helpers = [asyncio.create_task(work) for work in (reaper.dead(), reaper.claims(), self._keep_spool())]
         try:
             async with asyncio.TaskGroup() as group:
-                for seam in self._seams:
-                    execution = Execution(self._runtime, seam, executor=executor, loop=bodies)
-                    group.create_task(self._serve_seam(seam, execution))
+                for service in self.services:
+                    execution = Execution(self._runtime, service, executor=executor, loop=bodies)
+                    self._executions.append(execution)
+                    group.create_task(self._serve_one(service, execution))
+                    if self._options.shadows:
+                        shadowing = Shadowing(self._runtime, service, execution, limit=self._options.shadows)
+                        helpers.append(asyncio.create_task(shadowing.run()))
+                self.ready = True
         finally:
-            reaping.cancel()
+            self.ready = False
+            for task in helpers:
+                task.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
 
-    async def _reap(self) -> None:
-        """Now and then, move what killed workers left exhausted to dead letters: any worker does it for all."""
-        while True:
-            await asyncio.sleep(self._options.ack_wait)
-            try:
-                reaped = await self._runtime.bus.reap()
-            except BusError as error:
-                report.count("reap-failed", reason=type(error).__name__)
-            else:
-                if reaped:
-                    report.count("reaped", n=reaped)
-
-    async def _serve_seam(self, seam: Seam, execution: Execution) -> None:
-        options = ConsumeOptions(ack_wait=self._options.ack_wait, max_in_flight=1000)
-        filters = [self._runtime.subjects.commands(seam.domain, seam.name)]
+    async def _serve_one(self, service: Service, execution: Execution) -> None:
+        options = ConsumeOptions(ack_wait=self._options.ack_wait, max_in_flight=1000, max_deliver=MAX_DELIVER)
+        filters = [self._runtime.subjects.commands(service.domain, service.name)]
         calls: set[asyncio.Task[None]] = set()
-        async with self._runtime.bus.consume(group_name(seam), filters, options) as deliveries:
-            await self._take(deliveries, seam, execution, calls)
+        async with self._runtime.bus.consume(service.group, filters, options) as deliveries:
+            await self._take(deliveries, service, execution, calls)
             if calls:
                 _, late = await asyncio.wait(calls, timeout=self._options.grace)
                 for task in late:
-                    report.count("abandoned", seam=seam.name, reason="grace")
+                    report.count("abandoned", seam=service.name, reason="grace")
                     task.cancel()
 
     async def _take(
-        self, deliveries: Deliveries, seam: Seam, execution: Execution, calls: set[asyncio.Task[None]]
+        self, deliveries: Deliveries, service: Service, execution: Execution, calls: set[asyncio.Task[None]]
     ) -> None:
         """Start a task per delivery, never holding more than there are free places."""
         free = asyncio.Semaphore(self._options.concurrency)
         stopping = asyncio.create_task(self._stopping.wait())
+        deliveries.want(self._options.concurrency)  # it counts those in our hands, calls in progress among them
 
         def finished(task: asyncio.Task[None]) -> None:
             calls.discard(task)
             free.release()
 
-        while not self._stopping.is_set():
-            await free.acquire()
-            deliveries.want(self._options.concurrency - len(calls))
-            following = asyncio.create_task(deliveries.next())
-            await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await following
+        while await _done_before(stopping, free.acquire()):
+            following = await _done_before(stopping, deliveries.next())
+            if following is None:
                 break
             delivery = following.result()
             if delivery is None:
                 free.release()
                 continue
-            task = asyncio.create_task(self._handle(delivery, seam, execution))
+            task = asyncio.create_task(self._handle(delivery, service, execution))
             calls.add(task)
             task.add_done_callback(finished)
         stopping.cancel()
 
-    async def _handle(self, delivery: Delivery, seam: Seam, execution: Execution) -> None:
+    async def _handle(self, delivery: Delivery, service: Service, execution: Execution) -> None:
         """One delivery from hand-out to acknowledgement; a failure leaves it to redelivery, counted."""
         self.in_flight += 1
-        heart = asyncio.create_task(self._beat(delivery, seam))
+        heart = asyncio.create_task(self._beat(delivery, service))
         try:
-            if delivery.attempt > 1 and await self._answered_before(delivery, seam):
-                await delivery.ack()
-                return
-            finished = await execution.run(delivery)
-            await self._log(delivery, seam, finished)
-            if finished.reject:
-                await delivery.reject(finished.reject, detail=finished.detail)
+            if self._is_guarded(delivery, service):
+                await self._handle_guarded(delivery, service, execution)
             else:
-                await delivery.ack()
-            report.count("served", seam=seam.name, reason=finished.kind)
-        except BusError as error:
-            report.count("unsettled", seam=seam.name, reason=type(error).__name__)
+                await self._handle_free(delivery, service, execution)
+        except (BusError, MalformedEventError) as error:
+            report.count("unsettled", seam=service.name, reason=type(error).__name__)
         except Exception:
-            report.count("unsettled", seam=seam.name, reason="internal")
-            _log.exception("seam %s: a delivery could not be settled and will come again", seam.name)
+            report.count("unsettled", seam=service.name, reason="internal")
+            _log.exception("seam %s: a delivery could not be settled and will come again", service.name)
         finally:
             heart.cancel()
             self.in_flight -= 1
 
-    async def _beat(self, delivery: Delivery, seam: Seam) -> None:
+    def _is_guarded(self, delivery: Delivery, service: Service) -> bool:
+        """Whether the ledger decides who starts it: when the caller says so, or our own policy does."""
+        if delivery.stored.event.get("guarded"):
+            return True
+        try:
+            return self._runtime.policy(service.name, service.policy).effects == "unsafe"
+        except ConfigurationError:
+            return True
+
+    # -- calls that may run twice ------------------------------------------------------------------------------
+
+    async def _handle_free(self, delivery: Delivery, service: Service, execution: Execution) -> None:
+        if delivery.attempt > 1 and await self._answered_before(delivery, service):
+            await delivery.ack()
+            return
+        finished = await self._run(delivery, execution, fence=None)
+        if finished.kind == "retry":
+            report.count("retried", seam=service.name)
+            await delivery.retry(finished.retry_after, reason="handler")
+            return
+        await self._log(delivery, service, finished, claim=None)
+        await self._end(delivery, service, finished)
+
+    # -- calls that must not start twice -----------------------------------------------------------------------
+
+    async def _handle_guarded(self, delivery: Delivery, service: Service, execution: Execution) -> None:
+        try:
+            call = execution.read_call(delivery)
+        except MalformedEventError as error:
+            await delivery.reject(error.reason, detail=str(error))
+            return
+        if call.callid in execution.running:
+            await delivery.retry(self._until_overdue(call), reason="running")
+            return
+        place = CallPlace.of(delivery.stored.subject)
+        record = await self._record(delivery, service, call)
+        claim = await take(self._runtime.bus, place, record, at=delivery.stored.position)
+        if isinstance(claim, Won):
+            finished = await self._run(delivery, execution, fence=claim.position)
+            await self._log(delivery, service, finished, claim=claim.position)
+            await self._end(delivery, service, finished)
+        elif isinstance(claim, Held):
+            await self._leave_to_owner(delivery, service, claim)
+        else:
+            await delivery.reject("vanished", detail="the command is gone from its ledger: nobody may run it")
+
+    async def _leave_to_owner(self, delivery: Delivery, service: Service, claim: Held) -> None:
+        """Somebody else started it: repeat their answer, wait for it, or say that nobody will ever know."""
+        if await self._answered_before(delivery, service):
+            await delivery.ack()
+            return
+        if not overdue(self._runtime.bus, claim.record):
+            wait = (claim.record.expires + GRACE - self._runtime.bus.now()).total_seconds()
+            await delivery.retry(max(1.0, wait), reason="owned")
+            return
+        place = CallPlace.of(delivery.stored.subject)
+        await log_unknown(
+            self._runtime.bus, place, claim.record, reason="owner-silent", writer=self._runtime.instance
+        )
+        if await self._answered_before(delivery, service):
+            await delivery.ack()
+
+    def _until_overdue(self, call: CurrentCall) -> float:
+        return max(1.0, (call.deadline + GRACE - self._runtime.bus.now()).total_seconds())
+
+    async def _record(self, delivery: Delivery, service: Service, call: CurrentCall) -> ClaimRecord:
+        event = delivery.stored.event
+        revision = event.get("policyrev") or "0"
+        return ClaimRecord(
+            callid=call.callid,
+            seam=service.name,
+            nonce=self._runtime.nonces.of(call.callid),
+            role="worker",
+            instance=self._runtime.instance,
+            attempt=delivery.attempt,
+            policyrev=int(revision) if revision.isdigit() else 0,
+            arguments=fingerprint(await load_data(self._runtime.bus, event)),
+            expires=call.deadline,
+        )
+
+    # -- both --------------------------------------------------------------------------------------------------
+
+    async def _run(self, delivery: Delivery, execution: Execution, *, fence: Position | None) -> Finished:
+        event = delivery.stored.event
+        run, pins = event.get("correlationid"), event.get("pins")
+        if run and pins:
+            self._runtime.pins.adopt(run, pins)
+        try:
+            call = execution.read_call(delivery, fence=fence)
+        except MalformedEventError as error:
+            return execution.undecodable(error)
+        return await execution.run(delivery, call)
+
+    async def _end(self, delivery: Delivery, service: Service, finished: Finished) -> None:
+        if finished.reject:
+            await delivery.reject(finished.reject, detail=finished.detail)
+        else:
+            await delivery.ack()
+        report.count("served", seam=service.name, reason=finished.kind)
+
+    async def _beat(self, delivery: Delivery, service: Service) -> None:
         while True:
             await asyncio.sleep(self._options.ack_wait / 3)
             try:
                 await delivery.extend()
             except BusError as error:
-                report.count("heartbeat-failed", seam=seam.name, reason=type(error).__name__)
+                report.count("heartbeat-failed", seam=service.name, reason=type(error).__name__)
 
-    async def _answered_before(self, delivery: Delivery, seam: Seam) -> bool:
-        """Whether an earlier attempt logged a result; it is sent again, because its reply may have been lost."""
-        stored = await self._runtime.bus.last(_result_subject(delivery))
+    def _on_cancel(self, event: Event) -> None:
+        callid = event.get("callid") or ""
+        if any(execution.cancel(callid) for execution in self._executions):
+            report.count("cancelled", seam=event.get("seam") or "-")
+
+    async def _answered_before(self, delivery: Delivery, service: Service) -> bool:
+        """Whether a result is logged already; it is sent again, because its reply may have been lost."""
+        stored = await self._runtime.bus.last(CallPlace.of(delivery.stored.subject).result)
         if stored is None:
             return False
-        report.count("redelivered", seam=seam.name, reason="answered")
+        report.count("redelivered", seam=service.name, reason="answered")
         self._reply(delivery, stored.event)
         return True
 
-    async def _log(self, delivery: Delivery, seam: Seam, finished: Finished) -> None:
+    async def _log(
+        self, delivery: Delivery, service: Service, finished: Finished, *, claim: Position | None
+    ) -> None:
         """Make the result durable on the bus, whatever it takes, then reply."""
-        event = await self._result(delivery, seam, finished)
-        subject = _result_subject(delivery)
+        event = self._result(delivery, service, finished)
+        subject = CallPlace.of(delivery.stored.subject).result
         failures = 0
-        while not await self._published(subject, event, seam):
+        while (logged := await self._stored(subject, event, claim)) is None:
             if failures == 0:
-                await asyncio.to_thread(self._spool.add, subject, event)
+                await self._spooling(self._spool.add, subject, event, claim)
             await asyncio.sleep(_RETRY[min(failures, len(_RETRY) - 1)])
             failures += 1
         if failures:
-            await asyncio.to_thread(self._spool.remove, event)
-        self._reply(delivery, event)
+            await self._spooling(self._spool.remove, event)
+        self._reply(delivery, logged)
 
-    async def _published(self, subject: str, event: Event, seam: Seam) -> bool:
+    async def _stored(self, subject: str, event: Event, claim: Position | None) -> Event | None:
+        """The result as it was logged, a claim check when it is large; ``None`` when the bus did not take it."""
         try:
-            await self._runtime.bus.publish(subject, event)
+            if event.data is not None and len(event.data) > CLAIM_CHECK:
+                dataref = format_dataref(await self._runtime.bus.put_object(event.data))
+                event = replace(event.with_extensions(dataref=dataref), data=None)
+            if claim is None:
+                await self._runtime.bus.publish(subject, event)
+            else:
+                await log_result(self._runtime.bus, CallPlace.of(subject), event, claim=claim)
+        except WrongPositionError:  # only a restore of the store moves a claim
+            report.count("result-fenced", seam=event.get("seam") or "-")
+            _log.error("seam %s: the claim of call %s is not ours any more", event.get("seam"), event.get("callid"))
         except BusError as error:
-            report.count("result-retried", seam=seam.name, reason=type(error).__name__)
-            return False
-        return True
+            report.count("result-retried", seam=event.get("seam") or "-", reason=type(error).__name__)
+            return None
+        return event
 
-    async def _result(self, delivery: Delivery, seam: Seam, finished: Finished) -> Event:
+    async def _spooling(self, act: Callable[..., None], *args: Any) -> None:
+        try:
+            await asyncio.to_thread(act, *args)
+        except OSError as error:  # the bus may still take the result, so go on
+            report.count("spool-failed", reason=type(error).__name__)
+            _log.warning("the spool fails, so a result may be lost when this process ends: %s", error)
+
+    def _result(self, delivery: Delivery, service: Service, finished: Finished) -> Event:
         command = delivery.stored.event
         extensions = {
             name: value
             for name in ("correlationid", "tenantid", "userid", "partitionkey", "traceparent", "tracestate", "callid")
             if (value := command.get(name)) is not None
         }
-        extensions |= {"seam": seam.name, "causationid": command.id, "attempt": str(delivery.attempt), "path": "bus"}
-        data: bytes | None = finished.payload
-        if len(finished.payload) > CLAIM_CHECK:
-            extensions["dataref"] = format_dataref(await self._runtime.bus.put_object(finished.payload))
-            data = None
+        extensions |= {"seam": service.name, "causationid": command.id, "attempt": str(delivery.attempt), "path": "bus"}
         return Event(
-            type=_result_type(seam, finished),
+            type=_result_type(service, finished),
             source=f"urn:crossfade:{self._runtime.instance}",
             id=derived_id(command.id, "result"),
-            subject=seam.name,
+            subject=service.name,
             extensions=extensions,
-            data=data,
+            data=finished.payload,
         )
 
     def _reply(self, delivery: Delivery, event: Event) -> None:
@@ -247,23 +382,34 @@ class Worker:
         except BusError as error:  # the caller looks the result up
             report.count("reply-failed", seam=event.get("seam") or "-", reason=type(error).__name__)
 
-    async def _drain_spool(self) -> None:
-        for subject, event in await asyncio.to_thread(lambda: list(self._spool.items())):
-            await self._runtime.bus.publish(subject, event)
-            await asyncio.to_thread(self._spool.remove, event)
-            report.count("spool-drained", seam=event.get("seam") or "-")
+    async def _keep_spool(self) -> None:
+        """Log what is spooled, now and then again what the bus did not take."""
+        while True:
+            for subject, event, claim in await asyncio.to_thread(lambda: list(self._spool.items())):
+                if await self._stored(subject, event, claim) is None:
+                    continue  # another installation's, or the bus is full: it stays, and so does the worker
+                await self._spooling(self._spool.remove, event)
+                report.count("spool-drained", seam=event.get("seam") or "-")
+            await asyncio.sleep(self._options.ack_wait)
 
 
-def group_name(seam: Seam) -> str:
-    """The durable group that serves a seam: every worker of every machine is a member."""
-    return f"{seam.domain}-{seam.name.replace('.', '-')}"
+async def _done_before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+    """``work``, done; or ``None`` with it cancelled, because the worker is asked to stop."""
+    task = asyncio.create_task(work)
+    if stopping.done():
+        task.cancel()  # before its first step: under load there is always another delivery
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done() and not task.cancelled():
+        return task
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return None
 
 
-def _result_subject(delivery: Delivery) -> str:
-    return delivery.stored.subject.removesuffix("invoke") + "result"
-
-
-def _result_type(seam: Seam, finished: Finished) -> str:
-    if seam.domain == "tool":
+def _result_type(service: Service, finished: Finished) -> str:
+    if service.domain == "tool":
         return "tool.result"
+    if finished.kind == "cancelled":
+        return "agent.task.cancelled"
     return "agent.task.completed" if finished.kind == "value" else "agent.task.failed"

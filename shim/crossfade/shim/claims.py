@@ -1,0 +1,223 @@
+"""The ledger of one call: at most one side starts it, and it ends in one terminal.
+
+The ledger is the call's own subjects: ``invoke`` at position C, ``own`` (the claim), ``result``.
+
+Rule 1: a claim is appended on the condition that the last event of the call lies at C. It carries a nonce drawn
+once per process and call, and no message id: a loser taken for a duplicate would be told that it won.
+Rule 2: won is a clean acknowledgement, or a leader's read that shows our nonce. Anything ambiguous: the same
+claim again until the answer is clean; until then nobody runs, falls back or acknowledges.
+Rule 3: absence never means free. When the command is gone, the claim fails and nobody runs.
+Rule 4: a claim is never taken over. A result is accepted from the owner only; ``unknown`` may be written by
+anybody once the deadline and a grace have passed, if there is no result; the owner's later result supersedes it.
+``docs/explanation/at-most-once.md`` has the table of states and messages; the measured traps behind each rule are
+named there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from .errors import BusAmbiguousError, BusUnavailableError, MalformedEventError, WrongPositionError
+from .events import Event, derived_id, new_id
+from .hooks import report
+from .outcomes import refusal_payload
+
+if TYPE_CHECKING:
+    from .ports import Bus, Position, Stored
+
+GRACE: Final = timedelta(seconds=10)
+"""How long past a call's deadline its owner may still log a result before anybody may write ``unknown``: longer
+than the clocks may differ and a broker takes to come back."""
+
+_PAUSES: Final = (0.02, 0.05, 0.1, 0.25, 0.5)  # seconds between repetitions of an ambiguous claim
+
+Role = Literal["worker", "caller", "operator"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallPlace:
+    """Where one call's ledger lies: the common stem of its subjects, without a kind."""
+
+    stem: str
+
+    @classmethod
+    def of(cls, subject: str) -> CallPlace:
+        """The place of the call that ``subject`` (of any kind) belongs to."""
+        return cls(stem=subject.rpartition(".")[0])
+
+    @property
+    def invoke(self) -> str:
+        """Where the command lies."""
+        return f"{self.stem}.invoke"
+
+    @property
+    def own(self) -> str:
+        """Where the claim lies."""
+        return f"{self.stem}.own"
+
+    @property
+    def result(self) -> str:
+        """Where the terminal lies."""
+        return f"{self.stem}.result"
+
+    @property
+    def everything(self) -> str:
+        """The filter of all of it."""
+        return f"{self.stem}.>"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClaimRecord:
+    """What a claim says of its owner. ``expires`` is the call's deadline in the broker's time."""
+
+    callid: str
+    seam: str
+    nonce: str
+    role: Role
+    instance: str
+    attempt: int
+    policyrev: int
+    arguments: str
+    expires: datetime
+
+    def event(self) -> Event:
+        """The claim's event; two claims of one process for one call are one event."""
+        fields: dict[str, Any] = {**asdict(self), "expires": self.expires.isoformat()}
+        return Event(
+            type="call.claimed",
+            source=f"urn:crossfade:{self.instance}",
+            id=derived_id(self.callid, "own", self.nonce),
+            subject=self.seam,
+            extensions={"callid": self.callid, "seam": self.seam, "attempt": str(self.attempt)},
+            data=json.dumps(fields).encode(),
+        )
+
+    @classmethod
+    def read(cls, event: Event) -> ClaimRecord:
+        """The record in a claim's event. Raises ``MalformedEventError`` (reason ``payload``)."""
+        try:
+            fields = json.loads(event.data or b"")
+            return cls(**{**fields, "expires": datetime.fromisoformat(fields["expires"])})
+        except (ValueError, TypeError, KeyError) as error:
+            raise MalformedEventError(f"this is no claim: {error!r}", reason="payload") from error
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Won:
+    """The claim is ours; ``position`` fences our result and is a fencing token for what the call changes."""
+
+    position: Position
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """Somebody else owns the call."""
+
+    record: ClaimRecord
+    position: Position
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vanished:
+    """The command is not there (any more): nobody may run it."""
+
+
+Claim = Won | Held | Vanished
+
+
+class Nonces:
+    """One nonce per call in this process, so that a claim whose acknowledgement was lost is recognised as ours."""
+
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._nonces: dict[str, str] = {}
+
+    def of(self, callid: str) -> str:
+        """The nonce of ``callid``, drawn at the first question."""
+        if len(self._nonces) >= self._limit:
+            # A forgotten nonce can only turn our own lost claim into somebody else's: nobody runs, never two.
+            del self._nonces[next(iter(self._nonces))]
+        return self._nonces.setdefault(callid, new_id())
+
+
+async def take(bus: Bus, place: CallPlace, record: ClaimRecord, *, at: Position | None) -> Claim:
+    """Claim the call at ``place``, whose command lies at ``at`` (``None``: there must be nothing at all).
+
+    Returns when the answer is clean, however long that takes: cancel it to give up, and then nobody knows.
+    """
+    event = record.event()
+    failures = 0
+    while True:
+        try:
+            return Won(position=await bus.append(place.own, event, last=place.everything, at=at))
+        except WrongPositionError:
+            claim = await _read_owner(bus, place, record)
+            if claim is not None:
+                return claim
+        except (BusAmbiguousError, BusUnavailableError) as error:
+            report.count("claim-repeated", seam=record.seam, reason=type(error).__name__)
+        await asyncio.sleep(_PAUSES[min(failures, len(_PAUSES) - 1)])
+        failures += 1
+
+
+async def _read_owner(bus: Bus, place: CallPlace, record: ClaimRecord) -> Claim | None:
+    """Who owns the call by a leader's read; ``None`` when the read itself failed."""
+    try:
+        stored = await bus.last(place.own)
+    except (BusAmbiguousError, BusUnavailableError) as error:
+        report.count("claim-repeated", seam=record.seam, reason=type(error).__name__)
+        return None
+    if stored is None:
+        return Vanished()
+    found = ClaimRecord.read(stored.event)
+    if found.nonce == record.nonce:
+        return Won(position=stored.position)
+    return Held(record=found, position=stored.position)
+
+
+async def log_result(bus: Bus, place: CallPlace, event: Event, *, claim: Position, timeout: float = 5.0) -> None:
+    """Log the owner's result, fenced by its claim; idempotent by the event's id.
+
+    Raises ``WrongPositionError`` when the claim is not the owner's any more, which only a restore can cause.
+    """
+    await bus.append(place.result, event, last=place.own, at=claim, unique=True, timeout=timeout)
+
+
+async def log_unknown(bus: Bus, place: CallPlace, record: ClaimRecord, *, reason: str, writer: str) -> bool:
+    """Write the terminal ``unknown`` for a claimed call without a result; ``False`` when there is a result."""
+    event = Event(
+        type="tool.result",
+        source=f"urn:crossfade:{writer}",
+        subject=record.seam,
+        extensions={"callid": record.callid, "seam": record.seam, "path": record.role},
+        data=refusal_payload("unknown", reason=reason, message=f"the owner was {record.role} {record.instance}"),
+    )
+    try:
+        await bus.append(place.result, event, last=place.result, at=None)
+    except WrongPositionError:
+        return False
+    report.count("unknown", seam=record.seam, reason=reason)
+    return True
+
+
+def overdue(bus: Bus, record: ClaimRecord) -> bool:
+    """Whether the broker's time is past the call's deadline and the grace."""
+    return bus.now() > record.expires + GRACE
+
+
+def fingerprint(data: bytes) -> str:
+    """What tells two calls' arguments apart: their payload's sha256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def is_unknown(stored: Stored) -> bool:
+    """Whether a stored result says that nobody knows."""
+    try:
+        return json.loads(stored.event.data or b"{}").get("outcome") == "unknown"
+    except (ValueError, AttributeError):
+        return False

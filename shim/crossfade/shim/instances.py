@@ -1,0 +1,85 @@
+"""Who is there: every connected process reports itself, and which revision of each policy it has applied."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .ports import Bus, Entry
+
+BUCKET: Final = "instances"
+REPORT_EVERY: Final = 3.0  # seconds; a change is reported at once as well
+ALIVE: Final = timedelta(seconds=10)
+"""A process that has not reported for so long is taken for gone: three reports missed."""
+
+_FORGET: Final = timedelta(hours=1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Instance:
+    """One process. ``seams`` maps each seam it declares to the revision applied; ``seen`` is the broker's time.
+
+    ``legacy_hits`` counts, per seam, the calls that the legacy body served although commands were the rule; it only
+    grows while the process lives.
+    """
+
+    instance: str
+    role: str
+    seen: datetime
+    seams: Mapping[str, int] = field(default_factory=dict[str, int])
+    legacy_hits: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def encode(self) -> bytes:
+        """The value of the bucket ``instances``."""
+        return json.dumps(
+            {
+                "role": self.role,
+                "seen": self.seen.isoformat(),
+                "seams": dict(self.seams),
+                "legacy_hits": dict(self.legacy_hits),
+            }
+        ).encode()
+
+
+class Instances:
+    """Reads and writes the reports over a connected bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._state = bus.state(BUCKET)
+
+    async def report(self, instance: Instance) -> None:
+        """Say that ``instance`` is alive."""
+        await self._state.put(instance.instance, instance.encode())
+
+    async def leave(self, instance: str) -> None:
+        """Say goodbye: nobody waits for this process any more."""
+        await self._state.delete(instance)
+
+    async def live(self) -> list[Instance]:
+        """Every process that has reported within ten seconds; long dead ones are cleared away."""
+        found: list[Instance] = []
+        for entry in await self._state.entries():
+            instance = _read(entry)
+            age = self._bus.now() - instance.seen
+            if age > _FORGET:
+                await self._state.delete(entry.key)
+            elif age <= ALIVE:
+                found.append(instance)
+        return found
+
+
+def _read(entry: Entry) -> Instance:
+    stored = json.loads(entry.value)
+    return Instance(
+        instance=entry.key,
+        role=stored["role"],
+        seen=datetime.fromisoformat(stored["seen"]),
+        seams=stored["seams"],
+        legacy_hits=stored.get("legacy_hits", {}),
+    )

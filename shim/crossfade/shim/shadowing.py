@@ -1,0 +1,190 @@
+"""Shadow runs: sampled legacy calls run again by a worker, their outcomes compared; the caller takes no part.
+
+A backlog has a policy: an observation older than a minute is skipped, because yesterday's read against today's data
+proves nothing; more than ``limit`` at once wait on the broker, whose stream discards the oldest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from .calls import CurrentCall
+from .comparison import Outcome, Rules, Verdict, compare
+from .correlate import from_event
+from .errors import BusError, CrossfadeError, MalformedEventError
+from .events import Event, derived_id
+from .hooks import report
+from .outcomes import ErrorRecord, record_error
+from .policy import Policy
+from .ports import ConsumeOptions
+from .redaction import is_redacted
+
+if TYPE_CHECKING:
+    from ._runtime import Runtime
+    from .execution import Execution, Ran
+    from .ports import Delivery, Stored
+    from .services import Service
+
+MAX_AGE: Final = timedelta(seconds=60)
+_ACK_WAIT: Final = 60.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What an observation says: the arguments to run again and how legacy ended."""
+
+    arguments: bytes
+    outcome: Outcome
+    policy_revision: int
+
+
+class Shadowing:
+    """Consumes one seam's flagged observations, ``limit`` at once."""
+
+    def __init__(self, runtime: Runtime, service: Service, execution: Execution, *, limit: int) -> None:
+        self._runtime = runtime
+        self._service = service
+        self._execution = execution
+        self._limit = limit
+
+    async def run(self) -> None:
+        """Consume until cancelled."""
+        options = ConsumeOptions(max_in_flight=self._limit * 4, ack_wait=_ACK_WAIT, max_deliver=2, start="new")
+        filters = [self._runtime.subjects.observations(self._service.name, kind="shadow")]
+        free = asyncio.Semaphore(self._limit)
+        async with (
+            self._runtime.bus.consume(f"shadow-{self._service.group}", filters, options) as deliveries,
+            asyncio.TaskGroup() as group,
+        ):
+            deliveries.want(self._limit)
+            while True:
+                await free.acquire()
+                delivery = await deliveries.next()
+                if delivery is None:
+                    free.release()
+                    continue
+                group.create_task(self._handle(delivery)).add_done_callback(lambda _: free.release())
+
+    async def _handle(self, delivery: Delivery) -> None:
+        try:
+            verdict, timing = await self._judge(delivery)
+            await self._tell(delivery.stored, verdict, timing)
+            await delivery.ack()
+            report.count("compared", seam=self._service.name, reason=verdict.kind)
+        except BusError as error:
+            report.count("unsettled", seam=self._service.name, reason=type(error).__name__)
+        except Exception as error:  # a shadow must not end the worker; it comes again once, then dead letters
+            report.count("unsettled", seam=self._service.name, reason=type(error).__name__)
+
+    async def _judge(self, delivery: Delivery) -> tuple[Verdict, dict[str, float]]:
+        stored = delivery.stored
+        if self._runtime.bus.now() - stored.time > MAX_AGE:
+            return Verdict(kind="skipped", reason="stale"), {}
+        try:
+            policy = self._runtime.policy(self._service.name, self._service.policy)
+            recorded = read_observation(stored.event)
+            if policy.effects == "unsafe":
+                return Verdict(kind="skipped", reason="unsafe"), {}
+            if _has_redacted(json.loads(recorded.arguments)):
+                return Verdict(kind="skipped", reason="redacted"), {}
+            values, _ = self._service.codec.decode_command(recorded.arguments)
+            bound = self._service.codec.bound(values)
+        except CrossfadeError as error:
+            return Verdict(kind="skipped", reason="arguments", detail=self._runtime.redactor.text(str(error))), {}
+        ran = await self._run(stored, bound, policy)
+        if ran is None:
+            return Verdict(kind="inconclusive", reason="timeout"), {}
+        return self._compare(recorded, ran, policy)
+
+    async def _run(self, stored: Stored, bound: Any, policy: Policy) -> Ran | None:
+        """Run in a context of its own: own deadline, marked shadow, nobody to cancel it."""
+        call = CurrentCall(
+            callid=derived_id(stored.event.get("callid") or stored.event.id, "shadow"),
+            seam=self._service.name,
+            attempt=1,
+            deadline=datetime.now(UTC) + timedelta(seconds=policy.timeout),
+            shadow=True,
+        )
+        try:
+            async with asyncio.timeout(policy.timeout):
+                return await self._execution.execute(from_event(stored.event), call, bound)
+        except TimeoutError:
+            call.cancel()
+            return None
+
+    def _compare(self, recorded: Recorded, ran: Ran, policy: Policy) -> tuple[Verdict, dict[str, float]]:
+        new = self._outcome(ran)
+        old = recorded.outcome
+        if _has_redacted(old.value) and not os.environ.get("CROSSFADE_REDACT_KEY"):
+            # Without a shared key two processes mark the same secret differently: equality means nothing.
+            return Verdict(kind="inconclusive", reason="redacted"), {}
+        timing = {"legacy_ms": (old.duration or 0.0) * 1000, "bus_ms": ran.seconds * 1000}
+        return compare(old, new, Rules.parse(dict(policy.compare))), timing
+
+    def _outcome(self, ran: Ran) -> Outcome:
+        if ran.error is not None:
+            record = record_error(ran.error, redact=self._runtime.redactor.text)
+            return Outcome(kind="error", error=record, duration=ran.seconds)
+        try:
+            encoded = self._service.codec.encode_result(ran.value)
+        except CrossfadeError as error:
+            return Outcome(kind="error", error=record_error(error), duration=ran.seconds)
+        value = self._runtime.redactor.value(json.loads(encoded))["value"]
+        return Outcome(kind="value", value=value, duration=ran.seconds)
+
+    async def _tell(self, stored: Stored, verdict: Verdict, timing: dict[str, float]) -> None:
+        observed = stored.event
+        payload = {
+            "seam": self._service.name,
+            "callid": observed.get("callid"),
+            "handler": self._service.by,
+            "source": "shadow",
+            **verdict.to_json(),
+            **{name: round(value, 3) for name, value in timing.items()},
+        }
+        event = Event(
+            type="seam.compared",
+            source=f"urn:crossfade:{self._runtime.instance}",
+            id=derived_id(observed.id, "compared"),
+            subject=self._service.name,
+            extensions={
+                name: value
+                for name in ("callid", "correlationid", "tenantid", "policyrev", "obsseq")
+                if (value := observed.get(name))
+            }
+            | {"seam": self._service.name, "causationid": observed.id},
+            data=json.dumps(payload, ensure_ascii=False).encode("utf-8", "backslashreplace"),
+        )
+        await self._runtime.bus.publish(self._runtime.subjects.fact(event.type, tenant=observed.get("tenantid")), event)
+
+
+def read_observation(event: Event) -> Recorded:
+    """Read a full observation. Raises ``MalformedEventError`` (reason ``payload``) for anything less."""
+    try:
+        payload = json.loads(event.data or b"")
+        arguments = json.dumps({"arguments": payload["arguments"]}).encode()
+        duration = float(payload["duration_ms"]) / 1000
+        if payload["outcome"] == "error":
+            error = ErrorRecord.from_json(payload["error"])
+            outcome = Outcome(kind="error", error=error, duration=duration)
+        else:
+            outcome = Outcome(kind="value", value=payload["value"], duration=duration)
+    except (ValueError, KeyError, TypeError) as failure:
+        raise MalformedEventError(f"this is no full observation: {failure!r}", reason="payload") from failure
+    revision = event.get("policyrev") or "0"
+    return Recorded(
+        arguments=arguments, outcome=outcome, policy_revision=int(revision) if revision.isdigit() else 0
+    )
+
+
+def _has_redacted(value: Any) -> bool:
+    if is_redacted(value):
+        return True
+    if isinstance(value, dict):
+        return any(map(_has_redacted, cast("dict[str, Any]", value).values()))
+    return isinstance(value, list) and any(map(_has_redacted, cast("list[Any]", value)))

@@ -1,0 +1,183 @@
+"""Generators over the bus: the worker sends numbered items, the call site yields them in order.
+
+Items come by reply, and lie in the stream for the UI for a while; the result says how many there were, so a lost
+reply is noticed and read again. A stream that has begun is never begun again on another path.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import queue
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from ._loop import wait_for
+from ._routes import result_of
+from .errors import OutcomeUnknownError
+from .hooks import report
+from .outcomes import Answer
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from concurrent.futures import Future
+
+    from ._routes import Command, OverBus
+    from ._runtime import Runtime
+    from .events import Event
+    from .seam import Seam
+
+_GAP: Final = 2.0  # seconds for items that the result counts and no reply brought
+
+
+def stream(  # noqa: PLR0913 - a call and where it runs
+    route: OverBus,
+    runtime: Runtime,
+    seam: Seam,
+    body: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> Generator[Any, Any, Any]:
+    """A generator whose items come over the bus; nothing is sent before the first ``next``, as with a body."""
+    command = route.command(seam, args, kwargs)
+    if command is None:
+        return (yield from body(*args, **kwargs))
+    items: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    incoming = _Incoming(command, items.put)
+    asking = incoming.start(runtime)
+    try:
+        while True:
+            yield from incoming.ready()
+            if incoming.answer is not None:
+                break
+            incoming.take(items.get())
+        if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
+            return (yield from body(*args, **kwargs))
+        yield from incoming.rest(wait_for(runtime.thread.spawn(incoming.missing(runtime))))
+    finally:
+        incoming.close(runtime, asking)
+    return None
+
+
+async def astream(  # noqa: PLR0913 - a call and where it runs
+    route: OverBus,
+    runtime: Runtime,
+    seam: Seam,
+    body: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> AsyncGenerator[Any, Any]:
+    """``stream`` for async generators."""
+    command = route.command(seam, args, kwargs)
+    if command is None:
+        async for item in body(*args, **kwargs):
+            yield item
+        return
+    loop = asyncio.get_running_loop()
+    items: asyncio.Queue[Any] = asyncio.Queue()
+    incoming = _Incoming(command, lambda item: loop.call_soon_threadsafe(items.put_nowait, item))
+    asking = incoming.start(runtime)
+    try:
+        while True:
+            for item in incoming.ready():
+                yield item
+            if incoming.answer is not None:
+                break
+            incoming.take(await items.get())
+        if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
+            async for item in body(*args, **kwargs):
+                yield item
+            return
+        for item in incoming.rest(await asyncio.wrap_future(runtime.thread.spawn(incoming.missing(runtime)))):
+            yield item
+    finally:
+        incoming.close(runtime, asking)
+
+
+@dataclass(slots=True)
+class _Incoming:
+    """Items as they come, put in order."""
+
+    command: Command
+    put: Callable[[Any], object]
+    answer: Answer | None = None
+    yielded: int = 0
+    _waiting: dict[int, Any] = field(default_factory=dict[int, Any])
+
+    def start(self, runtime: Runtime) -> Future[Answer]:
+        """Send the command; items and the answer go to ``put``."""
+        runtime.listeners[self.command.callid] = self._heard
+        asking = runtime.thread.spawn(runtime.ask(self.command))
+        asking.add_done_callback(self.put)
+        return asking
+
+    def close(self, runtime: Runtime, asking: Future[Answer]) -> None:
+        """The consumer is done; if the call is not, the worker is told."""
+        runtime.listeners.pop(self.command.callid, None)
+        if not asking.done():
+            asking.cancel()
+            runtime.thread.loop.call_soon_threadsafe(runtime.broadcast_cancel, self.command)
+
+    def _heard(self, event: Event) -> None:
+        if event.type.endswith("progress"):
+            self.put(event)
+
+    def take(self, item: Any) -> None:
+        """One event of an item, or the finished question."""
+        if hasattr(item, "extensions"):
+            self._take_event(item)
+        elif item.cancelled():
+            self.answer = Answer(kind="unknown", reason="cancelled")
+        else:
+            self.answer = item.result()
+
+    def _take_event(self, event: Event) -> None:
+        try:
+            payload = json.loads(event.data or b"{}")
+            number = payload.get("chunk")
+        except (ValueError, AttributeError):
+            report.count("malformed-reply", seam=self.command.seam.name, reason="payload")
+            return
+        if isinstance(number, int) and number >= self.yielded:
+            self._waiting[number] = self.command.seam.codec.decode_result(event.data or b"")
+
+    def ready(self) -> Generator[Any, None, None]:
+        """The items that are next in order."""
+        while self.yielded in self._waiting:
+            item = self._waiting.pop(self.yielded)
+            self.yielded += 1
+            yield item
+
+    async def missing(self, runtime: Runtime) -> bool:
+        """Read from the log what the answer counts and no reply brought; whether all of it is here now."""
+        total = self._total()
+        correlation = self.command.correlation
+        subject = runtime.subjects.ui_run(correlation.run, tenant=correlation.tenant, user=correlation.user)
+        end = asyncio.get_running_loop().time() + _GAP
+        while total is not None and not self._complete(total) and asyncio.get_running_loop().time() < end:
+            report.count("items-read", seam=self.command.seam.name)
+            async for stored in runtime.bus.read(subject):
+                if stored.event.get("callid") == self.command.callid:
+                    self._take_event(stored.event)
+            await asyncio.sleep(0.05)
+        return total is None or self._complete(total)
+
+    def _complete(self, total: int) -> bool:
+        return all(number in self._waiting for number in range(self.yielded, total))
+
+    def _total(self) -> int | None:
+        if self.answer is None or self.answer.kind != "value":
+            return None
+        return int(json.loads(self.answer.value).get("items", 0))
+
+    def rest(self, complete: bool) -> Generator[Any, None, None]:  # noqa: FBT001 - the answer to missing()
+        """The last items, then the end: the error raised, or nothing."""
+        yield from self.ready()
+        if self.answer is not None and self.answer.kind != "value":
+            result_of(self.command, self.answer)
+        if not complete:
+            raise OutcomeUnknownError(
+                f"{self.command.seam.name}: items after the first {self.yielded} were lost",
+                callid=self.command.callid,
+                deadline=self.command.deadline,
+            )

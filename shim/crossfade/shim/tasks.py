@@ -1,0 +1,342 @@
+"""Submitted calls: start one, follow its progress, get its result later, or cancel it.
+
+A task on the bus is durable when ``submit`` returns, and its ledger decides everything: a cancel that claims the
+call before any worker did proves that it never ran. At legacy, observe and shadow the body runs in this process,
+so that rolling a seam back keeps every submit site working.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import json
+import queue
+import threading
+from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+
+from ._loop import wait_for
+from ._routes import OverBus, Split, result_of
+from .calls import CurrentCall, Progress, serving
+from .claims import Held, Won, log_result, take
+from .correlate import extensions
+from .errors import BusError, NotConnectedError, SeamDefinitionError
+from .events import Event, derived_id, new_id
+from .hooks import report
+from .outcomes import Answer, refusal_payload
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+
+    from ._routes import Command
+    from ._runtime import Runtime
+    from .seam import Seam
+
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+_END: Final = object()
+
+
+class TaskHandle(Protocol[R_co]):
+    """A submitted call. ``durable``: it survives this process."""
+
+    callid: str
+    durable: bool
+
+    def done(self) -> bool:
+        """Whether the result is known in this process."""
+        ...
+
+    def result(self, timeout: float | None = None) -> R_co:
+        """Wait for the result; raises what the body raised, ``TimeoutError`` after ``timeout`` seconds."""
+        ...
+
+    async def aresult(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109 - twin of result
+        """See ``result``."""
+        ...
+
+    def events(self) -> Iterator[Progress]:
+        """The call's progress from the start until it ends."""
+        ...
+
+    def aevents(self) -> AsyncIterator[Progress]:
+        """See ``events``."""
+        ...
+
+    def cancel(self) -> bool:
+        """Give the call up. ``True``: it had not started and never will; ``False``: it runs, and was told."""
+        ...
+
+    async def acancel(self) -> bool:
+        """See ``cancel``."""
+        ...
+
+
+def submit(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TaskHandle[Any]:
+    """Start a call; see ``SeamFunction.submit``."""
+    found = _prepare(seam, args, kwargs)
+    if found is None:
+        return LocalTask(seam, body, args, kwargs)
+    runtime, command = found
+    return _sent(runtime, command, wait_for(runtime.thread.spawn(runtime.send(command))), seam, body, args, kwargs)
+
+
+async def asubmit(
+    seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> TaskHandle[Any]:
+    """See ``submit``."""
+    found = _prepare(seam, args, kwargs)
+    if found is None:
+        return LocalTask(seam, body, args, kwargs)
+    runtime, command = found
+    sent = await asyncio.wrap_future(runtime.thread.spawn(runtime.send(command)))
+    return _sent(runtime, command, sent, seam, body, args, kwargs)
+
+
+def _prepare(seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Runtime, Command] | None:
+    """The command of a task that goes over the bus, or ``None`` when it runs here."""
+    if seam.call_kind in ("generator", "async generator"):
+        raise SeamDefinitionError(f"seam {seam.name!r} is a generator: iterate it, a stream cannot be submitted")
+    route = seam.route
+    if isinstance(route, Split):
+        route = route.bus if route.takes_bus(seam) else None
+    if not isinstance(route, OverBus):
+        if not seam.has_body:
+            raise NotConnectedError(f"{seam.name} is served elsewhere and is not on the bus here", callid="-")
+        return None
+    command = route.command(seam, args, kwargs, detached=True)
+    return None if command is None else (route.runtime, command)
+
+
+def _sent(  # noqa: PLR0913 - the call, and what became of it
+    runtime: Runtime,
+    command: Command,
+    answer: Answer | None,
+    seam: Seam,
+    body: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+) -> TaskHandle[Any]:
+    if answer is not None and answer.kind == "not-executed" and answer.reason != "key-reused":
+        if command.policy.fallback == "raise":
+            result_of(command, answer)
+        report.count("fallback", seam=seam.name, reason=answer.reason)
+        return LocalTask(seam, body, args, kwargs)
+    return BusTask(runtime, command, answer)
+
+
+class LocalTask(Generic[R]):
+    """A task that runs in a thread of this process and dies with it."""
+
+    durable = False
+
+    def __init__(
+        self, seam: Seam, body: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        self.callid = new_id()
+        self._seam = seam
+        self._future: Future[R] = Future()
+        self._progress: list[Progress] = []
+        self._told = threading.Condition()
+        deadline = datetime.now(UTC) + timedelta(seconds=seam.policy.timeout)
+        self._call = CurrentCall(callid=self.callid, seam=seam.name, attempt=1, deadline=deadline, _tell=self._tell)
+        context = contextvars.copy_context()
+        context.run(serving.set, self._call)
+        run = lambda: self._future.set_result(self._run(body, args, kwargs))  # noqa: E731 - one use, one line
+        threading.Thread(
+            target=context.run, args=(self._guarded, run), name=f"crossfade task {seam.name}", daemon=True
+        ).start()
+
+    def done(self) -> bool:
+        """See ``TaskHandle``."""
+        return self._future.done()
+
+    def result(self, timeout: float | None = None) -> R:
+        """See ``TaskHandle``."""
+        return self._future.result(timeout)
+
+    async def aresult(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - twin of result
+        """See ``TaskHandle``."""
+        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._future)), timeout)
+
+    def events(self) -> Iterator[Progress]:
+        """See ``TaskHandle``."""
+        seen = 0
+        while True:
+            with self._told:
+                self._told.wait_for(lambda: len(self._progress) > seen or self.done())
+                new = self._progress[seen:]
+            if not new:
+                return
+            seen += len(new)
+            yield from new
+
+    async def aevents(self) -> AsyncIterator[Progress]:
+        """See ``TaskHandle``."""
+        found = self.events()
+        while (progress := await asyncio.to_thread(next, found, _END)) is not _END:
+            yield cast("Progress", progress)
+
+    def cancel(self) -> bool:
+        """See ``TaskHandle``: a body that runs here can only be told."""
+        self._call.cancel()
+        return False
+
+    async def acancel(self) -> bool:
+        """See ``cancel``."""
+        return self.cancel()
+
+    def _run(self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> R:
+        if self._seam.call_kind == "coroutine":
+            return cast("R", asyncio.run(body(*args, **kwargs)))
+        return cast("R", body(*args, **kwargs))
+
+    def _guarded(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:  # it belongs to whoever asks for the result
+            self._future.set_exception(error)
+        with self._told:
+            self._told.notify_all()
+
+    def _tell(self, progress: Progress) -> None:
+        with self._told:
+            self._progress.append(progress)
+            self._told.notify_all()
+
+
+class BusTask(Generic[R]):
+    """A task whose command lies on the bus."""
+
+    durable = True
+
+    def __init__(self, runtime: Runtime, command: Command, answer: Answer | None = None) -> None:
+        self.callid = command.callid
+        self._runtime = runtime
+        self._command = command
+        self._answer = answer
+
+    def done(self) -> bool:
+        """See ``TaskHandle``."""
+        return self._answer is not None
+
+    def result(self, timeout: float | None = None) -> R:
+        """See ``TaskHandle``."""
+        answer = wait_for(self._runtime.thread.spawn(self._wait(timeout)))
+        return cast("R", result_of(self._command, answer))
+
+    async def aresult(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - twin of result
+        """See ``TaskHandle``."""
+        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._wait(timeout)))
+        return cast("R", result_of(self._command, answer))
+
+    def events(self) -> Iterator[Progress]:
+        """See ``TaskHandle``."""
+        found: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        following = self._runtime.thread.spawn(self._follow(found.put))
+        try:
+            while (progress := found.get()) is not _END:
+                yield progress
+        finally:
+            following.cancel()
+
+    async def aevents(self) -> AsyncIterator[Progress]:
+        """See ``TaskHandle``."""
+        loop = asyncio.get_running_loop()
+        found: asyncio.Queue[Any] = asyncio.Queue()
+        put = lambda item: loop.call_soon_threadsafe(found.put_nowait, item)  # noqa: E731 - one use, one line
+        following = self._runtime.thread.spawn(self._follow(put))
+        try:
+            while (progress := await found.get()) is not _END:
+                yield progress
+        finally:
+            following.cancel()
+
+    def cancel(self) -> bool:
+        """See ``TaskHandle``. Raises ``BusError`` when the ledger cannot be asked."""
+        return wait_for(self._runtime.thread.spawn(self._cancel()))
+
+    async def acancel(self) -> bool:
+        """See ``cancel``."""
+        return await asyncio.wrap_future(self._runtime.thread.spawn(self._cancel()))
+
+    async def _wait(self, timeout: float | None) -> Answer:  # noqa: ASYNC109 - hands it on
+        if self._answer is None:
+            async with asyncio.timeout(timeout):
+                self._answer = await self._runtime.follow(self._command)
+        return self._answer
+
+    async def _follow(self, put: Callable[[Any], object]) -> None:
+        """Pass on the call's progress, from the log: what was said before we looked is there, too."""
+        runtime, correlation = self._runtime, self._command.correlation
+        subject = runtime.subjects.ui_run(correlation.run, tenant=correlation.tenant, user=correlation.user)
+
+        async def pump() -> None:
+            async for stored in runtime.bus.read(subject, follow=True):
+                if stored.event.get("callid") == self.callid:
+                    put(read_progress(stored.event))
+
+        pumping = asyncio.create_task(pump())
+        try:
+            await self._wait(None)
+            await asyncio.sleep(0.1)  # the last words are emitted, not acknowledged: let them arrive
+        except BusError as error:
+            report.count("follow-failed", seam=self._command.seam.name, reason=type(error).__name__)
+        finally:
+            pumping.cancel()
+            put(_END)
+
+    async def _cancel(self) -> bool:
+        runtime, command = self._runtime, self._command
+        place = runtime.place(command)
+        sent = await runtime.bus.last(place.invoke)
+        if sent is None:
+            return False
+        claim = await take(runtime.bus, place, runtime.claim_record(command), at=sent.position)
+        if isinstance(claim, Won):
+            event = Event(
+                type="tool.result" if command.seam.domain == "tool" else "agent.task.cancelled",
+                source=f"urn:crossfade:{runtime.instance}",
+                id=derived_id(command.callid, "result"),
+                subject=command.seam.name,
+                extensions={**extensions(command.correlation), "callid": command.callid, "seam": command.seam.name},
+                data=refusal_payload("not-executed", reason="cancelled"),
+            )
+            await log_result(runtime.bus, place, event, claim=claim.position)
+            self._answer = Answer(kind="not-executed", reason="cancelled")
+            return True
+        if isinstance(claim, Held):
+            runtime.broadcast_cancel(command)
+        return False
+
+
+def read_progress(event: Event) -> Progress:
+    """The progress in an event; what cannot be read is shown as its text."""
+    try:
+        payload = json.loads(event.data or b"{}")
+        return Progress(
+            fraction=payload.get("fraction"), message=str(payload.get("message", "")), data=payload.get("data")
+        )
+    except (ValueError, AttributeError):
+        return Progress(fraction=None, message=f"<{len(event.data or b'')} bytes that are no JSON>")
+
+
+def outcome(callid: str, *, timeout: float = 5.0) -> Answer | None:
+    """What the log says of a call by its id, in any process that is connected: ``None`` when there is no result yet.
+
+    Raises ``NotConnectedError`` when this process is not connected, ``BusError`` when the log cannot be read.
+    """
+    from .connection import current  # noqa: PLC0415 - it imports us
+
+    connection = current()
+    if connection is None:
+        raise NotConnectedError("this process is not connected: call crossfade.shim.connect()", callid=callid)
+    runtime = connection.runtime
+
+    async def look() -> Answer | None:
+        stored = await runtime.bus.last(runtime.subjects.of_call(callid, "result"))
+        return None if stored is None else await runtime.read_result(stored.event)
+
+    return wait_for(runtime.thread.spawn(look()), timeout)
