@@ -47,6 +47,8 @@ class NatsServer:
         config: str = "",
         max_payload: int | None = None,
         store: Path | None = None,
+        jetstream: bool = True,
+        max_file_store: str = "100TB",  # a number only: streams reserve their caps against it
     ) -> None:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="crossfade-nats-"))
         self.store = store or self.directory / "store"
@@ -54,6 +56,8 @@ class NatsServer:
         self.sync_always = sync_always
         self.config = config
         self.max_payload = max_payload
+        self.jetstream = jetstream
+        self.max_file_store = max_file_store
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,14 +82,17 @@ class NatsServer:
         return path.read_text() if path.exists() else ""
 
     def _write_config(self) -> Path:
+        storage = [
+            "jetstream {",
+            f'  store_dir: "{self.store}"',
+            f"  max_file_store: {self.max_file_store}",
+            *(["  sync_interval: always"] if self.sync_always else []),
+            "}",
+        ]
         lines = [
             f"listen: 127.0.0.1:{self.port}",
             f"server_name: test-{self.port}",
-            "jetstream {",
-            f'  store_dir: "{self.store}"',
-            "  max_file_store: 100TB",  # a number only: streams reserve their caps against it
-            *(["  sync_interval: always"] if self.sync_always else []),
-            "}",
+            *(storage if self.jetstream else []),
             *([f"max_payload: {self.max_payload}"] if self.max_payload else []),
             self.config,
         ]
@@ -130,14 +137,16 @@ class NatsServer:
 
     def _end(self, signum: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
-            os.kill(self._process.pid, signal.SIGCONT)
             self._process.send_signal(signum)
+            if signum != signal.SIGKILL:
+                self._process.send_signal(signal.SIGCONT)  # a paused server has to run to hear it
             self._process.wait(10)
         self._process = None
 
     def pause(self) -> None:
         """SIGSTOP: the port still accepts, nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # the signal is sent, now it has stopped
 
     def resume(self) -> None:
         """SIGCONT."""

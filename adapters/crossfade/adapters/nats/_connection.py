@@ -55,8 +55,10 @@ class _Client(Client):
     """nats-py's client without a fault of 2.16: a late pong for a ping nobody waits for any more ended its reading."""
 
     async def _process_pong(self) -> None:
-        if self._pongs and self._pongs[0].done():
-            self._pongs.pop(0)
+        untyped: Any = self
+        waiting: list[asyncio.Future[bool]] = untyped._pongs  # noqa: SLF001 - our own base's
+        if waiting and waiting[0].done():
+            waiting.pop(0)
             self._pings_outstanding = 0
             return
         await super()._process_pong()
@@ -167,7 +169,7 @@ class Connection:
     @property
     def connected(self) -> bool:
         """Whether a client is up, as far as we know."""
-        return self._up.is_set()
+        return self._up.is_set() and self._client is not None and self._client.is_connected
 
     async def wait_connected(self, timeout: float) -> bool:
         """Wait until connected, at most ``timeout`` seconds."""
@@ -269,7 +271,8 @@ class Connection:
     @staticmethod
     async def _subscribe_on(client: Client, subscription: Subscription) -> None:
         # No limits of the client's: what arrives is bounded by what we ask for, and a drop there would be silent.
-        subscription.handle = await client.subscribe(
+        untyped: Any = client
+        subscription.handle = await untyped.subscribe(
             subscription.subject, cb=subscription.take, pending_msgs_limit=0, pending_bytes_limit=0
         )
 
@@ -500,7 +503,8 @@ async def _abandon(client: Client) -> None:
 
 
 def _cut(client: Client) -> None:
-    writer: Any = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py offers no way to abort
+    untyped: Any = client
+    writer = getattr(untyped._transport, "_io_writer", None)  # noqa: SLF001 - nats-py offers no way to abort
     if writer is not None:
         writer.transport.abort()
 

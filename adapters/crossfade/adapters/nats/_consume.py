@@ -14,6 +14,7 @@ import asyncio
 import json
 from collections import deque
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from crossfade.shim.errors import (
@@ -44,6 +45,19 @@ _PAUSE: Final = 0.25  # seconds before asking again where nobody answers
 _WAITING: Final = 4096  # pull requests a consumer may hold, over all members
 EXHAUSTED: Final = "max-deliver"  # the reason of a dead letter whose deliveries ran out
 OURS: Final = "crossfade"  # begins the reason of a termination of ours, so reaping leaves it alone
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """A durable consumer: its stream, its name, what it selects and how it hands out."""
+
+    stream: str
+    name: str
+    filters: Sequence[str]
+    options: ConsumeOptions
+
+    def __post_init__(self) -> None:
+        check_group(self.name)
 
 
 class _Delivery:
@@ -172,36 +186,20 @@ class _Delivery:
 class Member:
     """One member of a group; see ``Deliveries``."""
 
-    def __init__(  # noqa: PLR0913 - built in one place
-        self,
-        connection: Connection,
-        stream: str,
-        group: str,
-        filters: Sequence[str],
-        options: ConsumeOptions,
-        graves: Graves,
-    ) -> None:
+    def __init__(self, connection: Connection, graves: Graves, group: Group) -> None:
         self.connection = connection
-        self.options = options
+        self.options = group.options
         self.time = asyncio.get_running_loop().time
-        self._stream = stream
-        self._group = group
-        self._filters = list(filters)
         self._graves = graves
+        self._group = group
         self._ready: deque[_Delivery] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._out: set[_Delivery] = set()  # held by us, handed out or not yet
         self._held = 0  # the same, with those on their way to dead letters
         self._want = 1
         self._floor = 0
-        self._pull = Pull(
-            connection,
-            stream,
-            ensure=self._ensure,
-            receive=self._receive,
-            free=self._free,
-            tick=min(1.0, max(0.02, options.ack_wait / 10)),
-        )
+        tick = min(1.0, max(0.02, group.options.ack_wait / 10))
+        self._pull = Pull(connection, group.stream, self, tick=tick)
 
     # -- Deliveries --------------------------------------------------------------------------------------------
 
@@ -252,10 +250,11 @@ class Member:
         for delivery in list(self._out):
             delivery.lose()
 
-    async def _ensure(self) -> str:
+    async def ensure(self) -> str:
+        """Make the consumer, or bring it up to our options."""
         config = self._config()
         try:
-            found: dict[str, Any] = await self.connection.api(f"CONSUMER.INFO.{self._stream}.{self._group}")
+            found: dict[str, Any] = await self.connection.api(f"CONSUMER.INFO.{self._group.stream}.{self._group.name}")
         except ApiError as error:
             if error.code != CONSUMER_MISSING:
                 raise
@@ -263,21 +262,22 @@ class Member:
         else:
             self._keep_start(config, found["config"])
         made = await self.connection.api(
-            f"CONSUMER.CREATE.{self._stream}.{self._group}", {"stream_name": self._stream, "config": config}
+            f"CONSUMER.CREATE.{self._group.stream}.{self._group.name}",
+            {"stream_name": self._group.stream, "config": config},
         )
         self._floor = max(self._floor, int(made["ack_floor"]["stream_seq"]))
-        return self._group
+        return self._group.name
 
     def _config(self) -> dict[str, Any]:
         return {
-            "name": self._group,
-            "durable_name": self._group,
+            "name": self._group.name,
+            "durable_name": self._group.name,
             "ack_policy": "explicit",
             "ack_wait": int(self.options.ack_wait * _SECOND),
             "max_deliver": self.options.max_deliver,
             "max_ack_pending": self.options.max_in_flight,
             "max_waiting": _WAITING,
-            "filter_subjects": self._filters,
+            "filter_subjects": list(self._group.filters),
             "deliver_policy": "all" if self.options.start == "first" else "new",
             "replay_policy": "instant",
         }
@@ -298,7 +298,8 @@ class Member:
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
-    def _free(self) -> int:
+    def free(self) -> int:
+        """Places left in our hands."""
         return self._want - self._held
 
     def released(self, delivery: _Delivery | None) -> None:
@@ -312,7 +313,11 @@ class Member:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def _receive(self, message: Message) -> None:
+    def idle(self) -> None:
+        """Nothing to do: who waits goes on waiting."""
+
+    def receive(self, message: Message) -> None:
+        """Keep a delivery for ``next``."""
         meta = metadata(message.reply)
         self._held += 1
         try:
@@ -338,7 +343,7 @@ class Member:
     async def bury(self, message: Message, meta: Metadata, reason: str, detail: str) -> None:
         """Make the event's dead letter durable."""
         await self._graves.bury(
-            group=self._group,
+            group=self._group.name,
             reason=reason,
             detail=detail,
             attempts=meta.delivered,
@@ -346,25 +351,18 @@ class Member:
             headers=message.headers or {},
             data=message.data,
             origin=position(meta.stream_seq),
-            stream=self._stream,
+            stream=self._group.stream,
         )
 
 
 @asynccontextmanager
-async def membership(  # noqa: PLR0913 - what a membership is made of
-    connection: Connection,
-    stream: str,
-    group: str,
-    filters: Sequence[str],
-    options: ConsumeOptions,
-    graves: Graves,
-) -> AsyncGenerator[Member]:
-    """Join ``group`` for the time of the context."""
-    member = Member(connection, stream, check_group(group), filters, options, graves)
+async def membership(connection: Connection, graves: Graves, group: Group) -> AsyncGenerator[Member]:
+    """Be a member of ``group`` for the time of the context."""
+    member = Member(connection, graves, group)
     try:
         await member.join()
     except (ApiError, NoRespondersError) as error:
-        raise client_failure(error, f"consumer group {group}") from error
+        raise client_failure(error, f"consumer group {group.name}") from error
     try:
         yield member
     finally:

@@ -66,7 +66,8 @@ class NatsObjects:
 
     async def _store(self) -> Any:
         """nats-py's object store of our bucket, made at its first use."""
-        context: Any = self._connection.client().jetstream()
+        client: Any = self._connection.client()
+        context: Any = client.jetstream()
         try:
             return await context.object_store(self._bucket)
         except nats.js.errors.BucketNotFoundError:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from crossfade.shim.errors import BusError
 
@@ -22,8 +22,6 @@ from ._errors import ApiError, NoRespondersError
 from ._wire import status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from ._connection import Connection, Message, Subscription
 
 _SECOND: Final = 1_000_000_000
@@ -36,31 +34,33 @@ _IDLE, _BUSY, _GONE = 100, 409, 503
 _BUSY_TEXTS: Final = ("exceeded",)
 
 
+class Puller(Protocol):
+    """Who is pulled for."""
+
+    async def ensure(self) -> str:
+        """Make sure the consumer exists and return its name; asked at the start of each generation."""
+        ...
+
+    def receive(self, message: Message) -> None:
+        """Take a message."""
+        ...
+
+    def free(self) -> int:
+        """How many more messages may come."""
+        ...
+
+    def idle(self) -> None:
+        """The broker has nothing for us now."""
+        ...
+
+
 class Pull:
-    """One member's stream of messages from one consumer.
+    """One member's stream of messages from one consumer; ``tick`` is how often (seconds) it looks at itself."""
 
-    ``ensure`` makes sure the consumer exists and returns its name; it runs at the start of each generation.
-    ``receive`` gets each message, ``free`` says how many more may come, ``idle`` hears that the broker has
-    nothing for us now.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        stream: str,
-        *,
-        ensure: Callable[[], Awaitable[str]],
-        receive: Callable[[Message], None],
-        free: Callable[[], int],
-        idle: Callable[[], None] | None = None,
-        tick: float = 1.0,
-    ) -> None:
+    def __init__(self, connection: Connection, stream: str, puller: Puller, *, tick: float = 1.0) -> None:
         self._connection = connection
         self._stream = stream
-        self._ensure = ensure
-        self._receive = receive
-        self._free = free
-        self._idle = idle
+        self._puller = puller
         self._tick = tick
         self._loop = asyncio.get_running_loop()
         self._inbox = ""
@@ -102,7 +102,7 @@ class Pull:
         self._restart.set()
 
     async def _begin(self) -> None:
-        consumer = await self._ensure()
+        consumer = await self._puller.ensure()
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._restart.clear()
         self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
@@ -152,14 +152,14 @@ class Pull:
         """Places became free: ask for them soon."""
         if self._timer is not None or not self._request:
             return
-        few = (self._free() - self._asked) * 4 < self.width
+        few = (self._puller.free() - self._asked) * 4 < self.width
         self._timer = self._loop.call_later(_GATHER, self._ask) if few else self._loop.call_soon(self._ask)
 
     def _ask(self) -> None:
         self._timer = None
         if not self._request:
             return
-        missing = self._free() - self._asked
+        missing = self._puller.free() - self._asked
         if missing > 0:
             self._send(missing)
         elif missing < 0:
@@ -185,14 +185,13 @@ class Pull:
         found = status(message)
         if found is None:
             self._asked -= 1
-            self._receive(message)
+            self._puller.receive(message)
         else:
             self._on_status(*found, pending=int((message.headers or {}).get("Nats-Pending-Messages", "0")))
 
     def _on_status(self, code: int, text: str, *, pending: int) -> None:
         if code == _IDLE:
-            if self._idle is not None:
-                self._idle()
+            self._puller.idle()
             return
         self._asked = max(0, self._asked - pending)
         lowered = text.lower()
