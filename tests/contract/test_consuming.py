@@ -148,6 +148,21 @@ async def test_more_are_handed_out_when_wanted(bus, subject, commands):
             await delivery.ack()
 
 
+async def test_wanting_less_takes_nothing_away(bus, subject, commands):
+    """A member may want less than it holds: what it holds stays its own and nobody is disturbed; nothing more comes."""
+    for n in range(4):
+        await bus.publish(subject, event(n))
+    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=1.0)) as deliveries:
+        deliveries.want(3)
+        held = await take(deliveries, 3)
+        deliveries.want(0)
+        assert await deliveries.next(timeout=0.7) is None
+        for delivery in held:
+            await delivery.ack()
+        deliveries.want(1)
+        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, quiet=0.7)] == [(3, 1)]
+
+
 async def test_want_wakes_a_waiting_member(bus, subject, commands):
     """A member that waits with full hands goes on when it wants more."""
     for n in range(2):
