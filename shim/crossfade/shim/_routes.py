@@ -9,11 +9,14 @@ import asyncio
 import contextlib
 import logging
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ._loop import wait_for
 from .correlate import Correlation, current_correlation
 from .errors import (
+    BusUnavailableError,
     CrossfadeError,
     MissingExtraError,
     NotExecutedError,
@@ -144,7 +147,7 @@ class OverBus:
             report.count("skipped", seam=seam.name, reason="own-loop")
             return seam.body(*args, **kwargs)
         _warn_when_blocking(seam)
-        answer = self._runtime.thread.run(self._runtime.ask(command))
+        answer = wait_for(self._ask(command))
         if self._legal_fallback(command, answer):
             return seam.body(*args, **kwargs)
         return self._result(command, answer)
@@ -154,10 +157,18 @@ class OverBus:
         command = self._command(seam, args, kwargs)
         if command is None:
             return await seam.body(*args, **kwargs)
-        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.ask(command)))
+        answer = await asyncio.wrap_future(self._ask(command))
         if self._legal_fallback(command, answer):
             return await seam.body(*args, **kwargs)
         return self._result(command, answer)
+
+    def _ask(self, command: Command) -> Future[Answer]:
+        try:
+            return self._runtime.thread.spawn(self._runtime.ask(command))
+        except BusUnavailableError:  # closed since the route was taken
+            answer: Future[Answer] = Future()
+            answer.set_result(Answer(kind="not-executed", reason="closed"))
+            return answer
 
     def _command(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command | None:
         """The command of this call, or ``None`` when it must stay legacy; the reason is counted."""
@@ -167,7 +178,9 @@ class OverBus:
             arguments = codec.encode(bound)
             codec.verify(bound, arguments)
             callid = new_id()
-            sealed = self._runtime.seal(seam.name, callid, codec.encode_secrets(bound)) if codec.secret else b""
+            secrets = codec.encode_secrets(bound)
+            codec.verify_secrets(bound, secrets)
+            sealed = self._runtime.seal(seam.name, callid, secrets)
         except TypeError:
             return None  # calling the body raises what it would always have raised
         except (UnserialisableError, SeamDefinitionError) as error:
@@ -175,6 +188,9 @@ class OverBus:
             return None
         except (MissingExtraError, CrossfadeError) as error:
             self._runtime.skip(seam.name, "secret", str(error))
+            return None
+        except Exception as error:  # a type of the user's own failed in its own way
+            self._runtime.skip(seam.name, "internal", type(error).__name__)
             return None
         return Command(
             seam=seam,

@@ -87,6 +87,7 @@ class Runtime:
         self._asked: dict[str, Command] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._reply_to = ""
+        self._closing = False
         self._complained: set[str] = set()
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -108,8 +109,10 @@ class Runtime:
 
     async def stop(self, *, flush: float) -> None:
         """Flush observations within ``flush`` seconds, stop every task and disconnect."""
+        self._closing = True
         for seam in self.registry.all():
             seam.route = None
+        await self._end_calls()
         if self.ready.is_set():
             await self.observer.flush(flush)
         tasks = list(self._tasks)
@@ -117,6 +120,13 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.bus.close()
+
+    async def _end_calls(self) -> None:
+        """Every call ends in a terminal, and "cancelled" is none: nobody here will hear how these end."""
+        for waiter in self._waiting.values():
+            _settle(waiter, Answer(kind="unknown", reason="closed"))
+        while self._waiting:  # noqa: ASYNC110 - until each has told its caller
+            await asyncio.sleep(0)
 
     async def _connect(self) -> None:
         while True:
@@ -260,6 +270,8 @@ class Runtime:
 
     async def ask(self, command: Command) -> Answer:
         """Send a command and wait for its terminal: a reply, or the log, which is the truth."""
+        if self._closing:
+            return Answer(kind="not-executed", reason="closed")
         waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting[command.callid] = waiter
         self._asked[command.callid] = command

@@ -12,7 +12,7 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from ._loop import LoopThread
 from .claimcheck import CLAIM_CHECK, format_dataref
@@ -24,7 +24,7 @@ from .ports import ConsumeOptions
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from ._runtime import Runtime
     from .ports import Deliveries, Delivery
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 ACK_WAIT: Final = 30.0  # seconds; short, because a crashed worker's calls wait for it; heartbeats carry long bodies
 _RETRY: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between attempts to log a result
+
+T = TypeVar("T")
 
 _log = logging.getLogger("crossfade")
 
@@ -130,20 +132,15 @@ class Worker:
         """Start a task per delivery, never holding more than there are free places."""
         free = asyncio.Semaphore(self._options.concurrency)
         stopping = asyncio.create_task(self._stopping.wait())
+        deliveries.want(self._options.concurrency)  # it counts those in our hands, calls in progress among them
 
         def finished(task: asyncio.Task[None]) -> None:
             calls.discard(task)
             free.release()
 
-        while not self._stopping.is_set():
-            await free.acquire()
-            deliveries.want(self._options.concurrency - len(calls))
-            following = asyncio.create_task(deliveries.next())
-            await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                following.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await following
+        while await _done_before(stopping, free.acquire()):
+            following = await _done_before(stopping, deliveries.next())
+            if following is None:
                 break
             delivery = following.result()
             if delivery is None:
@@ -252,6 +249,20 @@ class Worker:
             await self._runtime.bus.publish(subject, event)
             await asyncio.to_thread(self._spool.remove, event)
             report.count("spool-drained", seam=event.get("seam") or "-")
+
+
+async def _done_before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
+    """``work``, done; or ``None`` with it cancelled, because the worker is asked to stop."""
+    task = asyncio.create_task(work)
+    if stopping.done():
+        task.cancel()  # before its first step: under load there is always another delivery
+    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done() and not task.cancelled():
+        return task
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+    return None
 
 
 def group_name(seam: Seam) -> str:
