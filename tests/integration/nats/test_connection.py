@@ -76,7 +76,7 @@ async def test_credentials_that_go_wrong_later(tmp_path, opened, command, event)
         async with asyncio.timeout(10):
             while True:
                 with pytest.raises((BusRefusedError, BusUnavailableError, BusAmbiguousError)) as caught:
-                    await bus.publish(command, event())
+                    await bus.publish(command, event(), timeout=0.2)
                 if isinstance(caught.value, BusRefusedError):
                     break
                 await asyncio.sleep(0.05)
@@ -152,10 +152,11 @@ async def test_a_reply_over_the_limit(own_bus, subjects, event):
     assert own_bus.connected
 
 
-async def test_a_silent_server_is_noticed(own_bus, server, monkeypatch, command, event):
+async def test_a_silent_server_is_noticed(monkeypatch, opened, server, command, event):
     """A connection whose other end says nothing any more is given up, and the next one works."""
     monkeypatch.setattr(connections, "_PROBE_EVERY", 0.1)
     monkeypatch.setattr(connections, "_PROBE_TIMEOUT", 0.2)
+    own_bus = await opened(server.url)
     server.pause()
     await until(lambda: not own_bus.connected, seconds=15)
     server.resume()
