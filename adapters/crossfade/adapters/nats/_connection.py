@@ -27,6 +27,7 @@ from crossfade.shim.errors import (
 )
 
 from ._errors import ApiError, NoRespondersError, connect_failure
+from ._wire import parse_headers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -52,7 +53,15 @@ _CLIENT_BUFFER: Final = 4 * _BUFFER
 
 
 class _Client(Client):
-    """nats-py's client without a fault of 2.16: a late pong for a ping nobody waits for any more ended its reading."""
+    """nats-py's client without two faults of 2.16.
+
+    A late pong, for a ping nobody waits for any more, ended its reading. Reading headers took a quarter of the time
+    of a whole delivery.
+    """
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        return parse_headers(raw)
 
     async def _process_pong(self) -> None:
         untyped: Any = self

@@ -70,7 +70,6 @@ class _Delivery:
         self._stored = stored
         self._deadline = lease_from + member.options.ack_wait
         self._state: Literal["held", "ended", "lost"] = "held"
-        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._lapse)
 
     @property
     def stored(self) -> Stored:
@@ -137,16 +136,9 @@ class _Delivery:
             self._member.connection.hooks.count("retried", reason="left-disconnected")  # after ack_wait, then
         self._end("lost")
 
-    def _lapse(self) -> None:
-        if self._state == "held" and self._member.time() < self._deadline:
-            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._lapse)  # it was extended
-        else:
-            self._end("lost")
-
     def _end(self, state: Literal["ended", "lost"]) -> None:
         if self._state == "held":
             self._state = state
-            self._timer.cancel()
             self._member.released(self)
 
     def _own(self, act: str) -> None:
@@ -193,7 +185,7 @@ class Member:
         self._graves = graves
         self._group = group
         self._ready: deque[_Delivery] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._out: set[_Delivery] = set()  # held by us, handed out or not yet
         self._held = 0  # the same, with those on their way to dead letters
         self._want = 1
@@ -206,27 +198,40 @@ class Member:
     async def next(self, *, timeout: float | None = None) -> Delivery | None:
         """See ``Deliveries.next``."""
         deadline = None if timeout is None else self.time() + timeout
-        while True:
-            while self._ready:
-                # Taken in the same step as it is returned, so a cancelled ``next`` loses nothing.
-                delivery = self._ready.popleft()
-                if delivery.held:
-                    return delivery
-                self.connection.hooks.count("late", reason="buffered")
-                delivery.lose()
+        while (delivery := self._take()) is None:
             self.connection.check_open()
-            if not await self._arrival(deadline):
+            if deadline is not None and self.time() >= deadline:
                 return None
+            await self._arrival(deadline)
+        return delivery
 
-    async def _arrival(self, deadline: float | None) -> bool:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            waiter = self._waiter = asyncio.get_running_loop().create_future()
-        left = None if deadline is None else deadline - self.time()
-        if left is not None and left <= 0:
-            return False
-        done, _ = await asyncio.wait((waiter,), timeout=left)
-        return bool(done)
+    def _take(self) -> _Delivery | None:
+        """One that is still ours; taken in the step that returns it, so a cancelled ``next`` loses nothing."""
+        while self._ready:
+            delivery = self._ready.popleft()
+            if delivery.held:
+                return delivery
+            self.connection.hooks.count("late", reason="buffered")
+            delivery.lose()
+        return None
+
+    async def _arrival(self, deadline: float | None) -> None:
+        """Wait for a delivery, the deadline, or the end of the bus; each delivery wakes one who waits."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        timer = None if deadline is None else loop.call_at(deadline, _release, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._wake()  # it was our turn: let another take it
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     def want(self, n: int) -> None:
         """See ``Deliveries.want``."""
@@ -239,11 +244,11 @@ class Member:
     async def join(self) -> None:
         """Make the consumer and begin to pull."""
         await self._pull.start()
-        self.connection.listeners.add(self._wake)
+        self.connection.listeners.add(self._wake_all)
 
     async def leave(self) -> None:
         """Stop pulling; what nobody took goes back at once."""
-        self.connection.listeners.discard(self._wake)
+        self.connection.listeners.discard(self._wake_all)
         await self._pull.stop()
         while self._ready:
             self._ready.popleft().put_back()
@@ -309,9 +314,23 @@ class Member:
         self._held -= 1
         self._pull.poke()
 
+    def tick(self) -> None:
+        """Free the places of deliveries that lapsed: their members said no word in time."""
+        for delivery in [delivery for delivery in self._out if not delivery.held]:
+            if delivery not in self._ready:
+                delivery.lose()
+
     def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Wake the first who waits."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _wake_all(self) -> None:
+        for waiter in self._waiters:
+            _release(waiter)
 
     def idle(self) -> None:
         """Nothing to do: who waits goes on waiting."""
@@ -353,6 +372,11 @@ class Member:
             origin=position(meta.stream_seq),
             stream=self._group.stream,
         )
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 @asynccontextmanager

@@ -53,6 +53,10 @@ class Puller(Protocol):
         """The broker has nothing for us now."""
         ...
 
+    def tick(self) -> None:
+        """A moment has passed."""
+        ...
+
 
 class Pull:
     """One member's stream of messages from one consumer; ``tick`` is how often (seconds) it looks at itself."""
@@ -69,6 +73,7 @@ class Pull:
         self._heard = 0.0
         self.width = 1  # all places, free or taken: below a quarter of them, gather before asking
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._soon = False  # the timer is due in this turn of the loop
         self._restart = asyncio.Event()
         now = self._loop.time()
         self._ticks = (now, now)
@@ -133,6 +138,7 @@ class Pull:
             await asyncio.sleep(self._tick)
             now = self._loop.time()
             self._ticks = (self._ticks[1], now)
+            self._puller.tick()
             if self._request and self._asked > 0 and now - self._heard > _SILENCE:
                 self._connection.hooks.count("retried", reason="pull-silent")
                 self.renew()
@@ -150,13 +156,18 @@ class Pull:
 
     def poke(self) -> None:
         """Places became free: ask for them soon."""
-        if self._timer is not None or not self._request:
+        if not self._request or self._soon:
             return
-        few = (self._puller.free() - self._asked) * 4 < self.width
-        self._timer = self._loop.call_later(_GATHER, self._ask) if few else self._loop.call_soon(self._ask)
+        if (self._puller.free() - self._asked) * 4 >= self.width:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._soon = True
+            self._timer = self._loop.call_soon(self._ask)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_GATHER, self._ask)
 
     def _ask(self) -> None:
-        self._timer = None
+        self._timer, self._soon = None, False
         if not self._request:
             return
         missing = self._puller.free() - self._asked

@@ -98,6 +98,9 @@ class _Cursor:
         self._buffer.append((message, meta))
         self._wake.set()
 
+    def tick(self) -> None:
+        """Nothing grows old here."""
+
     async def start(self) -> None:
         """Begin to read."""
         await self.pull.start()
