@@ -54,7 +54,7 @@ async def test_members_share_the_work(bus, make_bus, subject, commands):
     async with bus.consume("workers", [commands]) as one, other.consume("workers", [commands]) as two:
         for n in range(40):
             await bus.publish(subject, event(n))
-        first, second = await asyncio.gather(drain(one, quiet=0.5), drain(two, quiet=0.5))
+        first, second = await asyncio.gather(drain(one, quiet=0.3), drain(two, quiet=0.3))
     assert sorted(number(d.stored.event) for d in first + second) == list(range(40))
     assert first
     assert second
@@ -237,7 +237,7 @@ async def test_next_cancelled_under_load_loses_nothing(bus, subject, commands):
     async def publish():
         for n in range(150):
             await bus.publish(subject, event(n))
-            await asyncio.sleep(rng.random() * 0.003)
+            await asyncio.sleep(rng.random() * 0.002)
 
     async with bus.consume("workers", [commands], options) as deliveries:
         publishing = asyncio.create_task(publish())
