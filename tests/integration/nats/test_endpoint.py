@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -47,12 +48,24 @@ def test_statements_of_the_operator():
 
 
 def test_files(tmp_path):
-    """creds, nkey, ca, cert and key are files that exist."""
+    """ca, cert and key are files that exist."""
     path = tmp_path / "file"
     path.write_text("x")
-    endpoint, _ = parse_url(f"tls://a?ca={path}&cert={path}&key={path}&creds={path}")
+    endpoint, _ = parse_url(f"tls://a?ca={path}&cert={path}&key={path}")
     assert endpoint.tls
-    assert endpoint.ca == endpoint.cert == endpoint.key == endpoint.creds == Path(path)
+    assert endpoint.ca == endpoint.cert == endpoint.key == Path(path)
+
+
+@pytest.mark.parametrize("option", ["creds", "nkey"])
+def test_signing_needs_its_library(tmp_path, monkeypatch, option):
+    """creds and nkey are read when the library that signs is there, else the message is how to get it."""
+    path = tmp_path / "file"
+    path.write_text("x")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigurationError, match="pip install nkeys"):
+        parse_url(f"nats://a?{option}={path}")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    assert getattr(parse_url(f"nats://a?{option}={path}")[0], option) == path
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ _SECOND: Final = 1_000_000_000
 _EXPIRES: Final = 30.0  # seconds the broker keeps a request
 _HEARTBEAT: Final = 1.0  # seconds between its signs of life while it has nothing for us
 _SILENCE: Final = 3 * _HEARTBEAT  # after this much silence the generation is given up
-_GATHER: Final = 0.004  # seconds to gather freed places, so that each ack does not cost a request of its own
+_GATHER: Final = 0.001  # seconds to gather freed places, so that each ack does not cost a request of its own
 _PAUSE: Final = 0.25  # seconds before asking again after a refusal
 _IDLE, _BUSY, _GONE = 100, 409, 503
 _BUSY_TEXTS: Final = ("exceeded",)
@@ -71,7 +71,7 @@ class Pull:
         self._request = ""  # subject pull requests go to; empty between generations
         self._asked = 0
         self._heard = 0.0
-        self.width = 1  # all places, free or taken: below a quarter of them, gather before asking
+        self.width = 1  # all places, free or taken: below a sixteenth of them, gather before asking
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._soon = False  # the timer is due in this turn of the loop
         self._restart = asyncio.Event()
@@ -158,7 +158,7 @@ class Pull:
         """Places became free: ask for them soon."""
         if not self._request or self._soon:
             return
-        if (self._puller.free() - self._asked) * 4 >= self.width:
+        if (self._puller.free() - self._asked) * 16 >= self.width:
             if self._timer is not None:
                 self._timer.cancel()
             self._soon = True
