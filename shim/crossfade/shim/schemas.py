@@ -310,9 +310,9 @@ class Difference(Payload):
     """One place where two outcomes differ."""
 
     path: str = Field(description="`$.items[0].title`")
-    kind: str = Field(description="`changed`, `missing`, `extra`, `type` ...")
-    legacy: Any = None
-    bus: Any = None
+    kind: str = Field(description="`changed`, `missing`, `extra`, `type` or `outcome`: one side raised")
+    legacy: str = Field(default="", description="its shortened text, empty where nothing is there")
+    bus: str = Field(default="", description="the same of the handler's")
 
 
 class SeamCompared(Payload):
@@ -321,9 +321,12 @@ class SeamCompared(Payload):
     seam: str
     callid: str
     verdict: Literal["match", "mismatch", "ignored", "skipped", "inconclusive"]
-    reason: str = Field(default="", description="the rule that ignored, or why it was skipped or inconclusive")
-    differences: list[Difference] = Field(default=[], description="bounded; `truncated` says when there were more")
-    truncated: bool = False
+    rule: str = Field(default="", description="paths of the rules that ignored, or `comparator`")
+    reason: str = Field(default="", description="why it was skipped or inconclusive; `both-errors` of a match")
+    detail: str = Field(default="", description="for people")
+    differences: list[Difference] = Field(default=[], description="bounded; `more` counts the rest")
+    more: int = Field(default=0, ge=0, description="differences that were found and not kept")
+    signature: str = Field(default="", description="equal where the same places differ in the same way")
     handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
     instance: str = Field(default="", description="the process that was observed")
     n: int | None = Field(default=None, description="the observation's number there")
