@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ._loop import wait_for
+from .calls import serving
 from .correlate import Correlation, current_correlation
 from .errors import (
     BusUnavailableError,
@@ -140,6 +141,8 @@ class OverBus:
 
     def call(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
+        if _serves(seam):
+            return seam.body(*args, **kwargs)
         command = self._command(seam, args, kwargs)
         if command is None:
             return seam.body(*args, **kwargs)
@@ -154,6 +157,8 @@ class OverBus:
 
     async def acall(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
+        if _serves(seam):
+            return await seam.body(*args, **kwargs)
         command = self._command(seam, args, kwargs)
         if command is None:
             return await seam.body(*args, **kwargs)
@@ -228,6 +233,15 @@ class OverBus:
             callid=command.callid,
             deadline=command.deadline,
         )
+
+
+def _serves(seam: Seam) -> bool:
+    """Whether this code is the seam's own handler: it recurses in place, or a full worker would wait for itself."""
+    call = serving.get()
+    if call is None or call.seam != seam.name:
+        return False
+    report.count("skipped", seam=seam.name, reason="own-handler")
+    return True
 
 
 _warned: set[str] = set()

@@ -40,13 +40,15 @@ if TYPE_CHECKING:
     from .config import Config
     from .policies import LivePolicy
     from .policy import Policy
-    from .ports import Bus
+    from .ports import Bus, Change
     from .redaction import Redactor
     from .sealed import Sealer
     from .seam import Registry, Route, Seam
 
 _LOOK_UPS: Final = (0.5, 0.9, 1.0)  # shares of the deadline at which the log is asked for a result
 _RETRY: Final = 2.0  # seconds between attempts to connect for the first time
+_LAST_LOOK: Final = 1.0  # seconds by which the look-up at the deadline may exceed it
+_AGAIN: Final = 0.25  # seconds until a command in doubt is published again
 _HERD: Final = 0.5  # seconds over which waiters spread their look-ups after a reconnect
 
 _log = logging.getLogger("crossfade")
@@ -132,10 +134,10 @@ class Runtime:
         while True:
             try:
                 await self._open()
-            except CrossfadeError as error:
+            except Exception as error:
                 if self.failure is None or type(self.failure) is not type(error):
                     _log.warning("not connected, every seam stays legacy: %s (trying again)", error)
-                self.failure = error
+                self.failure = error if isinstance(error, CrossfadeError) else _unforeseen(error)
                 report.count("connect-failed", reason=type(error).__name__)
                 self._settled.set()
                 await asyncio.sleep(_RETRY)
@@ -144,11 +146,12 @@ class Runtime:
 
     async def _open(self) -> None:
         await self.bus.open()
-        self.bus.on_reconnect(self._look_up_all)
-        self._reply_to = await self.bus.listen(self.instance, self._on_reply)
+        if not self._reply_to:  # once, however many attempts what follows takes
+            self._reply_to = await self.bus.listen(self.instance, self._on_reply)
+            self.bus.on_reconnect(self._look_up_all)
         self._live = await self._read_policies()
         for seam in self.registry.all():
-            await self.policies.announce(seam)
+            await self._announce(seam)
         self._spawn(self._follow_policies())
         self._spawn(self.observer.run())
         self.ready.set()
@@ -168,10 +171,11 @@ class Runtime:
             self._apply(seam)
             self._spawn(self._announce(seam))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _announce(self, seam: Seam) -> None:
         try:
@@ -195,17 +199,28 @@ class Runtime:
             return None
 
     async def _follow_policies(self) -> None:
-        async for change in self.bus.state("policy").watch():
+        while True:
+            try:
+                async for change in self.bus.state("policy").watch():
+                    self._follow(change)
+            except BusError as error:
+                report.count("watch-failed", reason=type(error).__name__)
+            await asyncio.sleep(_RETRY)
+
+    def _follow(self, change: Change) -> None:
+        try:
             if change.value is None:
                 self._live.pop(change.key, None)
             else:
                 live = self._read(change.key, change.value, change.revision)
                 if live is None:
-                    continue  # the last known policy stays
+                    return  # the last known policy stays
                 self._live[change.key] = live
             for seam in self.registry.all():
                 if seam.name == change.key:
                     self._apply(seam)
+        except Exception as error:  # one bad value must not keep the next rollback from arriving
+            self._complain(change.key, "policy", f"could not be followed: {error!r}")
 
     def policy(self, seam: Seam) -> Policy:
         """The policy in force: code, then file, then live state. A live policy that cannot be read changes nothing."""
@@ -284,26 +299,33 @@ class Runtime:
 
     async def _send(self, command: Command, waiter: asyncio.Future[Answer]) -> None:
         """Publish until it is durable or provably not sent; ends the call in the latter case."""
-        ambiguous = False
         try:
-            event = await self._event(command)
-            while True:
-                try:
-                    await self.bus.publish(self._subject(command, "invoke"), event)
-                except BusAmbiguousError:
-                    ambiguous = True  # the same event again: a copy that landed is a duplicate
-                    report.count("publish-ambiguous", seam=command.seam.name)
-                except BusUnavailableError:
-                    if not ambiguous:
-                        raise
-                    await asyncio.sleep(0.25)
-                else:
-                    return
-        except BusError as error:
+            await self._publish(command, await self._event(command))
+        except CrossfadeError as error:
             _settle(waiter, Answer(kind="not-executed", reason=type(error).__name__))
             report.count("not-sent", seam=command.seam.name, reason=type(error).__name__)
-        except Exception as error:
-            waiter.set_exception(error)
+        except Exception:
+            _log.exception("seam %s: a command could not be sent", command.seam.name)
+            _settle(waiter, Answer(kind="unknown", reason="internal"))
+
+    async def _publish(self, command: Command, event: Event) -> None:
+        """Repeat the same event until the answer is clean: a copy that landed is then a duplicate.
+
+        Once one try is in doubt, no later refusal (full, disconnected, forbidden) proves that nothing was sent.
+        """
+        ambiguous = False
+        while True:
+            try:
+                await self.bus.publish(self._subject(command, "invoke"), event)
+            except BusAmbiguousError:
+                ambiguous = True
+                report.count("publish-ambiguous", seam=command.seam.name)
+            except BusError:
+                if not ambiguous:
+                    raise
+                await asyncio.sleep(_AGAIN)
+            else:
+                return
 
     async def _event(self, command: Command) -> Event:
         data: bytes | None = command.data
@@ -334,13 +356,14 @@ class Runtime:
     async def _answer(self, command: Command, waiter: asyncio.Future[Answer]) -> Answer:
         loop = asyncio.get_running_loop()
         begun = loop.time()
+        ends: set[asyncio.Future[Any]] = {waiter}
         for share in _LOOK_UPS:
             await asyncio.wait({waiter}, timeout=begun + share * command.policy.timeout - loop.time())
-            if not waiter.done():
-                await self._look_up(command, waiter)
             if waiter.done():
                 return waiter.result()
-        return Answer(kind="unknown", reason="deadline")
+            ends = {waiter, self._spawn(self._look_up(command, waiter))}  # beside: a hanging broker delays no deadline
+        await asyncio.wait(ends, timeout=_LAST_LOOK, return_when=asyncio.FIRST_COMPLETED)
+        return waiter.result() if waiter.done() else Answer(kind="unknown", reason="deadline")
 
     async def _look_up(self, command: Command, waiter: asyncio.Future[Answer]) -> None:
         """Ask the log for the result; what it says settles the call, a failure to ask is counted."""
@@ -395,6 +418,12 @@ class Runtime:
             tenant=command.correlation.tenant,
             user=command.correlation.user,
         )
+
+
+def _unforeseen(error: Exception) -> BusError:
+    failure = BusError(f"connecting failed in a way nobody foresaw: {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def _settle(waiter: asyncio.Future[Answer], answer: Answer) -> None:

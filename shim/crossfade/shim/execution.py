@@ -13,7 +13,7 @@ from ._runtime import seal_context
 from .calls import CurrentCall, serving
 from .claimcheck import load_data
 from .correlate import Correlation, correlated, from_event
-from .errors import CrossfadeError, MalformedEventError, ObjectMissingError, UnserialisableError
+from .errors import BusError, CrossfadeError, MalformedEventError, ObjectMissingError, UnserialisableError
 from .outcomes import error_payload, record_error, refusal_payload, value_payload
 
 if TYPE_CHECKING:
@@ -54,7 +54,11 @@ class Execution:
             if self.expired(call):
                 return self._refused("expired")
             bound = await self._decode(event, call.callid)
-        except (MalformedEventError, UnserialisableError, ObjectMissingError, CrossfadeError) as error:
+        except (MalformedEventError, UnserialisableError, ObjectMissingError) as error:
+            return self._undecodable(error)
+        except BusError:
+            raise  # not the command's fault: it comes again
+        except CrossfadeError as error:
             return self._undecodable(error)
         if self.expired(call):
             return self._refused("expired")

@@ -48,7 +48,7 @@ class Seam:
         self.secret = secret
         self.is_async = inspect.iscoroutinefunction(body)
         self.route: Route | None = None
-        self._codec: SignatureCodec | None = None
+        self._codec: SignatureCodec | SeamDefinitionError | None = None
 
     @property
     def place(self) -> str:
@@ -65,7 +65,12 @@ class Seam:
         if self._codec is None:
             from .payloads import SignatureCodec  # noqa: PLC0415 - `import crossfade.shim` must not load pydantic
 
-            self._codec = SignatureCodec(self.body, secret=self.secret)
+            try:
+                self._codec = SignatureCodec(self.body, secret=self.secret)
+            except SeamDefinitionError as error:
+                self._codec = error  # trying again would cost every call milliseconds
+        if isinstance(self._codec, SeamDefinitionError):
+            raise self._codec.with_traceback(None)
         return self._codec
 
     def __repr__(self) -> str:
@@ -91,6 +96,8 @@ class Registry:
                 raise SeamDefinitionError(
                     f"seam {seam.name!r} is declared twice: at {known.place} and at {seam.place}; rename one"
                 )
+            if known is not None:
+                known.route = None  # no policy change reaches it any more, so it must not stay on the bus
             self._seams[seam.name] = seam
         if self.on_declare is not None:
             self.on_declare(seam)

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -24,7 +24,7 @@ from .ports import ConsumeOptions
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
 
     from ._runtime import Runtime
     from .ports import Deliveries, Delivery
@@ -92,19 +92,19 @@ class Worker:
         self._runtime.thread.loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve(self, executor: ThreadPoolExecutor, bodies: asyncio.AbstractEventLoop) -> None:
-        await self._drain_spool()
-        reaping = asyncio.create_task(self._reap())
+        keeping = asyncio.create_task(self._keep_house())
         try:
             async with asyncio.TaskGroup() as group:
                 for seam in self._seams:
                     execution = Execution(self._runtime, seam, executor=executor, loop=bodies)
                     group.create_task(self._serve_seam(seam, execution))
         finally:
-            reaping.cancel()
+            keeping.cancel()
 
-    async def _reap(self) -> None:
-        """Now and then, move what killed workers left exhausted to dead letters: any worker does it for all."""
+    async def _keep_house(self) -> None:
+        """Log what is spooled; move what killed workers left exhausted to dead letters: any worker does it for all."""
         while True:
+            await self._drain_spool()
             await asyncio.sleep(self._options.ack_wait)
             try:
                 reaped = await self._runtime.bus.reap()
@@ -194,27 +194,38 @@ class Worker:
 
     async def _log(self, delivery: Delivery, seam: Seam, finished: Finished) -> None:
         """Make the result durable on the bus, whatever it takes, then reply."""
-        event = await self._result(delivery, seam, finished)
+        event = self._result(delivery, seam, finished)
         subject = _result_subject(delivery)
         failures = 0
-        while not await self._published(subject, event, seam):
+        while (logged := await self._stored(subject, event)) is None:
             if failures == 0:
-                await asyncio.to_thread(self._spool.add, subject, event)
+                await self._spooling(self._spool.add, subject, event)
             await asyncio.sleep(_RETRY[min(failures, len(_RETRY) - 1)])
             failures += 1
         if failures:
-            await asyncio.to_thread(self._spool.remove, event)
-        self._reply(delivery, event)
+            await self._spooling(self._spool.remove, event)
+        self._reply(delivery, logged)
 
-    async def _published(self, subject: str, event: Event, seam: Seam) -> bool:
+    async def _stored(self, subject: str, event: Event) -> Event | None:
+        """The result as it was published, a claim check when it is large; ``None`` when the bus did not take it."""
         try:
+            if event.data is not None and len(event.data) > CLAIM_CHECK:
+                dataref = format_dataref(await self._runtime.bus.put_object(event.data))
+                event = replace(event.with_extensions(dataref=dataref), data=None)
             await self._runtime.bus.publish(subject, event)
         except BusError as error:
-            report.count("result-retried", seam=seam.name, reason=type(error).__name__)
-            return False
-        return True
+            report.count("result-retried", seam=event.get("seam") or "-", reason=type(error).__name__)
+            return None
+        return event
 
-    async def _result(self, delivery: Delivery, seam: Seam, finished: Finished) -> Event:
+    async def _spooling(self, act: Callable[..., None], *args: Any) -> None:
+        try:
+            await asyncio.to_thread(act, *args)
+        except OSError as error:  # the bus may still take the result, so go on
+            report.count("spool-failed", reason=type(error).__name__)
+            _log.warning("the spool fails, so a result may be lost when this process ends: %s", error)
+
+    def _result(self, delivery: Delivery, seam: Seam, finished: Finished) -> Event:
         command = delivery.stored.event
         extensions = {
             name: value
@@ -222,17 +233,13 @@ class Worker:
             if (value := command.get(name)) is not None
         }
         extensions |= {"seam": seam.name, "causationid": command.id, "attempt": str(delivery.attempt), "path": "bus"}
-        data: bytes | None = finished.payload
-        if len(finished.payload) > CLAIM_CHECK:
-            extensions["dataref"] = format_dataref(await self._runtime.bus.put_object(finished.payload))
-            data = None
         return Event(
             type=_result_type(seam, finished),
             source=f"urn:crossfade:{self._runtime.instance}",
             id=derived_id(command.id, "result"),
             subject=seam.name,
             extensions=extensions,
-            data=data,
+            data=finished.payload,
         )
 
     def _reply(self, delivery: Delivery, event: Event) -> None:
@@ -246,8 +253,9 @@ class Worker:
 
     async def _drain_spool(self) -> None:
         for subject, event in await asyncio.to_thread(lambda: list(self._spool.items())):
-            await self._runtime.bus.publish(subject, event)
-            await asyncio.to_thread(self._spool.remove, event)
+            if await self._stored(subject, event) is None:
+                continue  # another installation's, or the bus is full: it stays, and so does the worker
+            await self._spooling(self._spool.remove, event)
             report.count("spool-drained", seam=event.get("seam") or "-")
 
 

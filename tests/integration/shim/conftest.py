@@ -8,6 +8,7 @@ from crossfade.adapters import memory
 from crossfade.shim import connection, hooks, seam
 from crossfade.shim.config import Config
 from integration.shim import kit
+from support.nats_server import NatsServer
 
 
 @pytest.fixture(autouse=True)
@@ -17,8 +18,6 @@ def counts(monkeypatch):
     monkeypatch.setattr(hooks.report, "hooks", counters)
     monkeypatch.setattr(seam.registry, "_seams", {})
     yield counters
-    if connection._current is not None:
-        connection._current.close()
     kit.until(lambda: not kit.own_threads(), what=f"left behind: {kit.own_threads()}")
 
 
@@ -39,11 +38,20 @@ def connect(prefix, broker):
             url or f"memory://{prefix}", config=Config(prefix=prefix, seams=overrides), required=True
         )
 
-    return connect
+    yield connect
+    if connection._current is not None:
+        connection._current.close()
 
 
 @pytest.fixture
-def work(tmp_path):
+def own_server(tmp_path):
+    """A server that the test may stop; ask for it before ``connect``, so that it outlives the connection."""
+    with NatsServer(tmp_path / "nats") as server:
+        yield server
+
+
+@pytest.fixture
+def work(tmp_path, connect):
     """Serves functions over a connection until the test ends; returns the worker."""
     with kit.Workers(tmp_path / "spool") as workers:
         yield workers.start

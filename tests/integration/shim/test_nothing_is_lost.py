@@ -10,14 +10,6 @@ import pytest
 
 from crossfade.shim import NotExecutedError, OutcomeUnknownError, current_call, tool
 from integration.shim import kit
-from support.nats_server import NatsServer
-
-
-@pytest.fixture(scope="module")
-def own_server(tmp_path_factory):
-    """A server that tests of this module may kill."""
-    with NatsServer(tmp_path_factory.mktemp("own")) as server:
-        yield server
 
 
 @pytest.mark.parametrize("kind", ["memory", "nats"])
@@ -141,7 +133,7 @@ def test_two_hundred_threads_call_one_seam(connect, work, nats_server):
         assert list(callers.map(call, range(200))) == list(range(200))
 
 
-def test_no_call_is_lost_when_the_broker_is_killed(connect, work, own_server, prefix, counts):
+def test_no_call_is_lost_when_the_broker_is_killed(own_server, connect, work, counts):
     """kill -9 and a restart in the middle of traffic: every call ends with its own result."""
 
     @tool("web.killed", effects="none", stage="bus", timeout=20, fallback="raise")
