@@ -66,6 +66,11 @@ class NatsServer:
         return f"nats://127.0.0.1:{self.port}"
 
     @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return f"test-{self.port}"
+
+    @property
     def pid(self) -> int:
         """The running server's process."""
         assert self._process is not None, "the server is not running"
@@ -91,7 +96,7 @@ class NatsServer:
         ]
         lines = [
             f"listen: 127.0.0.1:{self.port}",
-            f"server_name: test-{self.port}",
+            f"server_name: {self.name}",
             *(storage if self.jetstream else []),
             *([f"max_payload: {self.max_payload}"] if self.max_payload else []),
             self.config,
@@ -164,3 +169,39 @@ class NatsServer:
     def __exit__(self, *_: object) -> None:
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class NatsCluster:
+    """Three servers that elect leaders among themselves; their streams may have three replicas."""
+
+    def __init__(self, directory: Path, *, sync_always: bool = False) -> None:
+        ports = [free_port() for _ in range(3)]
+        routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
+        self.servers = [
+            NatsServer(
+                directory / f"n{number}",
+                sync_always=sync_always,
+                config=f"cluster {{ name: test, listen: 127.0.0.1:{port}, routes: [{routes}] }}",
+            )
+            for number, port in enumerate(ports)
+        ]
+
+    @property
+    def url(self) -> str:
+        """All three, with three replicas."""
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return f"nats://{hosts}?replicas=3"
+
+    def named(self, name: str) -> NatsServer:
+        """The server JetStream calls by this name."""
+        return next(server for server in self.servers if server.name == name)
+
+    def __enter__(self) -> Self:
+        for server in self.servers:
+            server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.kill()
+            shutil.rmtree(server.directory, ignore_errors=True)

@@ -161,7 +161,7 @@ async def test_twenty_processes_start_at_once(nats_server, prefix):
 async def test_a_server_without_jetstream(tmp_path, hooks):
     """A server that stores nothing is refused with what to enable."""
     with NatsServer(tmp_path, jetstream=False) as server:
-        bus = open_bus(server.url, BusSettings(), hooks)
+        bus = open_bus(server.url, BusSettings(connect_timeout=1), hooks)
         with pytest.raises(BusRefusedError, match="JetStream"):
             await bus.open()
         assert not bus.connected

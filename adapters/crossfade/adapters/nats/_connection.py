@@ -30,7 +30,7 @@ from ._errors import ApiError, NoRespondersError, connect_failure
 from ._wire import parse_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Mapping
+    from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 
     from crossfade.shim.hooks import Hooks
     from crossfade.shim.ports import BusSettings
@@ -158,13 +158,13 @@ class Connection:
         self._closed = True
         self._notify()
         supervisor, self._supervisor = self._supervisor, None
-        if supervisor is not None:
-            supervisor.cancel()
-            await asyncio.gather(supervisor, return_exceptions=True)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end([*self._tasks, *([supervisor] if supervisor else ())])
         await self._let_go()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the bus was closed by its owner."""
+        return self._closed
 
     def check_open(self) -> None:
         """Raise ``BusUnavailableError`` once the bus is closed; who waits asks this when woken."""
@@ -478,6 +478,15 @@ def header_size(headers: Mapping[str, str] | None) -> int:
     if not headers:
         return 0
     return 12 + sum(len(name) + len(value) + 4 for name, value in headers.items())
+
+
+async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel ``tasks`` until they have ended: ``asyncio.wait_for`` of Python 3.11 may swallow a cancellation."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=_LET_GO)
 
 
 def _run_now(step: Coroutine[Any, Any, None]) -> None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from crossfade.shim.errors import BusError
 
+from ._connection import end
 from ._errors import ApiError, NoRespondersError
 from ._wire import status
 
@@ -95,9 +96,7 @@ class Pull:
         """End; what was under way has been received on return."""
         self._connection.listeners.discard(self.renew)
         self._request = ""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         if self._timer is not None:
             self._timer.cancel()
         await self._end()
@@ -126,6 +125,8 @@ class Pull:
             await self._restart.wait()
             self._request = ""
             await self._end()
+            if self._connection.closed:
+                return
             try:
                 await self._begin()
             except (BusError, ApiError, NoRespondersError) as error:
