@@ -152,15 +152,15 @@ async def test_wanting_less_takes_nothing_away(bus, subject, commands):
     """A member may want less than it holds: what it holds stays its own and nobody is disturbed; nothing more comes."""
     for n in range(4):
         await bus.publish(subject, event(n))
-    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=1.0)) as deliveries:
+    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=0.6)) as deliveries:
         deliveries.want(3)
         held = await take(deliveries, 3)
         deliveries.want(0)
-        assert await deliveries.next(timeout=0.7) is None
+        assert await deliveries.next(timeout=0.3) is None
         for delivery in held:
             await delivery.ack()
         deliveries.want(1)
-        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, quiet=0.7)] == [(3, 1)]
+        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, quiet=0.4)] == [(3, 1)]
 
 
 async def test_want_wakes_a_waiting_member(bus, subject, commands):

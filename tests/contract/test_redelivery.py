@@ -120,8 +120,8 @@ async def test_others_pass_what_waits_for_its_retry(bus, subject, commands):
     for n in range(3):
         await bus.publish(subject, event(n))
     async with bus.consume("workers", [commands], PATIENT) as deliveries:
-        await (await deliveries.next(timeout=SOON)).retry(0.4, reason="test")
-        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, quiet=0.8)] == [
+        await (await deliveries.next(timeout=SOON)).retry(0.2, reason="test")
+        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, quiet=0.4)] == [
             (1, 1),
             (2, 1),
             (0, 2),
@@ -134,7 +134,7 @@ async def test_a_late_word_is_refused(bus, make_bus, hooks, subject, commands):
     words = ("ack", "retry", "reject", "extend")
     for n in range(4):
         await bus.publish(subject, event(n))
-    options = ConsumeOptions(ack_wait=0.7)
+    options = ConsumeOptions(ack_wait=0.5)
     async with bus.consume("workers", [commands], options) as one:
         one.want(4)
         late = await take(one, 4)
@@ -151,7 +151,7 @@ async def test_a_late_word_is_refused(bus, make_bus, hooks, subject, commands):
             assert await collect(bus.dead_letters()) == []
             for delivery in holders:
                 await delivery.ack()
-            assert await one.next(timeout=0.7 + NEVER) is None
+            assert await one.next(timeout=0.5 + NEVER) is None
     assert {word: hooks.get("late", reason=word) for word in words} == dict.fromkeys(words, 1)
 
 
@@ -197,11 +197,11 @@ async def test_many_overrun_at_once(bus, subject, commands):
     """Twenty events whose member fell silent all come again, each once."""
     for n in range(20):
         await bus.publish(subject, event(n))
-    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=0.7)) as deliveries:
+    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=0.5)) as deliveries:
         deliveries.want(20)
         assert len(await take(deliveries, 20)) == 20
         again = await take(deliveries, 20)
         assert sorted((number(d.stored.event), d.attempt) for d in again) == [(n, 2) for n in range(20)]
         for delivery in again:
             await delivery.ack()
-        assert await deliveries.next(timeout=0.7 + NEVER) is None
+        assert await deliveries.next(timeout=0.5 + NEVER) is None
