@@ -85,7 +85,7 @@ async def test_closing_ends_those_who_wait(bus, subject, commands):
             asyncio.ensure_future(anext(bus.state("policy").watch())),
         ]
         await asyncio.sleep(0.1)
-        await bus.close()
+        await asyncio.wait_for(bus.close(), SOON)
         ended, _ = await asyncio.wait(waiting, timeout=SOON)
     assert [task in ended and type(task.exception()) for task in waiting] == [BusUnavailableError] * 3
 
