@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from crossfade.shim.ports import Deliveries, Delivery
 
 SOON = 5.0  # seconds in which something that must happen has happened, on a busy machine
-NEVER = 0.2  # seconds in which something that must not happen would have happened
-ACK_WAIT = 0.4
+NEVER = 0.15  # seconds in which something that must not happen would have happened
+ACK_WAIT = 0.3
 
 QUICK = ConsumeOptions(ack_wait=ACK_WAIT)
 PATIENT = ConsumeOptions(ack_wait=30.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import itertools
 import json
 from typing import TYPE_CHECKING, Any
@@ -11,7 +13,7 @@ import pytest
 from support.nats_server import NatsServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _numbers = itertools.count(1)
 
@@ -35,3 +37,15 @@ async def api(client: Any, subject: str, body: Mapping[str, Any] | None = None) 
     answer = json.loads((await client.request(f"$JS.API.{subject}", data, timeout=5)).data)
     assert "error" not in answer, answer["error"]
     return answer
+
+
+async def until(condition: Callable[[], Any], seconds: float = 10.0) -> Any:
+    """The first true result of ``condition`` (awaited when it can be), for what nobody offers an event for."""
+    async with asyncio.timeout(seconds):
+        while True:
+            result = condition()
+            if inspect.isawaitable(result):
+                result = await result
+            if result:
+                return result
+            await asyncio.sleep(0.01)

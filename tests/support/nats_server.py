@@ -47,6 +47,8 @@ class NatsServer:
         config: str = "",
         max_payload: int | None = None,
         store: Path | None = None,
+        jetstream: bool = True,
+        max_file_store: str = "100TB",  # a number only: streams reserve their caps against it
     ) -> None:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="crossfade-nats-"))
         self.store = store or self.directory / "store"
@@ -54,12 +56,19 @@ class NatsServer:
         self.sync_always = sync_always
         self.config = config
         self.max_payload = max_payload
+        self.jetstream = jetstream
+        self.max_file_store = max_file_store
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where clients connect."""
         return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """What it calls itself."""
+        return f"test-{self.port}"
 
     @property
     def pid(self) -> int:
@@ -78,14 +87,17 @@ class NatsServer:
         return path.read_text() if path.exists() else ""
 
     def _write_config(self) -> Path:
-        lines = [
-            f"listen: 127.0.0.1:{self.port}",
-            f"server_name: test-{self.port}",
+        storage = [
             "jetstream {",
             f'  store_dir: "{self.store}"',
-            "  max_file_store: 100TB",  # a number only: streams reserve their caps against it
+            f"  max_file_store: {self.max_file_store}",
             *(["  sync_interval: always"] if self.sync_always else []),
             "}",
+        ]
+        lines = [
+            f"listen: 127.0.0.1:{self.port}",
+            f"server_name: {self.name}",
+            *(storage if self.jetstream else []),
             *([f"max_payload: {self.max_payload}"] if self.max_payload else []),
             self.config,
         ]
@@ -130,14 +142,16 @@ class NatsServer:
 
     def _end(self, signum: signal.Signals) -> None:
         if self._process is not None and self._process.poll() is None:
-            os.kill(self._process.pid, signal.SIGCONT)
             self._process.send_signal(signum)
+            if signum != signal.SIGKILL:
+                self._process.send_signal(signal.SIGCONT)  # a paused server has to run to hear it
             self._process.wait(10)
         self._process = None
 
     def pause(self) -> None:
         """SIGSTOP: the port still accepts, nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # the signal is sent, now it has stopped
 
     def resume(self) -> None:
         """SIGCONT."""
@@ -155,3 +169,39 @@ class NatsServer:
     def __exit__(self, *_: object) -> None:
         self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+
+class NatsCluster:
+    """Three servers that elect leaders among themselves; their streams may have three replicas."""
+
+    def __init__(self, directory: Path, *, sync_always: bool = False) -> None:
+        ports = [free_port() for _ in range(3)]
+        routes = ", ".join(f"nats-route://127.0.0.1:{port}" for port in ports)
+        self.servers = [
+            NatsServer(
+                directory / f"n{number}",
+                sync_always=sync_always,
+                config=f"cluster {{ name: test, listen: 127.0.0.1:{port}, routes: [{routes}] }}",
+            )
+            for number, port in enumerate(ports)
+        ]
+
+    @property
+    def url(self) -> str:
+        """All three, with three replicas."""
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
+        return f"nats://{hosts}?replicas=3"
+
+    def named(self, name: str) -> NatsServer:
+        """The server JetStream calls by this name."""
+        return next(server for server in self.servers if server.name == name)
+
+    def __enter__(self) -> Self:
+        for server in self.servers:
+            server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self.servers:
+            server.kill()
+            shutil.rmtree(server.directory, ignore_errors=True)

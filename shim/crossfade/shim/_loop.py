@@ -10,6 +10,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from .errors import BusUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
     from concurrent.futures import Future
@@ -19,26 +21,39 @@ T = TypeVar("T")
 THREAD_NAME = "crossfade"
 
 
+def wait_for(future: Future[T], timeout: float | None = None) -> T:
+    """The future's result; whoever is interrupted while waiting (Ctrl-C) gives the work up."""
+    try:
+        return future.result(timeout)
+    except BaseException:
+        future.cancel()
+        raise
+
+
 class LoopThread:
     """Starts with the first coroutine handed to it and ends with ``stop``."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
+        self._gate = threading.Lock()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME, daemon=True)
         self._thread.start()
 
     def spawn(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
-        """Run ``coroutine`` there; the future may be waited for from any other thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        """Run ``coroutine`` there; the future may be waited for from any other thread.
+
+        Raises ``BusUnavailableError`` after ``stop``: one that came too late would never end.
+        """
+        with self._gate:
+            if not self._stopped:
+                return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+        coroutine.close()
+        raise BusUnavailableError("the connection is closed, nothing was sent")
 
     def run(self, coroutine: Coroutine[Any, Any, T], *, timeout: float | None = None) -> T:
         """Run ``coroutine`` there and wait for it. Never call this from the loop's own thread."""
-        future = self.spawn(coroutine)
-        try:
-            return future.result(timeout)
-        except BaseException:
-            future.cancel()
-            raise
+        return wait_for(self.spawn(coroutine), timeout)
 
     def is_current(self) -> bool:
         """Whether the calling thread is the loop's own, which must never wait for itself."""
@@ -46,9 +61,11 @@ class LoopThread:
 
     def stop(self) -> None:
         """Cancel what still runs, end the thread and close the loop."""
-        if self._thread.is_alive():
-            self.loop.call_soon_threadsafe(self.loop.stop)
-            self._thread.join(timeout=5)
+        with self._gate:
+            if not self._stopped:
+                self._stopped = True
+                self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(timeout=5)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -6,7 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Self
 
-from crossfade.shim.errors import BusAmbiguousError, BusRefusedError, MalformedEventError
+from crossfade.shim.errors import (
+    BusAmbiguousError,
+    BusRefusedError,
+    BusUnavailableError,
+    MalformedEventError,
+)
 
 from ._places import stored
 
@@ -96,6 +101,8 @@ class MemoryDelivery:
         """Say the last word; whether it is heard or not, the member's hand is free then."""
         try:
             await self._bus.perform(operation, self._fenced(operation, action))
+        except BusUnavailableError as error:
+            raise BusAmbiguousError(f"{operation}: no confirmation: expect a redelivery ({error})") from error
         finally:
             self._ended = True
 

@@ -14,6 +14,7 @@ import asyncio
 import json
 from collections import deque
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from crossfade.shim.errors import (
@@ -46,6 +47,19 @@ EXHAUSTED: Final = "max-deliver"  # the reason of a dead letter whose deliveries
 OURS: Final = "crossfade"  # begins the reason of a termination of ours, so reaping leaves it alone
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """A durable consumer: its stream, its name, what it selects and how it hands out."""
+
+    stream: str
+    name: str
+    filters: Sequence[str]
+    options: ConsumeOptions
+
+    def __post_init__(self) -> None:
+        check_group(self.name)
+
+
 class _Delivery:
     """See ``Delivery``."""
 
@@ -56,7 +70,6 @@ class _Delivery:
         self._stored = stored
         self._deadline = lease_from + member.options.ack_wait
         self._state: Literal["held", "ended", "lost"] = "held"
-        self._timer = asyncio.get_running_loop().call_at(self._deadline, self._lapse)
 
     @property
     def stored(self) -> Stored:
@@ -123,16 +136,9 @@ class _Delivery:
             self._member.connection.hooks.count("retried", reason="left-disconnected")  # after ack_wait, then
         self._end("lost")
 
-    def _lapse(self) -> None:
-        if self._state == "held" and self._member.time() < self._deadline:
-            self._timer = asyncio.get_running_loop().call_at(self._deadline, self._lapse)  # it was extended
-        else:
-            self._end("lost")
-
     def _end(self, state: Literal["ended", "lost"]) -> None:
         if self._state == "held":
             self._state = state
-            self._timer.cancel()
             self._member.released(self)
 
     def _own(self, act: str) -> None:
@@ -172,63 +178,60 @@ class _Delivery:
 class Member:
     """One member of a group; see ``Deliveries``."""
 
-    def __init__(  # noqa: PLR0913 - built in one place
-        self,
-        connection: Connection,
-        stream: str,
-        group: str,
-        filters: Sequence[str],
-        options: ConsumeOptions,
-        graves: Graves,
-    ) -> None:
+    def __init__(self, connection: Connection, graves: Graves, group: Group) -> None:
         self.connection = connection
-        self.options = options
+        self.options = group.options
         self.time = asyncio.get_running_loop().time
-        self._stream = stream
-        self._group = group
-        self._filters = list(filters)
         self._graves = graves
+        self._group = group
         self._ready: deque[_Delivery] = deque()
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiters: deque[asyncio.Future[None]] = deque()
         self._out: set[_Delivery] = set()  # held by us, handed out or not yet
         self._held = 0  # the same, with those on their way to dead letters
         self._want = 1
         self._floor = 0
-        self._pull = Pull(
-            connection,
-            stream,
-            ensure=self._ensure,
-            receive=self._receive,
-            free=self._free,
-            tick=min(1.0, max(0.02, options.ack_wait / 10)),
-        )
+        tick = min(1.0, max(0.02, group.options.ack_wait / 10))
+        self._pull = Pull(connection, group.stream, self, tick=tick)
 
     # -- Deliveries --------------------------------------------------------------------------------------------
 
     async def next(self, *, timeout: float | None = None) -> Delivery | None:
         """See ``Deliveries.next``."""
         deadline = None if timeout is None else self.time() + timeout
-        while True:
-            while self._ready:
-                # Taken in the same step as it is returned, so a cancelled ``next`` loses nothing.
-                delivery = self._ready.popleft()
-                if delivery.held:
-                    return delivery
-                self.connection.hooks.count("late", reason="buffered")
-                delivery.lose()
+        while (delivery := self._take()) is None:
             self.connection.check_open()
-            if not await self._arrival(deadline):
+            if deadline is not None and self.time() >= deadline:
                 return None
+            await self._arrival(deadline)
+        return delivery
 
-    async def _arrival(self, deadline: float | None) -> bool:
-        waiter = self._waiter
-        if waiter is None or waiter.done():
-            waiter = self._waiter = asyncio.get_running_loop().create_future()
-        left = None if deadline is None else deadline - self.time()
-        if left is not None and left <= 0:
-            return False
-        done, _ = await asyncio.wait((waiter,), timeout=left)
-        return bool(done)
+    def _take(self) -> _Delivery | None:
+        """One that is still ours; taken in the step that returns it, so a cancelled ``next`` loses nothing."""
+        while self._ready:
+            delivery = self._ready.popleft()
+            if delivery.held:
+                return delivery
+            self.connection.hooks.count("late", reason="buffered")
+            delivery.lose()
+        return None
+
+    async def _arrival(self, deadline: float | None) -> None:
+        """Wait for a delivery, the deadline, or the end of the bus; each delivery wakes one who waits."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters.append(waiter)
+        timer = None if deadline is None else loop.call_at(deadline, _release, waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self._wake()  # it was our turn: let another take it
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
 
     def want(self, n: int) -> None:
         """See ``Deliveries.want``."""
@@ -241,21 +244,22 @@ class Member:
     async def join(self) -> None:
         """Make the consumer and begin to pull."""
         await self._pull.start()
-        self.connection.listeners.add(self._wake)
+        self.connection.listeners.add(self._wake_all)
 
     async def leave(self) -> None:
         """Stop pulling; what nobody took goes back at once."""
-        self.connection.listeners.discard(self._wake)
+        self.connection.listeners.discard(self._wake_all)
         await self._pull.stop()
         while self._ready:
             self._ready.popleft().put_back()
         for delivery in list(self._out):
             delivery.lose()
 
-    async def _ensure(self) -> str:
+    async def ensure(self) -> str:
+        """Make the consumer, or bring it up to our options."""
         config = self._config()
         try:
-            found: dict[str, Any] = await self.connection.api(f"CONSUMER.INFO.{self._stream}.{self._group}")
+            found: dict[str, Any] = await self.connection.api(f"CONSUMER.INFO.{self._group.stream}.{self._group.name}")
         except ApiError as error:
             if error.code != CONSUMER_MISSING:
                 raise
@@ -263,21 +267,22 @@ class Member:
         else:
             self._keep_start(config, found["config"])
         made = await self.connection.api(
-            f"CONSUMER.CREATE.{self._stream}.{self._group}", {"stream_name": self._stream, "config": config}
+            f"CONSUMER.CREATE.{self._group.stream}.{self._group.name}",
+            {"stream_name": self._group.stream, "config": config},
         )
         self._floor = max(self._floor, int(made["ack_floor"]["stream_seq"]))
-        return self._group
+        return self._group.name
 
     def _config(self) -> dict[str, Any]:
         return {
-            "name": self._group,
-            "durable_name": self._group,
+            "name": self._group.name,
+            "durable_name": self._group.name,
             "ack_policy": "explicit",
             "ack_wait": int(self.options.ack_wait * _SECOND),
             "max_deliver": self.options.max_deliver,
             "max_ack_pending": self.options.max_in_flight,
             "max_waiting": _WAITING,
-            "filter_subjects": self._filters,
+            "filter_subjects": list(self._group.filters),
             "deliver_policy": "all" if self.options.start == "first" else "new",
             "replay_policy": "instant",
         }
@@ -298,7 +303,8 @@ class Member:
 
     # -- receiving ---------------------------------------------------------------------------------------------
 
-    def _free(self) -> int:
+    def free(self) -> int:
+        """Places left in our hands."""
         return self._want - self._held
 
     def released(self, delivery: _Delivery | None) -> None:
@@ -308,11 +314,29 @@ class Member:
         self._held -= 1
         self._pull.poke()
 
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+    def tick(self) -> None:
+        """Free the places of deliveries that lapsed: their members said no word in time."""
+        for delivery in [delivery for delivery in self._out if not delivery.held]:
+            if delivery not in self._ready:
+                delivery.lose()
 
-    def _receive(self, message: Message) -> None:
+    def _wake(self) -> None:
+        """Wake the first who waits."""
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
+
+    def _wake_all(self) -> None:
+        for waiter in self._waiters:
+            _release(waiter)
+
+    def idle(self) -> None:
+        """Nothing to do: who waits goes on waiting."""
+
+    def receive(self, message: Message) -> None:
+        """Keep a delivery for ``next``."""
         meta = metadata(message.reply)
         self._held += 1
         try:
@@ -338,7 +362,7 @@ class Member:
     async def bury(self, message: Message, meta: Metadata, reason: str, detail: str) -> None:
         """Make the event's dead letter durable."""
         await self._graves.bury(
-            group=self._group,
+            group=self._group.name,
             reason=reason,
             detail=detail,
             attempts=meta.delivered,
@@ -346,25 +370,23 @@ class Member:
             headers=message.headers or {},
             data=message.data,
             origin=position(meta.stream_seq),
-            stream=self._stream,
+            stream=self._group.stream,
         )
 
 
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
 @asynccontextmanager
-async def membership(  # noqa: PLR0913 - what a membership is made of
-    connection: Connection,
-    stream: str,
-    group: str,
-    filters: Sequence[str],
-    options: ConsumeOptions,
-    graves: Graves,
-) -> AsyncGenerator[Member]:
-    """Join ``group`` for the time of the context."""
-    member = Member(connection, stream, check_group(group), filters, options, graves)
+async def membership(connection: Connection, graves: Graves, group: Group) -> AsyncGenerator[Member]:
+    """Be a member of ``group`` for the time of the context."""
+    member = Member(connection, graves, group)
     try:
         await member.join()
     except (ApiError, NoRespondersError) as error:
-        raise client_failure(error, f"consumer group {group}") from error
+        raise client_failure(error, f"consumer group {group.name}") from error
     try:
         yield member
     finally:

@@ -20,7 +20,6 @@ from crossfade.shim.bindings import from_nats
 from crossfade.shim.errors import BusError, EventTooLargeError, MalformedEventError
 from crossfade.shim.events import derived_id
 from crossfade.shim.ports import DeadLetter, Position
-from crossfade.shim.subjects import Subjects
 
 from ._connection import MARGIN, header_size
 from ._consume import EXHAUSTED, OURS
@@ -29,6 +28,8 @@ from ._wire import Raw, position, raw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+
+    from crossfade.shim.subjects import Subjects
 
     from ._connection import Connection, Message
     from ._publish import Publishing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +72,7 @@ def parse_url(url: str) -> tuple[Endpoint, Options]:
     user, colon, password = identity.partition(":")
     files = {name: _file(name, options[name]) for name in _FILES if name in options}
     _check_pairs(files)
+    _check_signing(files)
     return (
         Endpoint(
             servers=tuple(_server(host) for host in hosts.split(",")),
@@ -116,6 +118,13 @@ def _file(option: str, text: str) -> Path:
 def _check_pairs(files: dict[str, Path]) -> None:
     if ("cert" in files) != ("key" in files):
         raise ConfigurationError("options 'cert' and 'key' belong together", where=_WHERE)
+
+
+def _check_signing(files: dict[str, Path]) -> None:
+    """nats-py signs with a library that it does not bring along."""
+    for option in ("creds", "nkey"):
+        if option in files and importlib.util.find_spec("nkeys") is None:
+            raise ConfigurationError(f"option {option!r} needs the package nkeys: pip install nkeys", where=_WHERE)
 
 
 def _replicas(text: str) -> int:

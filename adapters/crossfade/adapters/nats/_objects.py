@@ -10,7 +10,7 @@ import nats.errors
 import nats.js.api
 import nats.js.errors
 
-from crossfade.shim.errors import ObjectMissingError
+from crossfade.shim.errors import BusUnavailableError, ObjectMissingError
 from crossfade.shim.events import new_id
 from crossfade.shim.ports import ObjectRef
 
@@ -54,11 +54,16 @@ class NatsObjects:
             raise ObjectMissingError(f"{ref.uri} is not in this bus's object store ({place})")
         try:
             async with asyncio.timeout(_TIMEOUT):
+                client = self._connection.client()
                 found = await (await self._store()).get(ref.uri.removeprefix(place))
+                # When the connection breaks, nats-py returns what came so far as if it were all.
+                lost = not client.is_connected
         except (nats.js.errors.NotFoundError, nats.js.errors.DigestMismatchError) as error:
             raise ObjectMissingError(f"{ref.uri}: {error}") from error
         except (nats.errors.Error, TimeoutError) as error:
             raise _translated(error) from error
+        if lost:
+            raise BusUnavailableError(f"{ref.uri}: the connection was lost while it was read: read it again")
         data: bytes = found.data or b""
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             raise ObjectMissingError(f"{ref.uri} holds other data than was put there (sha256 differs)")
@@ -66,7 +71,8 @@ class NatsObjects:
 
     async def _store(self) -> Any:
         """nats-py's object store of our bucket, made at its first use."""
-        context: Any = self._connection.client().jetstream()
+        client: Any = self._connection.client()
+        context: Any = client.jetstream()
         try:
             return await context.object_store(self._bucket)
         except nats.js.errors.BucketNotFoundError:

@@ -14,61 +14,67 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from crossfade.shim.errors import BusError
 
+from ._connection import end
 from ._errors import ApiError, NoRespondersError
 from ._wire import status
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
     from ._connection import Connection, Message, Subscription
 
 _SECOND: Final = 1_000_000_000
 _EXPIRES: Final = 30.0  # seconds the broker keeps a request
 _HEARTBEAT: Final = 1.0  # seconds between its signs of life while it has nothing for us
 _SILENCE: Final = 3 * _HEARTBEAT  # after this much silence the generation is given up
-_GATHER: Final = 0.004  # seconds to gather freed places, so that each ack does not cost a request of its own
+_GATHER: Final = 0.001  # seconds to gather freed places, so that each ack does not cost a request of its own
 _PAUSE: Final = 0.25  # seconds before asking again after a refusal
 _IDLE, _BUSY, _GONE = 100, 409, 503
 _BUSY_TEXTS: Final = ("exceeded",)
 
 
+class Puller(Protocol):
+    """Who is pulled for."""
+
+    async def ensure(self) -> str:
+        """Make sure the consumer exists and return its name; asked at the start of each generation."""
+        ...
+
+    def receive(self, message: Message) -> None:
+        """Take a message."""
+        ...
+
+    def free(self) -> int:
+        """How many more messages may come."""
+        ...
+
+    def idle(self) -> None:
+        """The broker has nothing for us now."""
+        ...
+
+    def tick(self) -> None:
+        """A moment has passed."""
+        ...
+
+
 class Pull:
-    """One member's stream of messages from one consumer.
+    """One member's stream of messages from one consumer; ``tick`` is how often (seconds) it looks at itself."""
 
-    ``ensure`` makes sure the consumer exists and returns its name; it runs at the start of each generation.
-    ``receive`` gets each message, ``free`` says how many more may come, ``idle`` hears that the broker has
-    nothing for us now.
-    """
-
-    def __init__(
-        self,
-        connection: Connection,
-        stream: str,
-        *,
-        ensure: Callable[[], Awaitable[str]],
-        receive: Callable[[Message], None],
-        free: Callable[[], int],
-        idle: Callable[[], None] | None = None,
-        tick: float = 1.0,
-    ) -> None:
+    def __init__(self, connection: Connection, stream: str, puller: Puller, *, tick: float = 1.0) -> None:
         self._connection = connection
         self._stream = stream
-        self._ensure = ensure
-        self._receive = receive
-        self._free = free
-        self._idle = idle
+        self._puller = puller
         self._tick = tick
         self._loop = asyncio.get_running_loop()
         self._inbox = ""
         self._request = ""  # subject pull requests go to; empty between generations
         self._asked = 0
         self._heard = 0.0
-        self.width = 1  # all places, free or taken: below a quarter of them, gather before asking
+        self.width = 1  # all places, free or taken: below a sixteenth of them, gather before asking
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
+        self._soon = False  # the timer is due in this turn of the loop
         self._restart = asyncio.Event()
         now = self._loop.time()
         self._ticks = (now, now)
@@ -90,9 +96,7 @@ class Pull:
         """End; what was under way has been received on return."""
         self._connection.listeners.discard(self.renew)
         self._request = ""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         if self._timer is not None:
             self._timer.cancel()
         await self._end()
@@ -102,7 +106,7 @@ class Pull:
         self._restart.set()
 
     async def _begin(self) -> None:
-        consumer = await self._ensure()
+        consumer = await self._puller.ensure()
         self._inbox = f"_INBOX.{secrets.token_hex(11)}"
         self._restart.clear()
         self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
@@ -121,6 +125,8 @@ class Pull:
             await self._restart.wait()
             self._request = ""
             await self._end()
+            if self._connection.closed:
+                return
             try:
                 await self._begin()
             except (BusError, ApiError, NoRespondersError) as error:
@@ -133,6 +139,7 @@ class Pull:
             await asyncio.sleep(self._tick)
             now = self._loop.time()
             self._ticks = (self._ticks[1], now)
+            self._puller.tick()
             if self._request and self._asked > 0 and now - self._heard > _SILENCE:
                 self._connection.hooks.count("retried", reason="pull-silent")
                 self.renew()
@@ -150,16 +157,21 @@ class Pull:
 
     def poke(self) -> None:
         """Places became free: ask for them soon."""
-        if self._timer is not None or not self._request:
+        if not self._request or self._soon:
             return
-        few = (self._free() - self._asked) * 4 < self.width
-        self._timer = self._loop.call_later(_GATHER, self._ask) if few else self._loop.call_soon(self._ask)
+        if (self._puller.free() - self._asked) * 16 >= self.width:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._soon = True
+            self._timer = self._loop.call_soon(self._ask)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_GATHER, self._ask)
 
     def _ask(self) -> None:
-        self._timer = None
+        self._timer, self._soon = None, False
         if not self._request:
             return
-        missing = self._free() - self._asked
+        missing = self._puller.free() - self._asked
         if missing > 0:
             self._send(missing)
         elif missing < 0:
@@ -185,14 +197,13 @@ class Pull:
         found = status(message)
         if found is None:
             self._asked -= 1
-            self._receive(message)
+            self._puller.receive(message)
         else:
             self._on_status(*found, pending=int((message.headers or {}).get("Nats-Pending-Messages", "0")))
 
     def _on_status(self, code: int, text: str, *, pending: int) -> None:
         if code == _IDLE:
-            if self._idle is not None:
-                self._idle()
+            self._puller.idle()
             return
         self._asked = max(0, self._asked - pending)
         lowered = text.lower()

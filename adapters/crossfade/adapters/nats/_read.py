@@ -45,17 +45,10 @@ class _Cursor:
         self._wake = asyncio.Event()
         self.last = 0  # stream sequence of the last message received
         self.pending = 0  # how many the broker still has for us
-        self.pull = Pull(
-            connection,
-            stream,
-            ensure=self._ensure,
-            receive=self._receive,
-            free=lambda: _BATCH - len(self._buffer),
-            idle=self._idle,
-        )
+        self.pull = Pull(connection, stream, self)
         self.pull.width = _BATCH
 
-    async def _ensure(self) -> str:
+    async def ensure(self) -> str:
         """A new consumer each time: one without acks cannot repeat what was lost on the way."""
         await self.remove()
         start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self.last + 1} if self.last else self._start
@@ -87,7 +80,12 @@ class _Cursor:
         except (BusError, ApiError, NoRespondersError):
             self._connection.hooks.count("retried", reason="reader-left-behind")
 
-    def _receive(self, message: Message) -> None:
+    def free(self) -> int:
+        """How many more we keep for our reader."""
+        return _BATCH - len(self._buffer)
+
+    def receive(self, message: Message) -> None:
+        """Keep a message for ``next``."""
         meta = metadata(message.reply)
         if meta.consumer != self._consumer:
             return  # of a consumer before this one; the cursor has it asked for again
@@ -100,6 +98,9 @@ class _Cursor:
         self._buffer.append((message, meta))
         self._wake.set()
 
+    def tick(self) -> None:
+        """Nothing grows old here."""
+
     async def start(self) -> None:
         """Begin to read."""
         await self.pull.start()
@@ -111,7 +112,8 @@ class _Cursor:
         await self.pull.stop()
         await self.remove()
 
-    def _idle(self) -> None:
+    def idle(self) -> None:
+        """All there is has been sent."""
         self.pending = 0
         self._wake.set()
 
@@ -173,7 +175,7 @@ class Reading:
         left = (until - self._clock.now() + self._clock.error).total_seconds()
         return asyncio.get_running_loop().time() + left + _UNDER_WAY
 
-    async def read(
+    async def read(  # noqa: PLR0913 - the port's
         self,
         stream: str,
         pattern: str,

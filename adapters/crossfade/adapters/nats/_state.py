@@ -77,7 +77,7 @@ class NatsState:
         while True:
             body = {"subjects_filter": f"{self._prefix}>", "offset": len(subjects)}
             info = await self._ask(f"STREAM.INFO.{self._stream}", body)
-            page = info["state"].get("subjects") or {}
+            page: dict[str, int] = info["state"].get("subjects") or {}
             subjects += page
             if not page or len(subjects) >= info.get("total", 0):
                 return info["state"]["last_seq"], subjects

@@ -248,16 +248,17 @@ def _window_dangers(stream: Stream, found: Mapping[str, Any]) -> list[str]:
     window = found.get("duplicate_window", 0)
     if "duplicate_window" not in stream.config or window >= stream.config["duplicate_window"]:
         return []
-    return [
-        f"- {stream.name}: duplicate_window is {window / _SECOND:g} s, must be at least "
-        f"{stream.config['duplicate_window'] / _SECOND:g} s: a repeated publish would be stored twice; "
-        f"nats stream edit {stream.name} --dupe-window=10m"
-    ]
+    wanted = stream.config["duplicate_window"] / _SECOND
+    line = (
+        f"- {stream.name}: duplicate_window is {window / _SECOND:g} s, must be at least {wanted:g} s: "
+        f"a repeated publish would be stored twice; nats stream edit {stream.name} --dupe-window=10m"
+    )
+    return [line]
 
 
 def deviations(stream: Stream, found: Mapping[str, Any]) -> list[str]:
     """What differs from our settings without losing events."""
-    lines = []
+    lines: list[str] = []
     if found.get("num_replicas") != stream.config["num_replicas"]:
         lines.append(f"{stream.name}: {found.get('num_replicas')} replicas, {stream.config['num_replicas']} asked for")
     if 0 < found.get("max_age", 0) < stream.config.get("max_age", 0):

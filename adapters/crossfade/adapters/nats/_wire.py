@@ -71,17 +71,21 @@ def raw(message: Mapping[str, Any]) -> Raw:
         subject=message["subject"],
         sequence=int(message["seq"]),
         time=timestamp(message["time"]),
-        headers=_headers(base64.b64decode(message["hdrs"])) if message.get("hdrs") else None,
+        headers=parse_headers(base64.b64decode(message["hdrs"]).removeprefix(_HEADER_LINE))
+        if message.get("hdrs")
+        else None,
         data=base64.b64decode(message.get("data") or b""),
     )
 
 
-def _headers(block: bytes) -> dict[str, str]:
+def parse_headers(block: bytes) -> dict[str, str]:
+    """Read ``name: value`` lines; a name that is none (with a space in it) is left out, as by nats-py."""
     headers: dict[str, str] = {}
-    for line in block.removeprefix(_HEADER_LINE).split(b"\r\n")[1:]:
-        name, colon, value = line.partition(b":")
-        if colon:
-            headers[name.strip().decode("ascii", "replace")] = value.strip().decode("utf-8", "replace")
+    for line in block.decode("utf-8", "replace").split("\r\n"):
+        name, colon, value = line.partition(":")
+        name = name.strip(" \t")
+        if colon and name and name.isascii() and " " not in name and "\t" not in name:
+            headers[name] = value.strip(" \t")
     return headers
 
 

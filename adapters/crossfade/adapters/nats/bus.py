@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from crossfade.shim.errors import BusError
+from crossfade.shim.errors import BusAmbiguousError, BusError
 from crossfade.shim.ports import BusInfo, ConsumeOptions
 from crossfade.shim.subjects import Subjects
 
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 
 _DEFAULTS: Final = ConsumeOptions()
+_ELECTION: Final = 0.25  # seconds between tries while the broker is not ready yet
 
 
 class NatsBus:
@@ -66,6 +67,7 @@ class NatsBus:
         self._options = options or Options()
         self._scheme = scheme
         self._prefix = settings.prefix
+        self._timeout = settings.connect_timeout
         self._subjects = Subjects(settings.prefix)
         self._connection = Connection(locate, settings, hooks)
         self._build()
@@ -117,11 +119,10 @@ class NatsBus:
         """See ``Bus.open``."""
         if self._opened:
             return
+        deadline = asyncio.get_running_loop().time() + self._timeout
         await self._connection.open()
         try:
-            self._warnings = tuple(await prepare(self._connection, self._prefix, self._options.replicas))
-            await self._gate.refresh()
-            await self._clock.measure()
+            await self._prepare(deadline)
         except (ApiError, NoRespondersError, BusError) as error:
             await self._connection.close()
             if isinstance(error, NoRespondersError):
@@ -133,6 +134,22 @@ class NatsBus:
         self._connection.spawn(self._gate.run())
         self._connection.spawn(self._clock.run())
         self._opened = True
+
+    async def _prepare(self, deadline: float) -> None:
+        """Make and check streams; a cluster that is still electing is waited for until ``deadline`` (loop)."""
+        while True:
+            try:
+                self._warnings = tuple(await prepare(self._connection, self._prefix, self._options.replicas))
+                await self._gate.refresh()
+                await self._clock.measure()
+            except (ApiError, NoRespondersError, BusAmbiguousError) as error:
+                # A cluster without a leader says so in one of three ways, silence among them.
+                passing = not isinstance(error, ApiError) or error.passing
+                if not passing or asyncio.get_running_loop().time() + _ELECTION > deadline:
+                    raise
+                await asyncio.sleep(_ELECTION)
+            else:
+                return
 
     async def close(self) -> None:
         """See ``Bus.close``."""

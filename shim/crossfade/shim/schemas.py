@@ -1,0 +1,559 @@
+"""What is inside every event: one pydantic model per payload, their JSON Schemas, and the reference page.
+
+Unknown fields are ignored, because a caller of the next version may send some. Every value that may be secret may
+be a redaction mark instead (``{"$redacted": ...}``) in observations and facts. ``docs/reference/events.md`` is
+written from this file: ``python -m crossfade.shim.schemas > docs/reference/events.md``.
+
+This module loads pydantic, so nothing that a legacy call site imports may import it.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime  # noqa: TC003 - pydantic reads the annotations
+from functools import cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from .errors import MalformedEventError
+from .events import EXTENSIONS, TYPES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+_Milliseconds = Annotated[float, Field(ge=0)]
+
+
+class Payload(BaseModel):
+    """What all payloads share."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+# -- calls ---------------------------------------------------------------------------------------------------------
+
+
+class Redacted(Payload):
+    """What stands in the place of a secret: equal secrets have equal marks."""
+
+    mark: str = Field(
+        alias="$redacted", description="keyed hash, or `limit:...` when the value was too large to search"
+    )
+
+
+class Invoke(Payload):
+    """A call to execute. Every argument is in exactly one of the two members."""
+
+    arguments: dict[str, Any] = Field(
+        description="parameter name to JSON value; a default that was not given is absent"
+    )
+    sealed: dict[str, str] = Field(
+        default={}, description="secret parameter name to sealed value, opened by the worker"
+    )
+
+
+class ErrorData(Payload):
+    """What the handler raised, as data and text: no class is ever looked up by its name."""
+
+    type: str = Field(description="`ValueError`, or `package.module.Class`")
+    message: str = Field(default="", description="its text, redacted, 16 KiB at most")
+    args: list[Any] = Field(default=[], description="its arguments where they are JSON, to rebuild a registered class")
+    traceback: str = Field(default="", description="text, redacted, the last 64 KiB")
+    notes: list[str] = Field(default=[], description="what `add_note` added")
+    retryable: bool = Field(default=False, description="the handler says that trying again may help")
+
+
+class Timings(Payload):
+    """Where the time went."""
+
+    handler_ms: _Milliseconds = Field(description="inside the handler")
+    queue_ms: _Milliseconds | None = Field(default=None, description="between publishing and delivery, by broker time")
+
+
+class ValueResult(Payload):
+    """The handler returned."""
+
+    outcome: Literal["value"]
+    value: Any = Field(description="what it returned; may be null, never absent")
+    handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
+    timings: Timings | None = None
+
+
+class ErrorResult(Payload):
+    """The handler raised."""
+
+    outcome: Literal["error"]
+    error: ErrorData
+    handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
+    timings: Timings | None = None
+
+
+class NotExecutedResult(Payload):
+    """The call provably did not run: running it another way is safe."""
+
+    outcome: Literal["not-executed"]
+    reason: str = Field(description="short token: `expired`, `stale-policy`, `cancelled` ...")
+    message: str = Field(default="", description="for people")
+
+
+class UnknownResult(Payload):
+    """Nobody can know whether the call ran; a later result of its owner supersedes this."""
+
+    outcome: Literal["unknown"]
+    reason: str = Field(description="short token")
+    message: str = Field(default="", description="for people")
+
+
+Result = Annotated[
+    ValueResult | ErrorResult | NotExecutedResult | UnknownResult,
+    Field(discriminator="outcome"),
+]
+Failure = Annotated[ErrorResult | NotExecutedResult | UnknownResult, Field(discriminator="outcome")]
+Cancelled = Annotated[NotExecutedResult | UnknownResult, Field(discriminator="outcome")]
+
+
+class Progress(Payload):
+    """A running call reports."""
+
+    fraction: float | None = Field(default=None, ge=0, le=1, description="how much is done, absent when unknown")
+    message: str = Field(default="", description="for people")
+    data: Any = Field(default=None, description="whatever the handler adds, or one chunk of a generator")
+
+
+class Finished(Payload):
+    """A finished legacy call, redacted."""
+
+    instance: str = Field(description="the process that made the call")
+    n: int = Field(ge=1, description="number of the eligible call of this seam in that process, without gaps")
+    started: AwareDatetime
+    duration_ms: _Milliseconds
+    outcome: Literal["value", "error"]
+    error: ErrorData | None = Field(default=None, description="what the body raised")
+
+
+class Observed(Finished):
+    """A finished legacy call: arguments, outcome and timing, redacted."""
+
+    arguments: dict[str, Any] | None = Field(default=None, description="absent when they could not be serialised")
+    value: Any = Field(default=None, description="what the body returned; absent when it could not be serialised")
+
+
+# -- HTTP ----------------------------------------------------------------------------------------------------------
+
+_Headers = list[tuple[str, str | Redacted]]
+_Body = Annotated[str | Redacted, Field(description="base64; absent is empty")]
+
+
+class HttpRequest(Payload):
+    """A request as it was received, without hop-by-hop headers."""
+
+    method: str
+    target: str = Field(description="path and query as received, not decoded")
+    authority: str = Field(default="", description="host and port as asked for")
+    headers: _Headers = Field(default=[], description="pairs in order of arrival")
+    body: _Body = ""
+    trailers: _Headers = []
+
+
+class HttpResponse(Payload):
+    """A response as it was received, without hop-by-hop headers."""
+
+    status: int = Field(ge=100, le=599)
+    headers: _Headers = Field(default=[], description="pairs in order of arrival")
+    body: _Body = ""
+    trailers: _Headers = []
+
+
+class HttpInvoke(Payload):
+    """A request to execute."""
+
+    arguments: HttpRequest
+    sealed: dict[str, str] = Field(default={}, description="secret header name to sealed value, opened by the worker")
+
+
+class HttpValueResult(ValueResult):
+    """The upstream answered, whatever its status."""
+
+    value: HttpResponse
+
+
+HttpResult = Annotated[
+    HttpValueResult | ErrorResult | NotExecutedResult | UnknownResult, Field(discriminator="outcome")
+]
+
+
+class HttpChunk(Payload):
+    """A piece of a streamed response."""
+
+    n: int = Field(ge=0, description="0 for the first, without gaps")
+    body: _Body = ""
+    last: bool = False
+
+
+class HttpObserved(Finished):
+    """A finished request that legacy answered, redacted."""
+
+    arguments: HttpRequest | None = Field(default=None, description="the request")
+    value: HttpResponse | None = Field(default=None, description="the response")
+
+
+# -- triggers ------------------------------------------------------------------------------------------------------
+
+
+class Attachment(Payload):
+    """A file that came with a message."""
+
+    name: str = ""
+    type: str = Field(default="application/octet-stream", description="media type")
+    size: int = Field(ge=0, description="bytes")
+    dataref: str = Field(default="", description="where its bytes are")
+
+
+class EmailReceived(Payload):
+    """A message was accepted."""
+
+    message_id: str = ""
+    sender: str = Field(description="envelope sender")
+    recipients: list[str] = Field(description="envelope recipients")
+    subject: str = ""
+    date: datetime | None = Field(default=None, description="as the sender wrote it")
+    text: str = ""
+    html: str = ""
+    headers: _Headers = []
+    attachments: list[Attachment] = []
+
+
+class WebhookReceived(Payload):
+    """A signed HTTP callback was accepted."""
+
+    endpoint: str = Field(description="which configured endpoint")
+    delivery: str = Field(default="", description="the sender's own id of this delivery")
+    headers: _Headers = []
+    content_type: str = ""
+    body: _Body = ""
+
+
+class ScheduleFired(Payload):
+    """A schedule came due."""
+
+    schedule: str = Field(description="its name")
+    due: AwareDatetime = Field(description="when it should fire, whenever it did")
+    data: Any = Field(default=None, description="what the schedule carries")
+
+
+class FileCreated(Payload):
+    """A file is complete: its size stopped changing."""
+
+    path: str
+    size: int = Field(ge=0, description="bytes")
+    modified: AwareDatetime | None = None
+    sha256: str = Field(default="", description="hex")
+
+
+class DeviceReported(Payload):
+    """A device published."""
+
+    topic: str
+    data: Any = Field(default=None, description="the message when it is JSON")
+    body: _Body = ""
+    retained: bool = False
+
+
+# -- workflows -----------------------------------------------------------------------------------------------------
+
+
+class Workflow(Payload):
+    """Which instance of which definition."""
+
+    workflow: str = Field(description="the definition's name")
+    version: str = Field(description="the definition's version, which travels with the instance")
+    instance: str
+
+
+class WorkflowStarted(Workflow):
+    """An instance began."""
+
+    data: Any = Field(default=None, description="what it was started with")
+
+
+class WorkflowAdvanced(Workflow):
+    """An instance took a step."""
+
+    step: str
+    state: str = Field(description="what became of the step")
+    revision: int = Field(ge=1, description="of the instance's state")
+    data: Any = None
+
+
+class WorkflowCompleted(Workflow):
+    """An instance ended well."""
+
+    value: Any = None
+
+
+class WorkflowFailed(Workflow):
+    """An instance ended in an error, after its compensations."""
+
+    step: str = ""
+    error: ErrorData
+    compensated: list[str] = Field(default=[], description="steps that were undone")
+
+
+# -- seams ---------------------------------------------------------------------------------------------------------
+
+
+class Difference(Payload):
+    """One place where two outcomes differ."""
+
+    path: str = Field(description="`$.items[0].title`")
+    kind: str = Field(description="`changed`, `missing`, `extra`, `type` or `outcome`: one side raised")
+    legacy: str = Field(default="", description="its shortened text, empty where nothing is there")
+    bus: str = Field(default="", description="the same of the handler's")
+
+
+class SeamCompared(Payload):
+    """A handler's outcome was compared with the recorded one."""
+
+    seam: str
+    callid: str
+    verdict: Literal["match", "mismatch", "ignored", "skipped", "inconclusive"]
+    rule: str = Field(default="", description="paths of the rules that ignored, or `comparator`")
+    reason: str = Field(default="", description="why it was skipped or inconclusive; `both-errors` of a match")
+    detail: str = Field(default="", description="for people")
+    differences: list[Difference] = Field(default=[], description="bounded; `more` counts the rest")
+    more: int = Field(default=0, ge=0, description="differences that were found and not kept")
+    signature: str = Field(default="", description="equal where the same places differ in the same way")
+    handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
+    instance: str = Field(default="", description="the process that was observed")
+    n: int | None = Field(default=None, description="the observation's number there")
+    legacy_ms: _Milliseconds | None = None
+    bus_ms: _Milliseconds | None = None
+    replay: bool = Field(default=False, description="from history: never counted as live traffic")
+
+
+class SeamStageChanged(Payload):
+    """A seam moved."""
+
+    seam: str
+    was: str = Field(alias="from", description="stage")
+    now: str = Field(alias="to", description="stage")
+    actor: str = Field(default="", description="who decided: a person, or the controller")
+    reason: str = ""
+    revision: int = Field(ge=1, description="of the live policy")
+    evidence: dict[str, Any] = Field(default={}, description="what the decision rested on")
+
+
+class SeamSkipped(Payload):
+    """Calls of a seam could not take the path its stage asks for."""
+
+    seam: str
+    reason: str = Field(description="`secret`, `unserialisable`, `unsafe`, `stale`, `redacted` ...")
+    instance: str = ""
+    count: int = Field(default=1, ge=1, description="calls since the last such event")
+
+
+class CallClaimed(Payload):
+    """Who may start an unsafe call: the first one of a call wins, nothing takes it over."""
+
+    nonce: str = Field(description="drawn once per process and call: whose claim this is")
+    role: Literal["worker", "caller", "operator"]
+    instance: str = Field(default="", description="the claiming process")
+    attempt: int = Field(default=1, ge=1, description="delivery it was made in")
+
+
+class CallDeadlettered(Payload):
+    """A command could not be processed and waits for a person."""
+
+    group: str = Field(description="the consumer that gave up")
+    reason: str = Field(description="short token")
+    detail: str = Field(default="", description="for people, redacted")
+    attempts: int = Field(default=0, ge=0)
+    origin: str = Field(default="", description="where the event was stored")
+
+
+MODELS: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "tool.invoke": Invoke,
+        "tool.result": Result,
+        "tool.progress": Progress,
+        "tool.observed": Observed,
+        "agent.task.started": Invoke,
+        "agent.task.completed": ValueResult,
+        "agent.task.failed": Failure,
+        "agent.task.cancelled": Cancelled,
+        "agent.task.progress": Progress,
+        "agent.task.observed": Observed,
+        "http.request": HttpInvoke,
+        "http.response": HttpResult,
+        "http.chunk": HttpChunk,
+        "http.observed": HttpObserved,
+        "email.received": EmailReceived,
+        "webhook.received": WebhookReceived,
+        "schedule.fired": ScheduleFired,
+        "file.created": FileCreated,
+        "device.reported": DeviceReported,
+        "workflow.started": WorkflowStarted,
+        "workflow.advanced": WorkflowAdvanced,
+        "workflow.completed": WorkflowCompleted,
+        "workflow.failed": WorkflowFailed,
+        "seam.compared": SeamCompared,
+        "seam.stage.changed": SeamStageChanged,
+        "seam.skipped": SeamSkipped,
+        "call.claimed": CallClaimed,
+        "call.deadlettered": CallDeadlettered,
+    }
+)
+
+
+@cache
+def _adapter(event_type: str) -> TypeAdapter[Any]:
+    return TypeAdapter(MODELS[event_type])
+
+
+def json_schema(event_type: str) -> dict[str, Any]:
+    """The payload's JSON Schema (draft 2020-12). ``MalformedEventError`` (reason ``type``) for an unknown type."""
+    return {"$schema": DIALECT, "$id": f"urn:crossfade:{_known(event_type)}:1", **_adapter(event_type).json_schema()}
+
+
+def validate_payload(event_type: str, data: bytes) -> Any:
+    """The payload in ``data`` as its model.
+
+    Raises ``MalformedEventError``: reason ``type`` for an unknown type, ``payload`` when the data does not fit; the
+    text names the first field that does not and never shows a value.
+    """
+    try:
+        return _adapter(_known(event_type)).validate_json(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the payload"
+        raise MalformedEventError(f"{event_type}: {place}: {first['msg']}", reason="payload") from None
+
+
+def _known(event_type: str) -> str:
+    if event_type not in MODELS:
+        raise MalformedEventError(f"there is no event type {event_type[:60]!r}", reason="type")
+    return event_type
+
+
+# -- the reference page --------------------------------------------------------------------------------------------
+
+ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "correlationid": "the run: everything that one user action triggers",
+        "causationid": "id of the event that caused this one",
+        "partitionkey": "what must stay in order: the run",
+        "dataref": "where the data is when it was too large to travel, with its sha256",
+        "expirytime": "after this moment of the broker's time nobody starts the call",
+        "recordedtime": "when a replayed copy was recorded",
+        "traceparent": "W3C Trace Context",
+        "tracestate": "W3C Trace Context",
+        "baggage": "W3C Baggage",
+        "tenantid": "the tenant in clear; subjects hold a token of it",
+        "userid": "the user in clear; subjects hold a token of it",
+        "sessionid": "the session, the sticky key of calls without a user",
+        "seam": "the seam's name",
+        "callid": "the call, and its idempotency key on both paths",
+        "attempt": "number of the delivery that produced this",
+        "path": "who ran it: `legacy` or `bus`",
+        "policyrev": "revision of the live policy the call was routed by",
+        "replyto": "where the waiting caller listens",
+        "obsseq": "number of an observation in its process",
+        "replayof": "id of the recorded event that this replays",
+        "sealed": "`1`: the payload holds sealed values",
+    }
+)
+
+
+def reference_page() -> str:
+    """``docs/reference/events.md``: every type, attribute and field, from the tables and models of this package."""
+    models = {model.__name__: model for event_type in TYPES for model in _models(MODELS[event_type])}
+    schemas = [TypeAdapter(model).json_schema(by_alias=True) for model in models.values()]
+    sections = dict.fromkeys(models, "")
+    for schema in schemas:
+        for definition in (schema, *schema.get("$defs", {}).values()):
+            sections[definition["title"]] = _section(definition)
+    return _HEAD.format(
+        types="\n".join(f"| `{name}` | {kind} | {_links(MODELS[name])} |" for name, kind in TYPES.items()),
+        attributes="\n".join(f"| `{name}` | {ATTRIBUTES[name]} |" for name in EXTENSIONS),
+        payloads="\n".join(sections.values()),
+    )
+
+
+_HEAD: Final = """\
+# Events
+
+<!-- Written by `python -m crossfade.shim.schemas`; a test fails when this page differs. -->
+
+Every event is a [CloudEvents 1.0](https://cloudevents.io) event: attributes in headers (`ce-*`), the payload as JSON.
+Only commands are executed; everything else is a fact that anyone may subscribe to. Readers ignore fields and
+attributes they do not know. Words are explained in the [glossary](../glossary.md).
+
+## Types
+
+| type | kind | payload |
+|---|---|---|
+{types}
+
+## Attributes
+
+Beside CloudEvents' own `id`, `source`, `type`, `subject`, `time` and `datacontenttype`; all are text.
+
+| attribute | meaning |
+|---|---|
+{attributes}
+
+## Payloads
+
+A field with a default may be absent.
+
+{payloads}"""
+
+
+def _models(shape: Any) -> Iterator[type[BaseModel]]:
+    """The models a payload is one of."""
+    yield from getattr(getattr(shape, "__origin__", shape), "__args__", (shape,))
+
+
+def _links(shape: Any) -> str:
+    return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in _models(shape))
+
+
+def _section(schema: Mapping[str, Any]) -> str:
+    rows = [
+        f"| `{name}` | {_type(field)} | {_default(field, name in schema.get('required', ()))} "
+        f"| {field.get('description', '')} |"
+        for name, field in schema["properties"].items()
+    ]
+    head = (
+        f"### {schema['title']}\n\n{schema['description']}\n\n| field | type | default | meaning |\n|---|---|---|---|\n"
+    )
+    return head + "\n".join(rows) + "\n"
+
+
+def _default(field: Mapping[str, Any], required: bool) -> str:  # noqa: FBT001 - one private caller
+    if required:
+        return "required"
+    default = field.get("default")
+    return "" if default is None else f"`{default!r}`".replace("'", '"').replace("False", "false")
+
+
+def _type(field: Mapping[str, Any]) -> str:
+    if "$ref" in field:
+        name = field["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    if "prefixItems" in field:
+        return f"pair of name and {_type(field['prefixItems'][1])}"
+    if "items" in field or field.get("type") == "array":
+        return f"list of {_type(field.get('items', {}))}"
+    options = [f"`{value}`" for value in field.get("enum", [field["const"]] if "const" in field else ())]
+    options += [_type(option) for option in field.get("anyOf", ()) if option.get("type") != "null"]
+    plain = "time (RFC 3339)" if field.get("format") == "date-time" else str(field.get("type", "any JSON"))
+    return " or ".join(options) or plain
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_page())
