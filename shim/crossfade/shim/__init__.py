@@ -6,8 +6,9 @@ Importing this package loads neither pydantic nor nats: what an application pays
 from __future__ import annotations
 
 from .calls import CurrentCall, Progress, current_call, report_progress
-from .connection import Connection, connect
+from .connection import Connection, connect, outcome
 from .correlate import Correlation, correlate, current_correlation
+from .decorators import agent, handler, remote, tool
 from .errors import (
     BusError,
     CallError,
@@ -20,9 +21,9 @@ from .errors import (
     SeamDefinitionError,
     UnserialisableError,
 )
+from .handles import TaskHandle
 from .hooks import Hooks, counters, use_hooks
 from .outcomes import register_error
-from .decorators import agent, handler, remote, tool
 from .seam import Seam
 from .stages import Stage
 
@@ -43,6 +44,7 @@ __all__ = [
     "Seam",
     "SeamDefinitionError",
     "Stage",
+    "TaskHandle",
     "UnserialisableError",
     "agent",
     "connect",
@@ -51,6 +53,7 @@ __all__ = [
     "current_call",
     "current_correlation",
     "handler",
+    "outcome",
     "register_error",
     "remote",
     "report_progress",

@@ -118,7 +118,7 @@ class Observing:
 
     def _watch(self, seam: Seam, begun: _Started, items: Any) -> Generator[Any, Any, Any]:
         try:
-            returned = yield from items
+            returned: Any = yield from items
         except BaseException as error:
             self._after(seam, begun, error=error)
             raise
@@ -268,13 +268,13 @@ class OverBus:
         """See ``seam.Route``."""
         from .streaming import stream  # noqa: PLC0415 - only where streams are used
 
-        return stream(self, self.runtime, seam, body, args, kwargs)
+        return stream(self, self.runtime, seam, body=body, args=args, kwargs=kwargs)
 
     def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
         from .streaming import astream  # noqa: PLC0415 - only where streams are used
 
-        return astream(self, self.runtime, seam, body, args, kwargs)
+        return astream(self, self.runtime, seam, body=body, args=args, kwargs=kwargs)
 
     def _ask(self, command: Command) -> Future[Answer]:
         try:
@@ -413,9 +413,7 @@ class Keyed:
         if answer.claim is None:
             settled = self._settled(command, answer, lambda: self._inner.acall(seam, body, args, kwargs))
             return await settled if asyncio.iscoroutine(settled) else settled
-        return await arun_owned(
-            self._runtime, command, answer, lambda: self._inner.acall(seam, body, args, kwargs)
-        )
+        return await arun_owned(self._runtime, command, answer, lambda: self._inner.acall(seam, body, args, kwargs))
 
     def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``; a stream that began on one path is never begun again on the other."""

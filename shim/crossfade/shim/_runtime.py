@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .ports import Bus, Change, Position
     from .redaction import Redactor
-    from .seam import Registry, Route, Seam
     from .sealed import Sealer
+    from .seam import Registry, Route, Seam
 
 _LOOK_UPS: Final = (0.5, 0.9, 1.0)  # shares of the deadline at which the log is asked for a result
 _RETRY: Final = 2.0  # seconds between attempts to connect for the first time
@@ -63,7 +63,7 @@ _log = logging.getLogger("crossfade")
 class Runtime:
     """Everything one connection of this process owns. Created in any thread; its coroutines run on ``thread``."""
 
-    def __init__(  # noqa: PLR0913 - the composition root of the shim
+    def __init__(
         self,
         *,
         bus: Bus,
@@ -595,6 +595,11 @@ class Runtime:
         except BusError as error:
             report.count("dropped", seam=command.seam.name, reason=type(error).__name__)
 
+    async def outcome(self, callid: str) -> Answer | None:
+        """What the log says of a call of which only the id is known."""
+        stored = await self.bus.last(self.subjects.of_call(callid, "result"))
+        return None if stored is None else await self.read_result(stored.event)
+
     def place(self, command: Command) -> CallPlace:
         """Where a call's ledger lies. A keyed call's place follows from its key, whoever retries it in whatever run."""
         return CallPlace.of(
@@ -623,7 +628,9 @@ class Runtime:
     async def _claim_as_caller(self, command: Command) -> Answer:
         place = self.place(command)
         sent = await self.bus.last(place.invoke)
-        claim = await take(self.bus, place, self.claim_record(command), at=sent.position if sent else None)
+        claim = await take(
+            self.bus, place, self.claim_record(command), at=sent.position if sent else None, nonces=self.nonces
+        )
         if isinstance(claim, Won):
             report.count("claimed", seam=command.seam.name, reason="caller")
             return Answer(kind="not-executed", reason="claimed-back", claim=claim.position)
@@ -636,7 +643,9 @@ class Runtime:
         """Claim a keyed call for its legacy body; the earlier call's answer when its key was used already."""
         try:
             async with asyncio.timeout(_CLAIM_PATIENCE):
-                claim = await take(self.bus, self.place(command), self.claim_record(command), at=None)
+                claim = await take(
+                    self.bus, self.place(command), self.claim_record(command), at=None, nonces=self.nonces
+                )
         except (TimeoutError, BusError, MalformedEventError) as error:
             report.count("ledger-down", seam=command.seam.name, reason=type(error).__name__)
             return Answer(kind="not-executed", reason="ledger-down")
@@ -662,7 +671,7 @@ class Runtime:
         return ClaimRecord(
             callid=command.callid,
             seam=command.seam.name,
-            nonce=self.nonces.of(command.callid),
+            nonce=self.nonces.of(command.callid, "caller"),
             role="caller",
             instance=self.instance,
             attempt=1,
@@ -692,11 +701,13 @@ class Runtime:
             await self._log_until_clean(self.place(command), event, answer.claim)
         except (BusError, TimeoutError) as failure:
             report.count("result-lost", seam=command.seam.name, reason=type(failure).__name__)
-            _log.error("seam %s: call %s ran here and its result could not be logged", command.seam.name, command.callid)
+            _log.error(
+                "seam %s: call %s ran here and its result could not be logged", command.seam.name, command.callid
+            )
 
     async def _log_until_clean(self, place: CallPlace, event: Event, claim: Position | None) -> None:
         if claim is None:
-            return
+            return None
         async with asyncio.timeout(_CLAIM_PATIENCE):
             while True:
                 try:

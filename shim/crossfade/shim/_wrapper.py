@@ -48,7 +48,7 @@ class _BoundSeamFunction(wrapt.BoundFunctionWrapper[P, R]):
 class SeamFunction(wrapt.FunctionWrapper[P, R]):
     """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``."""
 
-    __bound_function_wrapper__ = _BoundSeamFunction
+    __bound_function_wrapper__ = _BoundSeamFunction  # type: ignore[assignment]  # wrapt's stub knows only its own
 
     def __init__(self, seam: Seam, function: Callable[P, R]) -> None:
         super().__init__(function, _branch(seam))
@@ -87,7 +87,7 @@ def _branch(seam: Seam) -> Callable[..., Any]:
     if not seam.has_body:
         return _without_body(seam, divert)
 
-    def wrapper(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def wrapper(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         route = seam.route
         if route is None:
             return wrapped(*args, **kwargs)
@@ -97,7 +97,7 @@ def _branch(seam: Seam) -> Callable[..., Any]:
 
 
 def _without_body(seam: Seam, divert: Callable[..., Any]) -> Callable[..., Any]:
-    def wrapper(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def wrapper(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         route = seam.route
         if route is None:
             report.count("not-connected", seam=seam.name)

@@ -101,8 +101,9 @@ class ClaimRecord:
     def read(cls, event: Event) -> ClaimRecord:
         """The record in a claim's event. Raises ``MalformedEventError`` (reason ``payload``)."""
         try:
-            fields = json.loads(event.data or b"")
-            return cls(**{**fields, "expires": datetime.fromisoformat(fields["expires"])})
+            fields: dict[str, Any] = json.loads(event.data or b"")
+            expires: Any = datetime.fromisoformat(fields["expires"])
+            return cls(**{**fields, "expires": expires})
         except (ValueError, TypeError, KeyError) as error:
             raise MalformedEventError(f"this is no claim: {error!r}", reason="payload") from error
 
@@ -131,25 +132,40 @@ Claim = Won | Held | Vanished
 
 
 class Nonces:
-    """One nonce per call in this process, so that a claim whose acknowledgement was lost is recognised as ours."""
+    """One nonce per call and role in this process until it wins.
+
+    So a claim whose acknowledgement was lost is recognised as ours; a later claim of the same call by this
+    process is somebody else's, like any other.
+    """
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
-        self._nonces: dict[str, str] = {}
+        self._nonces: dict[tuple[str, Role], str] = {}
 
-    def of(self, callid: str) -> str:
-        """The nonce of ``callid``, drawn at the first question."""
+    def of(self, callid: str, role: Role) -> str:
+        """The nonce to claim ``callid`` with, drawn at the first question."""
         if len(self._nonces) >= self._limit:
             # A forgotten nonce can only turn our own lost claim into somebody else's: nobody runs, never two.
             del self._nonces[next(iter(self._nonces))]
-        return self._nonces.setdefault(callid, new_id())
+        return self._nonces.setdefault((callid, role), new_id())
+
+    def spend(self, record: ClaimRecord) -> None:
+        """The claim is won: whoever claims the call from now on must find it taken."""
+        self._nonces.pop((record.callid, record.role), None)
 
 
-async def take(bus: Bus, place: CallPlace, record: ClaimRecord, *, at: Position | None) -> Claim:
+async def take(bus: Bus, place: CallPlace, record: ClaimRecord, *, at: Position | None, nonces: Nonces) -> Claim:
     """Claim the call at ``place``, whose command lies at ``at`` (``None``: there must be nothing at all).
 
     Returns when the answer is clean, however long that takes: cancel it to give up, and then nobody knows.
     """
+    claim = await _take(bus, place, record, at)
+    if isinstance(claim, Won):
+        nonces.spend(record)
+    return claim
+
+
+async def _take(bus: Bus, place: CallPlace, record: ClaimRecord, at: Position | None) -> Claim:
     event = record.event()
     failures = 0
     while True:
@@ -218,6 +234,6 @@ def fingerprint(data: bytes) -> str:
 def is_unknown(stored: Stored) -> bool:
     """Whether a stored result says that nobody knows."""
     try:
-        return json.loads(stored.event.data or b"{}").get("outcome") == "unknown"
+        return bool(json.loads(stored.event.data or b"{}").get("outcome") == "unknown")
     except (ValueError, AttributeError):
         return False

@@ -9,7 +9,7 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from .config import DEFAULT_BUS, Config, load_config, switched_off
-from .errors import BusUnavailableError, ConfigurationError
+from .errors import BusUnavailableError, ConfigurationError, NotConnectedError
 from .hooks import report
 from .seam import registry
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from ._runtime import Runtime
+    from .outcomes import Answer
 
 _EXIT_FLUSH: Final = 0.5  # seconds an exiting process spends on buffered observations
 
@@ -74,6 +75,21 @@ class Connection:
 def current() -> Connection | None:
     """The connection of this process, or ``None``."""
     return _current
+
+
+def outcome(callid: str, *, timeout: float = 5.0) -> Answer | None:
+    """What the log says of a call by its id, in any connected process: ``None`` when there is no result yet.
+
+    ``timeout`` is seconds. Raises ``NotConnectedError`` when this process is not connected, ``BusError`` when the
+    log cannot be read.
+    """
+    from ._loop import wait_for  # noqa: PLC0415 - `import crossfade.shim` loads no asyncio
+
+    connection = _current
+    if connection is None:
+        raise NotConnectedError("this process is not connected: call crossfade.shim.connect()", callid=callid)
+    runtime = connection.runtime
+    return wait_for(runtime.thread.spawn(runtime.outcome(callid)), timeout)
 
 
 def connect(

@@ -60,7 +60,7 @@ def current_correlation() -> Correlation | None:
     return _current.get()
 
 
-def correlate(  # noqa: PLR0913 - one keyword per thing a call can belong to
+def correlate(
     *,
     user: str | None = None,
     tenant: str | None = None,

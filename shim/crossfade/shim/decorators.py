@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
 
 from ._wrapper import SeamFunction
 from .errors import SeamDefinitionError
@@ -27,7 +27,7 @@ class SeamDecorator(Protocol):
         ...
 
 
-def tool(  # noqa: PLR0913 - keyword-only options
+def tool(
     name: str,
     *,
     effects: Effects = "unsafe",
@@ -62,7 +62,7 @@ def tool(  # noqa: PLR0913 - keyword-only options
     return _declare(name, "tool", policy, frozenset(secret), bind)
 
 
-def agent(  # noqa: PLR0913 - keyword-only options
+def agent(
     name: str,
     *,
     effects: Effects = "unsafe",
@@ -99,7 +99,7 @@ def handler(name: str, *, domain: SeamDomain = "tool", secret: tuple[str, ...] =
     """
 
     def register(function: F) -> F:
-        if not inspect.isfunction(function):
+        if not inspect.isfunction(cast("object", function)):
             raise SeamDefinitionError(f"handler of {name!r}: decorate a function, not {function!r}")
         registry.add_handler(Handler(name, function, domain=check_domain(domain), secret=frozenset(secret)))
         return function
@@ -122,9 +122,7 @@ def remote(
     ``NotConnectedError`` until a bus is connected, and never fall back.
     """
     policy = Policy(stage=parse_stage("bus"), effects=effects, timeout=timeout, fallback="raise")
-    seam = Seam(
-        name, signature, domain=check_domain(domain), policy=policy, secret=frozenset(secret), has_body=False
-    )
+    seam = Seam(name, signature, domain=check_domain(domain), policy=policy, secret=frozenset(secret), has_body=False)
     registry.add(seam)
     return SeamFunction(seam, signature)
 

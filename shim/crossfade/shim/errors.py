@@ -7,6 +7,7 @@ appears only as ``__cause__``.
 
 from __future__ import annotations
 
+import random
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -203,7 +204,8 @@ class Retry(CrossfadeError):  # noqa: N818 - what a handler asks for, not what w
         """Seconds until the next delivery: 0.5, 1, 2, 4 ... at most 60, each between half and all of it."""
         if self.after is not None:
             return self.after
-        return min(60.0, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+        longest: float = min(60.0, 0.5 * 2.0 ** (attempt - 1))
+        return longest * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
 
 
 class RemoteError(CrossfadeError):

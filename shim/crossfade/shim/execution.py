@@ -280,7 +280,7 @@ class _Run:
         self._service = service
         self._bound = bound
         self._correlation = correlation
-        self._chunks = chunks or (lambda _number, _item: None)
+        self._chunks = chunks or _ignore
 
     def plain(self) -> Ran:
         try:
@@ -319,6 +319,10 @@ class _Run:
                 self._chunks(number, item)
                 number += 1
         return number
+
+
+def _ignore(_number: int, _item: Any) -> None:
+    """Nobody listens to a shadow's items."""
 
 
 def refused(reason: str) -> Finished:

@@ -68,7 +68,7 @@ class SignatureCodec:
 
     @property
     def shape(self) -> dict[str, Any]:
-        """What a handler must have in common: each parameter's kind, type and whether it is required, and ``return``."""
+        """What a handler must have in common: each parameter's kind, type and whether required, and ``return``."""
         shape: dict[str, Any] = {
             name: (parameter.kind, self._fields[name], parameter.default is parameter.empty)
             for name, parameter in self.signature.parameters.items()

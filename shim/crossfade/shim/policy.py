@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from .errors import ConfigurationError
@@ -38,6 +38,8 @@ class Policy:
             compared. Default 1. Danger: each full one costs the caller two serialisations.
         ledger_down: What a keyed unsafe call does when the ledger cannot be asked whether it ran already:
             ``refuse`` (the default) or ``run``. Danger: ``run`` may run it twice.
+        compare: Rules by path for comparing outcomes, like ``{"$.took_ms": "ignore"}``. Default none: exact.
+            Danger: what is ignored can break unseen.
 
     Live state alone sets the rest: ``revision`` grows with every change (0: there is none), commands older than
     ``minrev`` are refused by workers, ``draining``: runs that began on the bus may end there, ``claiming``: a
@@ -51,6 +53,7 @@ class Policy:
     percent: float = 0.0
     sample: float = 1.0
     ledger_down: LedgerDown = "refuse"
+    compare: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     revision: int = 0
     minrev: int = 0
     draining: bool = False
@@ -63,13 +66,17 @@ class Policy:
         _check_number("timeout", self.timeout, 0.01, _MAX_TIMEOUT, "seconds")
         _check_number("percent", self.percent, 0, 100, "percent")
         _check_number("sample", self.sample, 0, 1, "of all calls")
+        if self.compare:
+            from .comparison import Rules  # noqa: PLC0415 - only a policy that has rules pays for reading them
+
+            Rules.parse(self.compare, where="compare")
 
     def override(self, changes: Mapping[str, Any], *, where: str) -> Policy:
         """This policy with some settings replaced, as a file or live state gives them.
 
         ``where`` names their place in the error; unknown settings raise ``ConfigurationError``.
         """
-        known = {field.name for field in fields(self)} - LIVE_ONLY
+        known = {item.name for item in fields(self)} - LIVE_ONLY
         values = dict(changes)
         for name in values.keys() - known:
             raise ConfigurationError(f"unknown setting; known are {', '.join(sorted(known))}", where=f"{where}.{name}")
@@ -97,7 +104,7 @@ def _check_choice(name: str, value: object, literal: object) -> None:
         raise ConfigurationError(f"{value!r} is not one of {choices}", where=name)
 
 
-def _check_number(name: str, value: object, least: float, most: float, unit: str) -> None:  # noqa: PLR0913 - a range
+def _check_number(name: str, value: object, least: float, most: float, unit: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(f"{value!r} is no number ({unit})", where=name)
     if not (math.isfinite(value) and least <= value <= most):

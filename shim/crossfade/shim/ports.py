@@ -191,7 +191,7 @@ class Publisher(Protocol):
 class Ledger(Protocol):
     """Appends on a condition, so that of several writers one wins and every one can find out which."""
 
-    async def append(  # noqa: PLR0913 - a write and its condition
+    async def append(
         self,
         subject: str,
         event: Event,

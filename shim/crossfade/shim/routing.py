@@ -90,7 +90,7 @@ class Pins:
         for part in text.split(",")[:_MOST_PINS]:
             seam, _, path = part.partition("=")
             if seam and path in ("legacy", "bus"):
-                self.pin(run, seam, path)
+                self.pin(run, seam, "bus" if path == "bus" else "legacy")
 
 
 _MOST_PINS: Final = 64

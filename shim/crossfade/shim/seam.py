@@ -58,7 +58,7 @@ class Seam:
     body runs on at a worker.
     """
 
-    def __init__(  # noqa: PLR0913 - what a decorator says
+    def __init__(
         self,
         name: str,
         function: Callable[..., Any],
@@ -101,9 +101,12 @@ class Seam:
             first = next(iter(inspect.signature(self.function).parameters), "")
             inside = "<locals>" not in self.function.__qualname__.rpartition(".")[0].rpartition(".")[2]
             looks_bound = inside and "." in self.function.__qualname__
-            return "instance" if looks_bound and first == "self" else "class" if looks_bound and first == "cls" else "none"
-        held = inspect.getattr_static(owner, name, None)
-        held = getattr(held, "__wrapped__", held) if not isinstance(held, classmethod | staticmethod) else held
+            return (
+                "instance" if looks_bound and first == "self" else "class" if looks_bound and first == "cls" else "none"
+            )
+        held: object = inspect.getattr_static(owner, name, None)
+        if not isinstance(held, classmethod | staticmethod):
+            held = getattr(held, "__wrapped__", held)  # our decorator stands outside theirs
         if isinstance(held, staticmethod):
             return "none"
         return "class" if isinstance(held, classmethod) else "instance"
@@ -277,9 +280,11 @@ def place(function: Callable[..., Any]) -> str:
 
 def check_domain(domain: str) -> SeamDomain:
     """``domain`` when it is one a decorator may name."""
-    if domain not in ("tool", "agent"):
-        raise ConfigurationError(f"{domain!r} is neither 'tool' nor 'agent'", where="domain")
-    return domain
+    if domain == "tool":
+        return "tool"
+    if domain == "agent":
+        return "agent"
+    raise ConfigurationError(f"{domain!r} is neither 'tool' nor 'agent'", where="domain")
 
 
 def _identity(seam: Seam | Handler) -> tuple[str, str]:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from .policy import Policy
-from .seam import call_kind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,7 +55,7 @@ def _of_seam(seam: Seam, handler: Handler | None) -> Service:
         domain=seam.domain,
         function=function,
         codec=seam.codec,
-        kind=call_kind(handler.function) if handler else seam.call_kind,
+        kind=handler.call_kind if handler else seam.call_kind,
         by="handler" if by == "handler" else "self",
         policy=seam.policy,
         place=where,

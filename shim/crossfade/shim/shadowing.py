@@ -20,13 +20,13 @@ from .errors import BusError, CrossfadeError, MalformedEventError
 from .events import Event, derived_id
 from .hooks import report
 from .outcomes import ErrorRecord, record_error
-from .policy import Policy
 from .ports import ConsumeOptions
 from .redaction import is_redacted
 
 if TYPE_CHECKING:
     from ._runtime import Runtime
     from .execution import Execution, Ran
+    from .policy import Policy
     from .ports import Delivery, Stored
     from .services import Service
 
@@ -177,9 +177,7 @@ def read_observation(event: Event) -> Recorded:
     except (ValueError, KeyError, TypeError) as failure:
         raise MalformedEventError(f"this is no full observation: {failure!r}", reason="payload") from failure
     revision = event.get("policyrev") or "0"
-    return Recorded(
-        arguments=arguments, outcome=outcome, policy_revision=int(revision) if revision.isdigit() else 0
-    )
+    return Recorded(arguments=arguments, outcome=outcome, policy_revision=int(revision) if revision.isdigit() else 0)
 
 
 def _has_redacted(value: Any) -> bool:
@@ -187,4 +185,4 @@ def _has_redacted(value: Any) -> bool:
         return True
     if isinstance(value, dict):
         return any(map(_has_redacted, cast("dict[str, Any]", value).values()))
-    return isinstance(value, list) and any(map(_has_redacted, cast("list[Any]", value)))
+    return isinstance(value, list) and any(map(_has_redacted, value))

@@ -30,10 +30,11 @@ if TYPE_CHECKING:
 _GAP: Final = 2.0  # seconds for items that the result counts and no reply brought
 
 
-def stream(  # noqa: PLR0913 - a call and where it runs
+def stream(
     route: OverBus,
     runtime: Runtime,
     seam: Seam,
+    *,
     body: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
@@ -59,10 +60,11 @@ def stream(  # noqa: PLR0913 - a call and where it runs
     return None
 
 
-async def astream(  # noqa: PLR0913 - a call and where it runs
+async def astream(
     route: OverBus,
     runtime: Runtime,
     seam: Seam,
+    *,
     body: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],

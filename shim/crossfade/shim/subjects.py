@@ -105,7 +105,7 @@ class Subjects:
                 where="prefix",
             )
 
-    def call(  # noqa: PLR0913 - one argument per token
+    def call(
         self,
         kind: CallKind,
         *,

@@ -14,7 +14,8 @@ import queue
 import threading
 from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from ._loop import wait_for
 from ._routes import OverBus, Split, result_of
@@ -23,6 +24,7 @@ from .claims import Held, Won, log_result, take
 from .correlate import extensions
 from .errors import BusError, NotConnectedError, SeamDefinitionError
 from .events import Event, derived_id, new_id
+from .handles import TaskHandle
 from .hooks import report
 from .outcomes import Answer, refusal_payload
 
@@ -34,44 +36,8 @@ if TYPE_CHECKING:
     from .seam import Seam
 
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
 
 _END: Final = object()
-
-
-class TaskHandle(Protocol[R_co]):
-    """A submitted call. ``durable``: it survives this process."""
-
-    callid: str
-    durable: bool
-
-    def done(self) -> bool:
-        """Whether the result is known in this process."""
-        ...
-
-    def result(self, timeout: float | None = None) -> R_co:
-        """Wait for the result; raises what the body raised, ``TimeoutError`` after ``timeout`` seconds."""
-        ...
-
-    async def aresult(self, timeout: float | None = None) -> R_co:  # noqa: ASYNC109 - twin of result
-        """See ``result``."""
-        ...
-
-    def events(self) -> Iterator[Progress]:
-        """The call's progress from the start until it ends."""
-        ...
-
-    def aevents(self) -> AsyncIterator[Progress]:
-        """See ``events``."""
-        ...
-
-    def cancel(self) -> bool:
-        """Give the call up. ``True``: it had not started and never will; ``False``: it runs, and was told."""
-        ...
-
-    async def acancel(self) -> bool:
-        """See ``cancel``."""
-        ...
 
 
 def submit(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TaskHandle[Any]:
@@ -80,7 +46,15 @@ def submit(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     if found is None:
         return LocalTask(seam, body, args, kwargs)
     runtime, command = found
-    return _sent(runtime, command, wait_for(runtime.thread.spawn(runtime.send(command))), seam, body, args, kwargs)
+    return _sent(
+        runtime,
+        command,
+        wait_for(runtime.thread.spawn(runtime.send(command))),
+        seam=seam,
+        body=body,
+        args=args,
+        kwargs=kwargs,
+    )
 
 
 async def asubmit(
@@ -92,7 +66,7 @@ async def asubmit(
         return LocalTask(seam, body, args, kwargs)
     runtime, command = found
     sent = await asyncio.wrap_future(runtime.thread.spawn(runtime.send(command)))
-    return _sent(runtime, command, sent, seam, body, args, kwargs)
+    return _sent(runtime, command, sent, seam=seam, body=body, args=args, kwargs=kwargs)
 
 
 def _prepare(seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Runtime, Command] | None:
@@ -110,10 +84,11 @@ def _prepare(seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tu
     return None if command is None else (route.runtime, command)
 
 
-def _sent(  # noqa: PLR0913 - the call, and what became of it
+def _sent(
     runtime: Runtime,
     command: Command,
     answer: Answer | None,
+    *,
     seam: Seam,
     body: Callable[..., Any],
     args: tuple[Any, ...],
@@ -132,9 +107,7 @@ class LocalTask(Generic[R]):
 
     durable = False
 
-    def __init__(
-        self, seam: Seam, body: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, seam: Seam, body: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         self.callid = new_id()
         self._seam = seam
         self._future: Future[R] = Future()
@@ -144,10 +117,8 @@ class LocalTask(Generic[R]):
         self._call = CurrentCall(callid=self.callid, seam=seam.name, attempt=1, deadline=deadline, _tell=self._tell)
         context = contextvars.copy_context()
         context.run(serving.set, self._call)
-        run = lambda: self._future.set_result(self._run(body, args, kwargs))  # noqa: E731 - one use, one line
-        threading.Thread(
-            target=context.run, args=(self._guarded, run), name=f"crossfade task {seam.name}", daemon=True
-        ).start()
+        run = partial(context.run, self._guarded, partial(self._run, body, args, kwargs))
+        threading.Thread(target=run, name=f"crossfade task {seam.name}", daemon=True).start()
 
     def done(self) -> bool:
         """See ``TaskHandle``."""
@@ -157,19 +128,14 @@ class LocalTask(Generic[R]):
         """See ``TaskHandle``."""
         return self._future.result(timeout)
 
-    async def aresult(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - twin of result
+    async def aresult(self, timeout: float | None = None) -> R:
         """See ``TaskHandle``."""
         return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._future)), timeout)
 
     def events(self) -> Iterator[Progress]:
         """See ``TaskHandle``."""
         seen = 0
-        while True:
-            with self._told:
-                self._told.wait_for(lambda: len(self._progress) > seen or self.done())
-                new = self._progress[seen:]
-            if not new:
-                return
+        while new := self._after(seen):
             seen += len(new)
             yield from new
 
@@ -178,6 +144,12 @@ class LocalTask(Generic[R]):
         found = self.events()
         while (progress := await asyncio.to_thread(next, found, _END)) is not _END:
             yield cast("Progress", progress)
+
+    def _after(self, seen: int) -> list[Progress]:
+        """What was told after the first ``seen`` steps, waited for; nothing when the call has ended."""
+        with self._told:
+            self._told.wait_for(lambda: len(self._progress) > seen or self.done())
+            return self._progress[seen:]
 
     def cancel(self) -> bool:
         """See ``TaskHandle``: a body that runs here can only be told."""
@@ -193,9 +165,9 @@ class LocalTask(Generic[R]):
             return cast("R", asyncio.run(body(*args, **kwargs)))
         return cast("R", body(*args, **kwargs))
 
-    def _guarded(self, run: Callable[[], None]) -> None:
+    def _guarded(self, run: Callable[[], R]) -> None:
         try:
-            run()
+            self._future.set_result(run())
         except BaseException as error:  # it belongs to whoever asks for the result
             self._future.set_exception(error)
         with self._told:
@@ -227,7 +199,7 @@ class BusTask(Generic[R]):
         answer = wait_for(self._runtime.thread.spawn(self._wait(timeout)))
         return cast("R", result_of(self._command, answer))
 
-    async def aresult(self, timeout: float | None = None) -> R:  # noqa: ASYNC109 - twin of result
+    async def aresult(self, timeout: float | None = None) -> R:
         """See ``TaskHandle``."""
         answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._wait(timeout)))
         return cast("R", result_of(self._command, answer))
@@ -246,8 +218,9 @@ class BusTask(Generic[R]):
         """See ``TaskHandle``."""
         loop = asyncio.get_running_loop()
         found: asyncio.Queue[Any] = asyncio.Queue()
-        put = lambda item: loop.call_soon_threadsafe(found.put_nowait, item)  # noqa: E731 - one use, one line
-        following = self._runtime.thread.spawn(self._follow(put))
+        following = self._runtime.thread.spawn(
+            self._follow(lambda item: loop.call_soon_threadsafe(found.put_nowait, item))
+        )
         try:
             while (progress := await found.get()) is not _END:
                 yield progress
@@ -262,7 +235,7 @@ class BusTask(Generic[R]):
         """See ``cancel``."""
         return await asyncio.wrap_future(self._runtime.thread.spawn(self._cancel()))
 
-    async def _wait(self, timeout: float | None) -> Answer:  # noqa: ASYNC109 - hands it on
+    async def _wait(self, timeout: float | None) -> Answer:
         if self._answer is None:
             async with asyncio.timeout(timeout):
                 self._answer = await self._runtime.follow(self._command)
@@ -294,7 +267,7 @@ class BusTask(Generic[R]):
         sent = await runtime.bus.last(place.invoke)
         if sent is None:
             return False
-        claim = await take(runtime.bus, place, runtime.claim_record(command), at=sent.position)
+        claim = await take(runtime.bus, place, runtime.claim_record(command), at=sent.position, nonces=runtime.nonces)
         if isinstance(claim, Won):
             event = Event(
                 type="tool.result" if command.seam.domain == "tool" else "agent.task.cancelled",
@@ -321,22 +294,3 @@ def read_progress(event: Event) -> Progress:
         )
     except (ValueError, AttributeError):
         return Progress(fraction=None, message=f"<{len(event.data or b'')} bytes that are no JSON>")
-
-
-def outcome(callid: str, *, timeout: float = 5.0) -> Answer | None:
-    """What the log says of a call by its id, in any process that is connected: ``None`` when there is no result yet.
-
-    Raises ``NotConnectedError`` when this process is not connected, ``BusError`` when the log cannot be read.
-    """
-    from .connection import current  # noqa: PLC0415 - it imports us
-
-    connection = current()
-    if connection is None:
-        raise NotConnectedError("this process is not connected: call crossfade.shim.connect()", callid=callid)
-    runtime = connection.runtime
-
-    async def look() -> Answer | None:
-        stored = await runtime.bus.last(runtime.subjects.of_call(callid, "result"))
-        return None if stored is None else await runtime.read_result(stored.event)
-
-    return wait_for(runtime.thread.spawn(look()), timeout)

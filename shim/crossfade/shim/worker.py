@@ -229,7 +229,7 @@ class Worker:
             return
         place = CallPlace.of(delivery.stored.subject)
         record = await self._record(delivery, service, call)
-        claim = await take(self._runtime.bus, place, record, at=delivery.stored.position)
+        claim = await take(self._runtime.bus, place, record, at=delivery.stored.position, nonces=self._runtime.nonces)
         if isinstance(claim, Won):
             finished = await self._run(delivery, execution, fence=claim.position)
             await self._log(delivery, service, finished, claim=claim.position)
@@ -249,9 +249,7 @@ class Worker:
             await delivery.retry(max(1.0, wait), reason="owned")
             return
         place = CallPlace.of(delivery.stored.subject)
-        await log_unknown(
-            self._runtime.bus, place, claim.record, reason="owner-silent", writer=self._runtime.instance
-        )
+        await log_unknown(self._runtime.bus, place, claim.record, reason="owner-silent", writer=self._runtime.instance)
         if await self._answered_before(delivery, service):
             await delivery.ack()
 
@@ -264,7 +262,7 @@ class Worker:
         return ClaimRecord(
             callid=call.callid,
             seam=service.name,
-            nonce=self._runtime.nonces.of(call.callid),
+            nonce=self._runtime.nonces.of(call.callid, "worker"),
             role="worker",
             instance=self._runtime.instance,
             attempt=delivery.attempt,
@@ -315,9 +313,7 @@ class Worker:
         self._reply(delivery, stored.event)
         return True
 
-    async def _log(
-        self, delivery: Delivery, service: Service, finished: Finished, *, claim: Position | None
-    ) -> None:
+    async def _log(self, delivery: Delivery, service: Service, finished: Finished, *, claim: Position | None) -> None:
         """Make the result durable on the bus, whatever it takes, then reply."""
         event = self._result(delivery, service, finished)
         subject = CallPlace.of(delivery.stored.subject).result

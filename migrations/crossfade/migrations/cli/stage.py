@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from crossfade.shim.policy import Policy
-from crossfade.shim.stages import parse_stage
+from crossfade.shim.policies import Move
+from crossfade.shim.stages import ORDER, parse_stage
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json, session
 
 if TYPE_CHECKING:
-    from crossfade.shim.policies import Declared, LivePolicy
+    from datetime import datetime
+
+    from crossfade.shim.policies import Declared, LivePolicy, StageChange
 
 app = typer.Typer(help="Where each seam stands, and moving it.", no_args_is_help=True)
 
@@ -43,51 +46,87 @@ def list_stages(bus: BusOption = None, config: ConfigOption = None, as_json: Jso
 @app.command("set")
 def set_stage(
     seam: Annotated[str, typer.Argument(metavar="SEAM", help="Like web.search.")],
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="legacy, observe or bus.")],
+    stage: Annotated[str, typer.Argument(metavar="STAGE", help="One of " + ", ".join(ORDER) + ".")],
     reason: Annotated[str, typer.Option(help="Why; kept with the change.")] = "",
-    timeout: Annotated[float | None, typer.Option(help="Also set the seconds a call may take on the bus.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Skip stages forward.")] = False,
+    percent: Annotated[float | None, typer.Option(help="Share of keys that take the bus at canary.")] = None,
+    sample: Annotated[float | None, typer.Option(help="Share of calls observed in full, 0 to 1.")] = None,
+    timeout: Annotated[float | None, typer.Option(help="Seconds a call may take on the bus.")] = None,
+    abort: Annotated[bool, typer.Option("--abort", help="Going back: refuse what is under way, break pins.")] = False,
+    drain: Annotated[float, typer.Option(help="Going back: seconds in which runs may end on the bus.")] = 300.0,
+    unsafe_storage: Annotated[
+        bool, typer.Option("--unsafe-storage", help="Accept that a power cut may let an unsafe call start twice.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Skip stages forward, or pass over blockers.")] = False,
+    wait: Annotated[float, typer.Option(help="Seconds to wait until every process follows.")] = 2.0,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move a seam to a stage; every connected process follows within two seconds."""
-    target = parse_stage(stage)
+    """Move a seam to a stage and wait until every connected process follows."""
+    given = {"percent": percent, "sample": sample, "timeout": timeout}
+    move = Move(
+        target=parse_stage(stage),
+        actor=_actor(),
+        reason=reason,
+        force=force,
+        mode="abort" if abort else "drain",
+        drain=timedelta(seconds=drain),
+        settings={name: value for name, value in given.items() if value is not None},
+        unsafe_storage=unsafe_storage,
+    )
 
-    async def change() -> dict[str, Any]:
+    async def change() -> StageChange:
         async with session(bus, config) as opened:
-            done = await opened.policies.set_stage(
-                seam, target, actor=_actor(), reason=reason, force=force, timeout=timeout
-            )
-            return {"seam": done.seam, "from": done.was, "to": done.now, "revision": done.revision}
+            return await opened.policies.set_stage(seam, move, wait=wait)
 
     done = asyncio.run(change())
     if as_json:
-        print_json(done)
+        print_json(
+            {
+                "seam": done.seam,
+                "from": done.was,
+                "to": done.now,
+                "revision": done.revision,
+                "following": done.following,
+                "lagging": done.lagging,
+            }
+        )
     else:
-        Console().print(f"{done['seam']}: {done['from']} -> {done['to']} (revision {done['revision']})")
+        _say(done, wait)
+
+
+def _say(done: StageChange, wait: float) -> None:
+    console = Console(highlight=False)
+    console.print(f"{done.seam}: {done.was} -> {done.now} (revision {done.revision})")
+    if done.lagging:
+        names = ", ".join(done.lagging)
+        console.print(f"{done.following} processes follow; not within {wait:g} s: {names}", style="yellow")
+    elif done.following:
+        console.print(f"{done.following} process{'es follow' if done.following > 1 else ' follows'}.")
 
 
 async def _rows(bus: str | None, config: str | None) -> list[dict[str, Any]]:
     async with session(bus, config) as opened:
         declared = await opened.policies.declared()
         live = await opened.policies.live()
-    return [_row(seam, live.get(name)) for name, seam in sorted(declared.items())]
+        now = opened.bus.now()
+    return [_row(seam, live.get(name), now) for name, seam in sorted(declared.items())]
 
 
-def _row(seam: Declared, live: LivePolicy | None) -> dict[str, Any]:
-    base = Policy(stage=seam.stage, effects=seam.effects)
-    policy = live.over(base) if live else base
+def _row(seam: Declared, live: LivePolicy | None, now: datetime) -> dict[str, Any]:
+    policy = live.over(seam.policy, now=now) if live else seam.policy
     return {
         "seam": seam.seam,
         "domain": seam.domain,
         "stage": policy.stage.value,
+        "percent": policy.percent,
         "effects": policy.effects,
-        "timeout": policy.timeout if live and "timeout" in live.settings else None,
+        "timeout": policy.timeout,
         "revision": policy.revision,
         "actor": live.actor if live else "(code)",
         "reason": live.reason if live else "",
         "changed": live.changed if live else "",
+        "blockers": list(seam.blockers),
         "place": seam.place,
     }
 

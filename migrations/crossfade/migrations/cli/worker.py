@@ -15,7 +15,6 @@ import typer
 from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
 from crossfade.shim.errors import ConfigurationError
-from crossfade.shim.seam import registry
 from crossfade.shim.worker import Worker, WorkerOptions
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json
@@ -41,11 +40,10 @@ def worker(
     for module in modules:
         _import(module)
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
-        seams = registry.all()
-        serving = Worker(connection.runtime, seams, options)
+        serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: serving.stop())
-        _say_ready([seam.name for seam in seams], options, as_json=as_json)
+        _say_ready([service.name for service in serving.services], options, as_json=as_json)
         serving.run()
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from crossfade.adapters.embedded import stop as stop_server
 from crossfade.shim.buses import open_bus
 from crossfade.shim.hooks import report
-from crossfade.shim.policies import Policies
+from crossfade.shim.policies import Move, Policies
 from crossfade.shim.ports import BusSettings
 from crossfade.shim.stages import Stage
 from crossfade.shim.subjects import Subjects
@@ -140,7 +140,7 @@ class _Story:
     async def _change(self, stage: Stage) -> None:
         async with self._bus() as bus:
             policies = Policies(bus, self._subjects)
-            await policies.set_stage(SEAM, stage, actor="demo", reason=_FORCED, force=True)
+            await policies.set_stage(SEAM, Move(target=stage, actor="demo", reason=_FORCED, force=True))
 
     async def _touch_bus(self) -> None:
         async with self._bus():

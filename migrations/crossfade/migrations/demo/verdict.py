@@ -51,7 +51,7 @@ class Verdict:
         return asdict(self)
 
 
-def judge(  # noqa: PLR0913 - one argument per source of evidence
+def judge(
     *,
     tool: str,
     journal: Path,
