@@ -13,7 +13,7 @@ import random
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._loop import wait_for
 from .calls import serving
@@ -118,7 +118,7 @@ class Observing:
 
     def _watch(self, seam: Seam, begun: _Started, items: Any) -> Generator[Any, Any, Any]:
         try:
-            returned: Any = yield from items
+            returned = yield from cast("Generator[Any, Any, Any]", items)
         except BaseException as error:
             self._after(seam, begun, error=error)
             raise
@@ -278,7 +278,7 @@ class OverBus:
 
     def _ask(self, command: Command) -> Future[Answer]:
         try:
-            return self.runtime.thread.spawn(self.runtime.ask(command))
+            return self.runtime.thread.spawn(self.runtime.calls.ask(command))
         except BusUnavailableError:  # closed since the route was taken
             answer: Future[Answer] = Future()
             answer.set_result(Answer(kind="not-executed", reason="closed"))
@@ -397,7 +397,7 @@ class Keyed:
         command = self._command(seam, args, kwargs)
         if command is None:
             return self._inner.call(seam, body, args, kwargs)
-        answer = wait_for(self._runtime.thread.spawn(self._runtime.own(command)))
+        answer = wait_for(self._runtime.thread.spawn(self._runtime.calls.own(command)))
         if answer.claim is None:
             return self._settled(command, answer, lambda: self._inner.call(seam, body, args, kwargs))
         return run_owned(self._runtime, command, answer, lambda: self._inner.call(seam, body, args, kwargs))
@@ -409,7 +409,7 @@ class Keyed:
         command = self._command(seam, args, kwargs)
         if command is None:
             return await self._inner.acall(seam, body, args, kwargs)
-        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.own(command)))
+        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.calls.own(command)))
         if answer.claim is None:
             settled = self._settled(command, answer, lambda: self._inner.acall(seam, body, args, kwargs))
             return await settled if asyncio.iscoroutine(settled) else settled
@@ -463,9 +463,9 @@ def run_owned(runtime: Runtime, command: Command, answer: Answer, run: Callable[
     try:
         value = run()
     except BaseException as error:
-        wait_for(runtime.thread.spawn(runtime.log_own(command, answer, error=error)))
+        wait_for(runtime.thread.spawn(runtime.calls.log_own(command, answer, error=error)))
         raise
-    wait_for(runtime.thread.spawn(runtime.log_own(command, answer, value=value)))
+    wait_for(runtime.thread.spawn(runtime.calls.log_own(command, answer, value=value)))
     return value
 
 
@@ -474,9 +474,9 @@ async def arun_owned(runtime: Runtime, command: Command, answer: Answer, run: Ca
     try:
         value = await run()
     except BaseException as error:
-        await asyncio.wrap_future(runtime.thread.spawn(runtime.log_own(command, answer, error=error)))
+        await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.log_own(command, answer, error=error)))
         raise
-    await asyncio.wrap_future(runtime.thread.spawn(runtime.log_own(command, answer, value=value)))
+    await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.log_own(command, answer, value=value)))
     return value
 
 

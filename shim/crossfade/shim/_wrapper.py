@@ -16,8 +16,8 @@ from .hooks import report
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .handles import TaskHandle
     from .seam import Route, Seam
-    from .tasks import TaskHandle
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -89,7 +89,7 @@ def outcome(callid: str, *, timeout: float = 5.0) -> Answer | None:
     if connection is None:
         raise NotConnectedError("this process is not connected: call crossfade.shim.connect()", callid=callid)
     runtime = connection.runtime
-    return wait_for(runtime.thread.spawn(runtime.outcome(callid)), timeout)
+    return wait_for(runtime.thread.spawn(runtime.calls.outcome(callid)), timeout)
 
 
 def connect(

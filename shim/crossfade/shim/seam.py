@@ -76,7 +76,7 @@ class Seam:
         self.secret = secret
         self.bind = bind
         self.has_body = has_body
-        self.call_kind = call_kind(self.function)
+        self.call_kind: Call = call_kind(self.function)
         self.static = isinstance(function, staticmethod)
         self.route: Route | None = None
         self._codec: SignatureCodec | SeamDefinitionError | None = None
@@ -169,7 +169,7 @@ class Handler:
         self.function = function
         self.domain: SeamDomain = domain
         self.secret = secret
-        self.call_kind = call_kind(function)
+        self.call_kind: Call = call_kind(function)
 
     @property
     def place(self) -> str:

@@ -24,6 +24,8 @@ from .ports import ConsumeOptions
 from .redaction import is_redacted
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ._runtime import Runtime
     from .execution import Execution, Ran
     from .policy import Policy
@@ -185,4 +187,4 @@ def _has_redacted(value: Any) -> bool:
         return True
     if isinstance(value, dict):
         return any(map(_has_redacted, cast("dict[str, Any]", value).values()))
-    return isinstance(value, list) and any(map(_has_redacted, value))
+    return isinstance(value, list) and any(map(_has_redacted, cast("Iterable[Any]", value)))

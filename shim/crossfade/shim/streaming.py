@@ -10,7 +10,7 @@ import asyncio
 import json
 import queue
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._loop import wait_for
 from ._routes import result_of
@@ -42,7 +42,7 @@ def stream(
     """A generator whose items come over the bus; nothing is sent before the first ``next``, as with a body."""
     command = route.command(seam, args, kwargs)
     if command is None:
-        return (yield from body(*args, **kwargs))
+        return (yield from cast("Generator[Any, Any, Any]", body(*args, **kwargs)))
     items: queue.SimpleQueue[Any] = queue.SimpleQueue()
     incoming = _Incoming(command, items.put)
     asking = incoming.start(runtime)
@@ -53,7 +53,7 @@ def stream(
                 break
             incoming.take(items.get())
         if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
-            return (yield from body(*args, **kwargs))
+            return (yield from cast("Generator[Any, Any, Any]", body(*args, **kwargs)))
         yield from incoming.rest(wait_for(runtime.thread.spawn(incoming.missing(runtime))))
     finally:
         incoming.close(runtime, asking)
@@ -108,17 +108,17 @@ class _Incoming:
 
     def start(self, runtime: Runtime) -> Future[Answer]:
         """Send the command; items and the answer go to ``put``."""
-        runtime.listeners[self.command.callid] = self._heard
-        asking = runtime.thread.spawn(runtime.ask(self.command))
+        runtime.calls.listeners[self.command.callid] = self._heard
+        asking = runtime.thread.spawn(runtime.calls.ask(self.command))
         asking.add_done_callback(self.put)
         return asking
 
     def close(self, runtime: Runtime, asking: Future[Answer]) -> None:
         """The consumer is done; if the call is not, the worker is told."""
-        runtime.listeners.pop(self.command.callid, None)
+        runtime.calls.listeners.pop(self.command.callid, None)
         if not asking.done():
             asking.cancel()
-            runtime.thread.loop.call_soon_threadsafe(runtime.broadcast_cancel, self.command)
+            runtime.thread.loop.call_soon_threadsafe(runtime.calls.broadcast_cancel, self.command)
 
     def _heard(self, event: Event) -> None:
         if event.type.endswith("progress"):

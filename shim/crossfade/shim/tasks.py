@@ -24,7 +24,6 @@ from .claims import Held, Won, log_result, take
 from .correlate import extensions
 from .errors import BusError, NotConnectedError, SeamDefinitionError
 from .events import Event, derived_id, new_id
-from .handles import TaskHandle
 from .hooks import report
 from .outcomes import Answer, refusal_payload
 
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
 
     from ._routes import Command
     from ._runtime import Runtime
+    from .handles import TaskHandle
     from .seam import Seam
 
 R = TypeVar("R")
@@ -49,7 +49,7 @@ def submit(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     return _sent(
         runtime,
         command,
-        wait_for(runtime.thread.spawn(runtime.send(command))),
+        wait_for(runtime.thread.spawn(runtime.calls.send(command))),
         seam=seam,
         body=body,
         args=args,
@@ -65,7 +65,7 @@ async def asubmit(
     if found is None:
         return LocalTask(seam, body, args, kwargs)
     runtime, command = found
-    sent = await asyncio.wrap_future(runtime.thread.spawn(runtime.send(command)))
+    sent = await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.send(command)))
     return _sent(runtime, command, sent, seam=seam, body=body, args=args, kwargs=kwargs)
 
 
@@ -238,7 +238,7 @@ class BusTask(Generic[R]):
     async def _wait(self, timeout: float | None) -> Answer:
         if self._answer is None:
             async with asyncio.timeout(timeout):
-                self._answer = await self._runtime.follow(self._command)
+                self._answer = await self._runtime.calls.follow(self._command)
         return self._answer
 
     async def _follow(self, put: Callable[[Any], object]) -> None:
@@ -263,11 +263,13 @@ class BusTask(Generic[R]):
 
     async def _cancel(self) -> bool:
         runtime, command = self._runtime, self._command
-        place = runtime.place(command)
+        place = runtime.calls.place(command)
         sent = await runtime.bus.last(place.invoke)
         if sent is None:
             return False
-        claim = await take(runtime.bus, place, runtime.claim_record(command), at=sent.position, nonces=runtime.nonces)
+        claim = await take(
+            runtime.bus, place, runtime.calls.claim_record(command), at=sent.position, nonces=runtime.nonces
+        )
         if isinstance(claim, Won):
             event = Event(
                 type="tool.result" if command.seam.domain == "tool" else "agent.task.cancelled",
@@ -281,7 +283,7 @@ class BusTask(Generic[R]):
             self._answer = Answer(kind="not-executed", reason="cancelled")
             return True
         if isinstance(claim, Held):
-            runtime.broadcast_cancel(command)
+            runtime.calls.broadcast_cancel(command)
         return False
 
 
