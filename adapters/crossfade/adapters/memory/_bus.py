@@ -49,7 +49,7 @@ T = TypeVar("T")
 _log = logging.getLogger("crossfade")
 # Only these wake waiters; a waiter that looks must not wake itself.
 _CHANGES: Final[frozenset[Operation]] = frozenset(
-    {"publish", "emit", "ack", "retry", "reject", "reap", "create", "update", "put", "delete"}
+    {"publish", "append", "emit", "ack", "retry", "reject", "reap", "create", "update", "put", "delete"}
 )
 _DETAIL: Final = 1024  # bytes of a dead letter's detail
 _DEFAULT_OPTIONS: Final = ConsumeOptions()
