@@ -28,7 +28,7 @@ from .errors import (
 from .events import new_id
 from .hooks import report
 from .observations import Observation
-from .outcomes import Answer, rebuild_error
+from .outcomes import Answer, SeenError, rebuild_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,7 +124,7 @@ class Observing:
                     arguments=begun.arguments,
                     secrets=begun.secrets,
                     value=encoded,
-                    error=error,
+                    error=SeenError(error) if error is not None else None,
                     correlation=current_correlation(),
                 )
             )

@@ -6,6 +6,9 @@ copied (measured with 2.5.2); both are mended here, because spawn pools and agen
 
 from __future__ import annotations
 
+import copy
+import functools
+import importlib
 import logging
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -24,8 +27,34 @@ R = TypeVar("R")
 _log = logging.getLogger("crossfade")
 
 
+class SeamMethod(wrapt.BoundFunctionWrapper[P, R]):
+    """A seam looked up on an instance or a class: copied and pickled as the plain method would be."""
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        wrapped: Any = self.__wrapped__
+        if self._self_instance is None:
+            return _named, (wrapped.__module__, wrapped.__qualname__)
+        return getattr, (self._self_instance, wrapped.__name__)
+
+    def __copy__(self) -> SeamMethod[P, R]:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        wrapped: Any = self.__wrapped__
+        if self._self_instance is None:
+            return self
+        return getattr(copy.deepcopy(self._self_instance, memo), wrapped.__name__)
+
+
+def _named(module: str, qualname: str) -> Any:
+    """What ``qualname`` names, which pickle finds for functions only when it is the very same object."""
+    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+
+
 class SeamFunction(wrapt.FunctionWrapper[P, R]):
     """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``."""
+
+    __bound_function_wrapper__: Any = SeamMethod
 
     def __init__(self, seam: Seam, function: Callable[P, R]) -> None:
         super().__init__(function, _async_branch(seam) if seam.is_async else _branch(seam))
@@ -37,7 +66,9 @@ class SeamFunction(wrapt.FunctionWrapper[P, R]):
 
     def __reduce_ex__(self, protocol: Any) -> str:
         """By name, as plain functions are pickled."""
-        return self.__qualname__
+        wrapped: Any = self.__wrapped__
+        name: str = wrapped.__qualname__
+        return name
 
     def __copy__(self) -> SeamFunction[P, R]:
         return self
