@@ -93,7 +93,7 @@ async def test_the_same_event_again_is_no_win(bus, subject, own, of_call):
 
 
 async def test_the_condition_comes_before_the_id(bus, subject, own, of_call):
-    """A unique repeat is refused like any other when its condition fails; where it holds, the event counts as stored."""
+    """A unique repeat is refused like any other when its condition fails; where it holds, it counts as stored."""
     command = await bus.publish(subject, event(0))
     result = event(1)
     first = await bus.append(own, result, last=of_call, at=command.position, unique=True)
