@@ -31,7 +31,7 @@ from .errors import (
 from .events import derived_id, new_id
 from .hooks import report
 from .observations import Observation
-from .outcomes import Answer, rebuild_error
+from .outcomes import Answer, SeenError, rebuild_error
 from .routing import choose
 from .stages import Stage
 
@@ -189,7 +189,7 @@ class Observing:
                     arguments=begun.arguments,
                     secrets=begun.secrets,
                     value=encoded,
-                    error=error,
+                    error=SeenError(error) if error is not None else None,
                     correlation=current_correlation(),
                     shadow=self._shadow and self._shadowable(seam, begun, streamed=streamed),
                 )

@@ -6,6 +6,9 @@ copied (measured with 2.5.2); both are mended here, because spawn pools and agen
 
 from __future__ import annotations
 
+import copy
+import functools
+import importlib
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import wrapt
@@ -23,18 +26,23 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _BoundSeamFunction(wrapt.BoundFunctionWrapper[P, R]):
-    """A seam looked up on an instance or a class."""
+class SeamMethod(wrapt.BoundFunctionWrapper[P, R]):
+    """A seam looked up on an instance or a class: copied and pickled as the plain method would be."""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """As a plain bound method is pickled: by what it is bound to and its name."""
-        return getattr, (self.__self__, self.__name__)
+        wrapped: Any = self.__wrapped__
+        if self._self_instance is None:
+            return _named, (wrapped.__module__, wrapped.__qualname__)
+        return getattr, (self._self_instance, wrapped.__name__)
 
-    def __copy__(self) -> _BoundSeamFunction[P, R]:
+    def __copy__(self) -> SeamMethod[P, R]:
         return self
 
-    def __deepcopy__(self, memo: Any) -> _BoundSeamFunction[P, R]:
-        return self
+    def __deepcopy__(self, memo: Any) -> Any:
+        wrapped: Any = self.__wrapped__
+        if self._self_instance is None:
+            return self
+        return getattr(copy.deepcopy(self._self_instance, memo), wrapped.__name__)
 
     def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
         """See ``SeamFunction.submit``."""
@@ -45,10 +53,15 @@ class _BoundSeamFunction(wrapt.BoundFunctionWrapper[P, R]):
         return await _asubmit(self._self_parent.__crossfade_seam__, self.__wrapped__, args, kwargs)
 
 
+def _named(module: str, qualname: str) -> Any:
+    """What ``qualname`` names, which pickle finds for functions only when it is the very same object."""
+    return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
+
+
 class SeamFunction(wrapt.FunctionWrapper[P, R]):
     """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``."""
 
-    __bound_function_wrapper__ = _BoundSeamFunction  # type: ignore[assignment]  # wrapt's stub knows only its own
+    __bound_function_wrapper__: Any = SeamMethod
 
     def __init__(self, seam: Seam, function: Callable[P, R]) -> None:
         super().__init__(function, _branch(seam))
@@ -72,7 +85,9 @@ class SeamFunction(wrapt.FunctionWrapper[P, R]):
 
     def __reduce_ex__(self, protocol: Any) -> str:
         """By name, as plain functions are pickled."""
-        return self.__qualname__
+        wrapped: Any = self.__wrapped__
+        name: str = wrapped.__qualname__
+        return name
 
     def __copy__(self) -> SeamFunction[P, R]:
         return self

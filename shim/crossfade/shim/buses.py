@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from .errors import ConfigurationError
 
@@ -21,7 +20,7 @@ def open_bus(url: str, settings: BusSettings, hooks: Hooks) -> Bus:
     Raises ``ConfigurationError`` for a URL without a scheme we know, ``MissingExtraError`` when its adapter
     needs an extra that is not installed.
     """
-    scheme = urlsplit(url).scheme
+    scheme = url.partition("://")[0]
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
     if scheme not in found:
         known = " or ".join(f"{name}://" for name in sorted(found))

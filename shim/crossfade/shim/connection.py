@@ -9,8 +9,8 @@ import threading
 from typing import TYPE_CHECKING, Final, Self
 
 from .config import DEFAULT_BUS, Config, load_config, switched_off
-from .errors import BusUnavailableError, ConfigurationError, NotConnectedError
-from .hooks import report
+from .errors import BusError, BusUnavailableError, ConfigurationError, NotConnectedError
+from .hooks import counters, report
 from .seam import registry
 
 if TYPE_CHECKING:
@@ -104,6 +104,7 @@ def connect(
     connection there is.
     """
     global _current  # noqa: PLW0603 - one connection per process
+    new = False
     config = config or load_config()
     url = bus or config.bus or DEFAULT_BUS
     with _lock:
@@ -112,10 +113,17 @@ def connect(
                 raise ConfigurationError(
                     f"this process is connected to {_current.runtime.shown_url} already: close that connection first"
                 )
-            return _current
-        connection = _current = Connection(_start(url, config))
-    atexit.register(connection.close)
-    _wait(connection, wait, required=required)
+            connection = _current
+        else:
+            connection = _current = Connection(_start(url, config))
+            atexit.register(connection.close)
+            new = True
+    try:
+        _wait(connection, wait, required=required)
+    except BusError:
+        if new:  # else it belongs to whoever connected first
+            connection.close()
+        raise
     return connection
 
 
@@ -151,14 +159,15 @@ def _wait(connection: Connection, seconds: float, *, required: bool) -> None:
     with contextlib.suppress(TimeoutError):  # judged below, and told by the log when it fails later
         runtime.thread.run(asyncio.wait_for(runtime.settled(patient=required), seconds))
     if required and not runtime.ready.is_set():
-        failure = runtime.failure or BusUnavailableError(f"no answer within {seconds:g} s from {runtime.shown_url}")
-        connection.close()
-        raise failure
+        raise runtime.failure or BusUnavailableError(f"no answer within {seconds:g} s from {runtime.shown_url}")
 
 
 def _forget_in_child() -> None:
     """A forked child has no loop thread and must not share the socket: it starts as never connected."""
-    global _current  # noqa: PLW0603 - one connection per process
+    global _current, _lock  # noqa: PLW0603 - one connection per process
+    _lock = threading.Lock()  # another thread of the parent's may have held it
+    registry.after_fork()
+    counters.after_fork()
     if _current is not None:
         _current.forget()
         _current = None

@@ -42,6 +42,10 @@ class Counters:
                 if counted == name and seam in (None, at) and reason in (None, why)
             )
 
+    def after_fork(self) -> None:
+        """Forget a lock that a thread of the parent process may have held; call it in the child, first thing."""
+        self._lock = threading.Lock()
+
     def snapshot(self) -> dict[tuple[str, str, str], int]:
         """A copy of all counts by ``(name, seam, reason)``."""
         with self._lock:

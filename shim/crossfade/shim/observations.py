@@ -19,17 +19,18 @@ from .correlate import Correlation, extensions
 from .errors import BusError, BusUnavailableError, UnserialisableError
 from .events import Event
 from .hooks import report
-from .outcomes import record_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from .outcomes import SeenError
     from .ports import Publisher
     from .redaction import Redactor
     from .seam import Seam
     from .subjects import Subjects
 
-BUFFER: Final = 10_000  # calls; about 20 MB of 2 KB arguments, and half a minute at 300 calls/s
+BUFFER: Final = 10_000  # calls; half a minute at 300 calls/s
+BUFFER_BYTES: Final = 64 * 1024 * 1024  # of arguments and values, because calls may be large
 _PAUSE: Final = 0.05  # seconds between drains: nobody waits, and waking the loop per call costs the caller 5-10 us
 _BATCH: Final = 256  # events between two yields of the loop
 
@@ -53,9 +54,14 @@ class Observation:
     arguments: bytes | None
     secrets: Mapping[str, bytes]
     value: bytes | None
-    error: BaseException | None
+    error: SeenError | None
     correlation: Correlation | None
     shadow: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of arguments, secrets and value."""
+        return len(self.arguments or b"") + len(self.value or b"") + sum(map(len, self.secrets.values()))
 
 
 class Observer:
@@ -67,7 +73,9 @@ class Observer:
         self._redactor = redactor
         self._instance = instance
         self._buffer: deque[Observation] = deque()
+        self._bytes = 0  # changed by many threads without a lock: a bound, not an account, and set to 0 when empty
         self._numbers: dict[str, itertools.count[int]] = {}
+        self._next: Event | None = None  # the event of the first in the buffer, made once however often it is tried
         self._complained: set[str] = set()
 
     def number(self, seam: str) -> int:
@@ -76,9 +84,10 @@ class Observer:
 
     def offer(self, observation: Observation) -> None:
         """Keep it for publishing, or count it as dropped when the buffer is full. Never waits."""
-        if len(self._buffer) >= BUFFER:
+        if len(self._buffer) >= BUFFER or self._bytes > BUFFER_BYTES:
             report.count("dropped", seam=observation.seam.name, reason="buffer-full")
         else:
+            self._bytes += observation.size
             self._buffer.append(observation)
 
     def failed(self, seam: str, error: Exception) -> None:
@@ -88,7 +97,8 @@ class Observer:
         key = f"{seam}:{type(error).__name__}"
         if key not in self._complained:
             self._complained.add(key)
-            _log.warning("seam %s: a call could not be observed (%s); counted from now on", seam, error)
+            text = self._redactor.text(str(error))
+            _log.warning("seam %s: a call could not be observed (%s); counted from now on", seam, text)
 
     async def run(self) -> None:
         """Drain until cancelled."""
@@ -104,17 +114,19 @@ class Observer:
             await asyncio.sleep(0)
         while self._buffer:
             report.count("dropped", seam=self._buffer.popleft().seam.name, reason="exit")
+        self._bytes = 0
 
     def _publish_some(self) -> bool:
         """Publish a batch; ``False`` when the bus takes no more for now."""
         for _ in range(min(_BATCH, len(self._buffer))):
             observation = self._buffer[0]
             try:
+                self._next = self._next or self.event(observation)
                 self._bus.emit(
                     self._subjects.observation(
                         observation.seam.name, tenant=_tenant(observation), shadow=observation.shadow
                     ),
-                    self.event(observation),
+                    self._next,
                 )
             except BusUnavailableError:
                 return False  # it stays in the buffer, which is bounded
@@ -124,7 +136,10 @@ class Observer:
                 self.failed(observation.seam.name, error)
             else:
                 report.count("observed", seam=observation.seam.name)
-            self._buffer.popleft()
+            self._next = None
+            self._bytes -= self._buffer.popleft().size
+        if not self._buffer:
+            self._bytes = 0
         return True
 
     def event(self, observation: Observation) -> Event:
@@ -157,7 +172,7 @@ class Observer:
             fields["arguments"] = {**clear, **hidden}
         if observation.error is not None:
             fields["outcome"] = "error"
-            fields["error"] = record_error(observation.error, redact=self._redactor.text).to_json()
+            fields["error"] = observation.error.record(redact=self._redactor.text).to_json()
         else:
             fields["outcome"] = "value"
             if observation.value is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import math
 import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
@@ -27,7 +28,7 @@ OutcomeKind = Literal["value", "error", "not-executed", "unknown"]
 
 _MESSAGE_LIMIT: Final = 16 * 1024
 _TRACEBACK_LIMIT: Final = 64 * 1024
-_JSON: Final = (str, int, float, bool, type(None))
+_MAX_BITS: Final = 4096  # of an integer; Python itself refuses to write or read more than 4,300 digits
 
 _registered: dict[str, type[Exception]] = {
     name: value
@@ -88,17 +89,41 @@ class ErrorRecord:
         )
 
 
+class SeenError:
+    """What is worth knowing of an error, without the error: holding it would keep its frames' locals alive.
+
+    Taken in the thread that raised it; ``record`` does the slow part (source lines, redaction) anywhere.
+    """
+
+    __slots__ = ("_args", "_message", "_notes", "_trace", "_type")
+
+    def __init__(self, error: BaseException) -> None:
+        self._type = type_name(type(error))
+        self._message = _text(error)
+        self._args: tuple[Any, ...] = error.args if all(map(_is_json, error.args)) else ()
+        self._notes = tuple(map(str, getattr(error, "__notes__", ())))
+        self._trace = traceback.TracebackException.from_exception(error, lookup_lines=False)
+
+    def record(self, *, redact: Callable[[str], str] = str) -> ErrorRecord:
+        """As ``record_error``."""
+        return ErrorRecord(
+            type=self._type,
+            message=redact(self._message)[:_MESSAGE_LIMIT],
+            args=tuple(redact(arg)[:_MESSAGE_LIMIT] if isinstance(arg, str) else arg for arg in self._args),
+            traceback=redact("".join(self._trace.format()))[-_TRACEBACK_LIMIT:],
+            notes=tuple(map(redact, self._notes)),
+        )
+
+
 def record_error(error: BaseException, *, redact: Callable[[str], str] = str) -> ErrorRecord:
     """Describe ``error`` for the wire; ``redact`` sees every text, which is then cut to 16 KiB (traceback 64)."""
-    args: tuple[Any, ...] = error.args if all(isinstance(arg, _JSON) for arg in error.args) else ()
-    lines = traceback.format_exception(error)
-    return ErrorRecord(
-        type=type_name(type(error)),
-        message=redact(_text(error))[:_MESSAGE_LIMIT],
-        args=tuple(redact(arg)[:_MESSAGE_LIMIT] if isinstance(arg, str) else arg for arg in args),
-        traceback=redact("".join(lines))[-_TRACEBACK_LIMIT:],
-        notes=tuple(redact(str(note)) for note in getattr(error, "__notes__", ())),
-    )
+    return SeenError(error).record(redact=redact)
+
+
+def _is_json(value: Any) -> bool:
+    if isinstance(value, int):
+        return value.bit_length() < _MAX_BITS
+    return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
 
 
 def rebuild_error(record: ErrorRecord) -> Exception:

@@ -249,6 +249,10 @@ class Registry:
             self._seams.pop(name, None)
             self._handlers.pop(name, None)
 
+    def after_fork(self) -> None:
+        """Forget a lock that a thread of the parent process may have held; call it in the child, first thing."""
+        self._lock = threading.Lock()
+
     def _names(self) -> str:
         return ", ".join(sorted(self._seams)) or "none (import the module that declares it)"
 

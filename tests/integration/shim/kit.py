@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -125,3 +126,9 @@ def finish(process: subprocess.Popen[str], *, timeout: float = 30.0) -> tuple[st
 async def gather(*coroutines: Any) -> list[Any]:
     """All results; errors in their places."""
     return await asyncio.gather(*coroutines, return_exceptions=True)
+
+
+def set_live(connection: Connection, seam: str, value: Any) -> None:
+    """Put a live policy: settings, or raw bytes."""
+    data = value if isinstance(value, bytes) else json.dumps({"policy": value}).encode()
+    on_loop(connection, connection.runtime.bus.state("policy").put(seam, data))

@@ -49,7 +49,7 @@ T = TypeVar("T")
 _log = logging.getLogger("crossfade")
 # Only these wake waiters; a waiter that looks must not wake itself.
 _CHANGES: Final[frozenset[Operation]] = frozenset(
-    {"publish", "emit", "ack", "retry", "reject", "reap", "create", "update", "put", "delete"}
+    {"publish", "append", "emit", "ack", "retry", "reject", "reap", "create", "update", "put", "delete"}
 )
 _DETAIL: Final = 1024  # bytes of a dead letter's detail
 _DEFAULT_OPTIONS: Final = ConsumeOptions()
@@ -137,7 +137,7 @@ class MemoryBus:
         except TimeoutError as error:
             raise BusAmbiguousError(f"no answer to the publish of {event.id} within {timeout} s") from error
 
-    async def append(  # noqa: PLR0913 - the port's signature
+    async def append(
         self,
         subject: str,
         event: Event,
@@ -340,7 +340,7 @@ class MemoryBus:
                 n += 1
         return n
 
-    def bury(  # noqa: PLR0913 - what a dead letter says
+    def bury(
         self, stream: Stream, message: Message, *, group: str, reason: str, attempts: int, detail: str = ""
     ) -> None:
         """Copy a message to the dead letters, once per group; the broker's lock is held."""

@@ -71,7 +71,7 @@ class Stream:
         self._last_of: dict[str, int] = {}
         self._ids: OrderedDict[str, tuple[int, datetime]] = OrderedDict()
 
-    def append(  # noqa: PLR0913 - one argument per field of a message
+    def append(
         self,
         subject: str,
         headers: Mapping[str, str],

@@ -463,7 +463,7 @@ class Connection:
         """End it after what is already under way has arrived."""
         self._subscriptions.discard(subscription)
         client, handle = self._client, subscription.handle
-        if client is None or not client.is_connected or handle is None:
+        if self._closed or client is None or not client.is_connected or handle is None:
             return
         try:
             async with asyncio.timeout(_LET_GO):

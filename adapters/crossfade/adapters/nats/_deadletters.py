@@ -53,7 +53,7 @@ class Graves:
         self._publishing = publishing
         self._subjects = subjects
 
-    async def bury(  # noqa: PLR0913 - one argument per field of the record
+    async def bury(
         self,
         *,
         group: str,
@@ -118,7 +118,7 @@ def _tenant(headers: Mapping[str, str]) -> str | None:
 class DeadLettering:
     """Lists dead letters and makes those that nobody made."""
 
-    def __init__(  # noqa: PLR0913 - built in one place
+    def __init__(
         self,
         connection: Connection,
         graves: Graves,

@@ -29,7 +29,7 @@ class NatsLedger:
         self._connection = connection
         self._publishing = publishing
 
-    async def append(  # noqa: PLR0913 - the port's signature
+    async def append(
         self, subject: str, event: Event, *, last: str, at: Position | None, unique: bool, timeout: float
     ) -> Position:
         """See ``Ledger.append``."""

@@ -175,7 +175,7 @@ class Reading:
         left = (until - self._clock.now() + self._clock.error).total_seconds()
         return asyncio.get_running_loop().time() + left + _UNDER_WAY
 
-    async def read(  # noqa: PLR0913 - the port's
+    async def read(
         self,
         stream: str,
         pattern: str,

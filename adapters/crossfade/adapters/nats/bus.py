@@ -192,7 +192,7 @@ class NatsBus:
         """See ``Publisher.publish``."""
         return await self._publishing.publish(subject, event, timeout=timeout)
 
-    async def append(  # noqa: PLR0913 - the port's signature
+    async def append(
         self,
         subject: str,
         event: Event,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from rich.console import Console
 
 from crossfade.shim.buses import open_bus
 from crossfade.shim.config import DEFAULT_BUS, Config, load_config
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from crossfade.shim.ports import Bus
+
+_WIDE: Final = 500  # columns when nobody says how many there are
 
 BusOption = Annotated[
     str | None,
@@ -53,6 +57,17 @@ async def session(bus: str | None, config: str | None) -> AsyncGenerator[Session
         yield Session(bus=opened, url=url, config=settings, subjects=subjects, policies=Policies(opened, subjects))
     finally:
         await opened.close()
+
+
+def terminal() -> Console:
+    """Where results go: as wide as the terminal, not cut when piped; users' texts are no markup."""
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    return Console(highlight=False, markup=False, width=None if narrow else _WIDE)
+
+
+def say(text: str) -> None:
+    """Print prose; a long line is the terminal's to wrap, so that paths and commands can be copied whole."""
+    terminal().print(text, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:

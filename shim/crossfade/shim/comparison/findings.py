@@ -18,13 +18,13 @@ MOST_ALIKE: Final = 10  # of them, alike: the drift of a long list must not hide
 class Findings:
     """What was found so far.
 
-    ``ignored`` are paths of rules in the order they applied. ``undecided`` is a reason and a line for people.
+    ``ignored`` are the paths of the rules that did. ``undecided`` is a reason and a line for people.
     ``exhausted``: the budget ended the walk.
     """
 
     def __init__(self) -> None:
         self.differences: list[Difference] = []
-        self.ignored: dict[str, None] = {}
+        self.ignored: set[str] = set()
         self.undecided: tuple[str, str] | None = None
         self.exhausted = False
         self._alike: Counter[bytes] = Counter()

@@ -105,7 +105,7 @@ def _verdict(found: Findings) -> Verdict:
     if found.undecided:
         return Verdict(kind="inconclusive", reason=found.undecided[0], detail=found.undecided[1])
     if found.ignored:
-        return Verdict(kind="ignored", rule=", ".join(found.ignored))
+        return Verdict(kind="ignored", rule=", ".join(sorted(found.ignored)))
     return Verdict(kind="match")
 
 

@@ -48,6 +48,7 @@ _TYPES: Final[dict[type, str]] = {
     dict: "object",
     type(MISSING): "missing",
 }
+_SCALARS: Final = frozenset({"null", "boolean", "number", "text"})
 _CONTAINERS: Final = frozenset({"list", "object"})
 _JUDGEMENTS: Final = get_args(Judgement)
 
@@ -115,7 +116,7 @@ class _Walk:
         """Note what is to be said of one pair; the pairs inside it when they are to be looked at."""
         was = _type(old)
         now = _type(new)
-        if was == now and was not in _CONTAINERS and _is_same_scalar(old, new):
+        if was == now and was in _SCALARS and _is_same_scalar(old, new):
             return None
         self._scope = self._top if self._segment is None else above.below(self._segment)
         if not (was and now and _is_plain(old) and _is_plain(new)):
@@ -159,10 +160,9 @@ class _Walk:
         rule = self._scope.rule
         if rule is None or not rule.ignores or not self._scope.may_change:
             return None
-        return chain(
-            ((segment, part, MISSING) for segment, part in self._parts(old)),
-            ((segment, MISSING, part) for segment, part in self._parts(new)),
-        )
+        was = ((segment, part, MISSING) for segment, part in self._parts(old))
+        now = ((segment, MISSING, part) for segment, part in self._parts(new))
+        return chain(was, now) if isinstance(old, list) else chain(now, was)  # the list's first, whichever side has it
 
     def _parts(self, value: Any) -> Iterator[tuple[str | int, Any]]:
         if isinstance(value, list):
@@ -195,7 +195,7 @@ class _Walk:
         rule = self._scope.rule
         if rule is None or not rule.ignores:
             return False
-        self.found.ignored[rule.path] = None
+        self.found.ignored.add(rule.path)
         return True
 
     def _place(self) -> str:
