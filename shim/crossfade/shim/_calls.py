@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from .claimcheck import CLAIM_CHECK, format_dataref, load_data
-from .claims import GRACE, CallPlace, ClaimRecord, Held, Vanished, Won, fingerprint, log_result, take
+from .claims import GRACE, CallPlace, Claim, ClaimRecord, Held, Vanished, Won, fingerprint, log_result, take
 from .correlate import extensions
 from .errors import (
     BusAmbiguousError,
@@ -319,13 +319,7 @@ class Calls:
     async def _claim_as_caller(self, command: Command) -> Answer:
         place = self.place(command)
         sent = await self._runtime.bus.last(place.invoke)
-        claim = await take(
-            self._runtime.bus,
-            place,
-            self.claim_record(command),
-            at=sent.position if sent else None,
-            nonces=self._runtime.nonces,
-        )
+        claim = await self.take(command, at=sent.position if sent else None)
         if isinstance(claim, Won):
             report.count("claimed", seam=command.seam.name, reason="caller")
             return Answer(kind="not-executed", reason="claimed-back", claim=claim.position)
@@ -338,13 +332,7 @@ class Calls:
         """Claim a keyed call for its legacy body; the earlier call's answer when its key was used already."""
         try:
             async with asyncio.timeout(_CLAIM_PATIENCE):
-                claim = await take(
-                    self._runtime.bus,
-                    self.place(command),
-                    self.claim_record(command),
-                    at=None,
-                    nonces=self._runtime.nonces,
-                )
+                claim = await self.take(command, at=None)
         except (TimeoutError, BusError, MalformedEventError) as error:
             report.count("ledger-down", seam=command.seam.name, reason=type(error).__name__)
             return Answer(kind="not-executed", reason="ledger-down")
@@ -365,8 +353,12 @@ class Calls:
             await asyncio.sleep(0.05)
         return waiter.result() if waiter.done() else Answer(kind="unknown", reason="deadline")
 
-    def claim_record(self, command: Command) -> ClaimRecord:
-        """What this process says when it claims ``command`` for its legacy body."""
+    async def take(self, command: Command, *, at: Position | None) -> Claim:
+        """Claim ``command`` for its legacy body, or to cancel it."""
+        record = self._claim_record(command)
+        return await take(self._runtime.bus, self.place(command), record, at=at, nonces=self._runtime.nonces)
+
+    def _claim_record(self, command: Command) -> ClaimRecord:
         return ClaimRecord(
             callid=command.callid,
             seam=command.seam.name,

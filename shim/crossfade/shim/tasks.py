@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from ._loop import wait_for
 from ._routes import OverBus, Split, result_of
 from .calls import CurrentCall, Progress, serving
-from .claims import Held, Won, log_result, take
+from .claims import Held, Won, log_result
 from .correlate import extensions
 from .errors import BusError, NotConnectedError, SeamDefinitionError
 from .events import Event, derived_id, new_id
@@ -267,9 +267,7 @@ class BusTask(Generic[R]):
         sent = await runtime.bus.last(place.invoke)
         if sent is None:
             return False
-        claim = await take(
-            runtime.bus, place, runtime.calls.claim_record(command), at=sent.position, nonces=runtime.nonces
-        )
+        claim = await runtime.calls.take(command, at=sent.position)
         if isinstance(claim, Won):
             event = Event(
                 type="tool.result" if command.seam.domain == "tool" else "agent.task.cancelled",

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Where each seam stands, and moving it.", no_args_is_help=True)
 
 _TITLES: Final = ("seam", "stage", "effects", "rev", "set by", "body", "reason")
-_USABLE: Final = ", ".join(stage for stage, row in TABLE.items() if row.available)
 
 
 @app.command("list")
