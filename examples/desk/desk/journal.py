@@ -48,21 +48,24 @@ class Executions:
 
 
 @contextmanager
-def execution(tool: str, request: str) -> Generator[None, None, None]:
-    """Journal what happens inside as one execution of ``tool``; ``end`` is written after a failure, too."""
+def execution(tool: str, request: str, *, role: str = "") -> Generator[None, None, None]:
+    """Journal what happens inside as one execution of ``tool``; ``end`` is written after a failure, too.
+
+    ``role`` overrides ``DESK_ROLE`` for this execution.
+    """
     target = os.environ.get("DESK_JOURNAL")
     if not target:
         yield
         return
-    append(Path(target), _entry(tool, request, "begin"))
+    append(Path(target), _entry(tool, request, "begin", role))
     try:
         yield
     finally:
-        append(Path(target), _entry(tool, request, "end"))
+        append(Path(target), _entry(tool, request, "end", role))
 
 
-def _entry(tool: str, request: str, phase: str) -> Entry:
-    role = os.environ.get("DESK_ROLE") or "legacy"
+def _entry(tool: str, request: str, phase: str, role: str) -> Entry:
+    role = role or os.environ.get("DESK_ROLE") or "legacy"
     return Entry(tool=tool, request=request, phase=phase, pid=os.getpid(), role=role, time=time.time())
 
 

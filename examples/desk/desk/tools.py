@@ -19,7 +19,7 @@ class UnknownPassageError(LookupError):
 @shim.tool("desk.search", effects="none")
 def search(query: str, limit: int = 5, *, request: str = "") -> list[Hit]:
     """The ``limit`` passages (1 to 50) that fit ``query`` best, best first."""
-    with journal.execution("search", request):
+    with journal.execution("search", request, role=_role()):
         return [
             Hit(
                 passage_id=found.passage_id,
@@ -34,20 +34,21 @@ def search(query: str, limit: int = 5, *, request: str = "") -> list[Hit]:
 
 def fetch(passage_id: str, *, request: str = "") -> Passage:
     """The passage of this id; raises ``UnknownPassageError``."""
-    with journal.execution("fetch", request):
+    with journal.execution("fetch", request, role=_role()):
         found = corpus.get(passage_id)
         if found is None:
             raise UnknownPassageError(passage_id)
         return Passage(passage_id=found.passage_id, title=found.title, kind=found.kind, text=found.text)
 
 
+@shim.tool("desk.summarise", effects="none")
 def summarise(texts: list[str], question: str, sentences: int = 3, *, request: str = "") -> Summary:
     """At most ``sentences`` sentences of ``texts`` about ``question``; each text starts with a heading paragraph.
 
     A model writes them when ``DESK_MODEL_URL`` is set; when it fails they are picked from the texts, and ``note``
     says so.
     """
-    with journal.execution("summarise", request):
+    with journal.execution("summarise", request, role=_role()):
         url = model.model_url()
         note = ""
         if url and texts:
@@ -58,12 +59,13 @@ def summarise(texts: list[str], question: str, sentences: int = 3, *, request: s
         return Summary(points=extract.pick(texts, question, sentences), method="extractive", note=note)
 
 
+@shim.tool("desk.report", timeout=60)  # writes a file: unsafe, so at most one side may start it
 def write_report(topic: str, sections: list[Section], *, request: str = "") -> Report:
     """Write ``sections`` as a Markdown file in the desk's ``reports`` folder.
 
     It takes ``DESK_REPORT_SECONDS`` (4) in all: the pause stands in for the typesetting that a real one waits for.
     """
-    with journal.execution("write_report", request):
+    with journal.execution("write_report", request, role=_role()):
         pause = float(os.environ.get("DESK_REPORT_SECONDS") or 4) / (len(sections) + 1)
         for number, section in enumerate(sections):
             _report_progress(number / (len(sections) + 1), f"typesetting “{section.heading}”", request)
@@ -77,6 +79,13 @@ def write_report(topic: str, sections: list[Section], *, request: str = "") -> R
 
 def _report_progress(fraction: float, note: str, request: str) -> None:
     reports.note_progress(request, fraction, note)
+    shim.report_progress(fraction, note)
+
+
+def _role() -> str:
+    """What the journal calls this run: a shadow's answer is only compared, nobody gets it."""
+    call = shim.current_call()
+    return "shadow" if call is not None and call.shadow else ""
 
 
 def _first_sentence(text: str) -> str:

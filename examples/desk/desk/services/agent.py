@@ -23,11 +23,15 @@ def routes(toolbox: Toolbox) -> Routes:
 
     def ask(request: Request) -> dict[str, Any]:
         question = text(request.body, "question")
-        return asdict(agent.answer(question, _request_id(request), toolbox))
+        identity = _request_id(request)
+        with shim.correlate(run=identity):
+            return asdict(agent.answer(question, identity, toolbox))
 
     def report(request: Request) -> dict[str, Any]:
         topic = text(request.body, "topic", limit=200)
-        return asdict(agent.report(topic, _request_id(request), toolbox))
+        identity = _request_id(request)
+        with shim.correlate(run=identity):
+            return asdict(agent.report(topic, identity, toolbox))
 
     return {("POST", "/ask"): _answering(ask), ("POST", "/reports"): _answering(report)}
 
@@ -43,6 +47,8 @@ def _answering(work: Callable[[Request], dict[str, Any]]) -> Route:
         except ToolError as error:
             code = "tool_timeout" if error.status == 504 else "tool_unavailable"
             raise Refusal(error.status, code, str(error), tool=error.tool) from error
+        except shim.OutcomeUnknownError as error:
+            raise Refusal(504, "outcome_unknown", str(error), callid=error.callid) from error
         except agent.NothingFoundError as error:
             raise Refusal(404, "nothing_found", f"the documentation has nothing about {error}") from error
         except UnknownPassageError as error:

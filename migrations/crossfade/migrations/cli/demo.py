@@ -22,17 +22,21 @@ if TYPE_CHECKING:
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end, until Enter.")] = False,
+    no_regression: Annotated[
+        bool, typer.Option("--no-regression", help="Plant no bug: every seam goes all the way.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Move one seam of a real stack from legacy to the bus under traffic, kill a worker, and count what happened.
+    """Move three seams of a real stack from legacy to the bus under traffic, kill workers, count what happened.
 
-    Exit code 1 when a call was lost, doubled, unknown or answered differently, or when the kill hit no call.
+    A bug is planted in the next version of one tool; comparison must catch it in shadow. Exit code 1 when a call
+    was lost, doubled or answered differently, when a kill hit no call, or when the bug got through.
     """
     work = Path(tempfile.mkdtemp(prefix="crossfade-demo-"))
     teller = _Teller(Console(file=sys.stderr) if as_json else Console())
     good = False
     try:
-        verdict = tell(work, teller, keep=keep)
+        verdict = tell(work, teller, keep=keep, regression=not no_regression)
         good = verdict.good
     finally:
         teller.close()
@@ -77,7 +81,7 @@ class _Teller:
 def _print(verdict: Verdict, console: Console) -> None:
     console.print()
     table = Table("", "legacy", "bus", box=None, pad_edge=False)
-    table.add_row("searches executed", str(verdict.executed["legacy"]), str(verdict.executed["bus"]))
+    table.add_row("calls executed", str(verdict.executed["legacy"]), str(verdict.executed["bus"]))
     for quantile in ("p50", "p99"):
         table.add_row(
             f"answer {quantile}", *(f"{verdict.latency_ms[path][quantile]:.1f} ms" for path in ("legacy", "bus"))
@@ -85,10 +89,16 @@ def _print(verdict: Verdict, console: Console) -> None:
     console.print(table)
     good = "[bold green]Nothing lost, nothing doubled, every answer the same.[/]"
     bad = "[bold red]Something went wrong:[/]"
+    console.print(f"\n{good if verdict.good else bad}", highlight=False)
     console.print(
-        f"\n{good if verdict.good else bad} {verdict.calls} searches, {verdict.lost} lost, {verdict.doubled} doubled, "
-        f"{verdict.unknown} unknown, {len(verdict.mismatches)} different answers, {verdict.observed} observations, "
-        f"{verdict.kills} worker killed in mid-call, {verdict.redelivered} delivered again, {verdict.seconds} s.",
+        f"{verdict.calls} calls, {verdict.lost} lost, {verdict.doubled} doubled, {len(verdict.mismatches)} different "
+        f"answers; {verdict.kills} workers killed in mid-call: {verdict.redelivered} read delivered again, "
+        f"{verdict.unknown} unsafe call whose outcome nobody can know.",
+        highlight=False,
+    )
+    console.print(
+        f"{verdict.observed} observations, {verdict.shadowed} shadow runs; stayed back: "
+        f"{', '.join(verdict.stayed_back) or 'none'}. {verdict.seconds} s.",
         highlight=False,
     )
     for mismatch in verdict.mismatches[:5]:

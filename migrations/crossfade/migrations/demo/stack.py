@@ -17,6 +17,7 @@ from crossfade.shim.errors import ConfigurationError, CrossfadeError
 if TYPE_CHECKING:
     from types import TracebackType
 
+_REPORT: Final = 1.0  # seconds the long-running tool takes
 _STOP: Final = 10.0  # seconds a process gets to end by itself
 _WORKER_ACK_WAIT: Final = 2.0  # seconds; a killed worker's calls wait this long, and the audience with them
 
@@ -39,6 +40,7 @@ class Stack:
 
     work: Path
     bus: str
+    regression: bool = True
     _exits: ExitStack = field(default_factory=ExitStack)
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
     _first_line: dict[int, str] = field(default_factory=dict)
@@ -79,15 +81,15 @@ class Stack:
     def start_services(self) -> tuple[str, int]:
         """Start the desk's services; returns the address of its page and how many processes there are."""
         fetch = self._service("tool", "fetch")
-        summarise = self._service("tool", "summarise")
         search = self._service("tool", "search")
-        agent = self._service("agent", "--fetch", fetch, "--summarise", summarise)
+        agent = self._service("agent", "--fetch", fetch)
         page = self._service("frontend", "--agent", agent, "--search", search, "--fetch", fetch)
-        return page, 5
+        return page, 4
 
     def start_worker(self) -> subprocess.Popen[str]:
         """Start a worker that serves the desk's seams, and wait until it is ready."""
-        command = ["-m", "crossfade", "worker", "desk.tools", "--ack-wait", str(_WORKER_ACK_WAIT), "--json"]
+        modules = ["desk.tools", *(["desk.next_version"] if self.regression else [])]
+        command = ["-m", "crossfade", "worker", *modules, "--ack-wait", str(_WORKER_ACK_WAIT), "--json"]
         process = self._start(f"worker-{len(self.workers) + 1}", command, role="worker")
         self.workers.append(process)
         return process
@@ -128,6 +130,7 @@ class Stack:
             "DESK_HOME": str(self.work / "desk"),
             "DESK_JOURNAL": str(self.journal),
             "DESK_ROLE": role,
+            "DESK_REPORT_SECONDS": str(_REPORT),
         }
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 
     from .traffic import Asked
 
+TOOLS: Final = ("search", "summarise", "write_report")
+"""The journal's names of the seams that move."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StageRow:
-    """One stage the seam stood at: seconds since the start, and answers given under it."""
+    """One stage the seams stood at: seconds since the start, and answers given under it."""
 
     stage: str
     at: float
@@ -24,8 +27,25 @@ class StageRow:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the steps themselves saw: kills that hit and missed, observations, verdicts by seam and kind."""
+
+    stages: Sequence[StageRow]
+    kills: int = 0
+    missed_kills: int = 0
+    observed: int = 0
+    verdicts: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Any])
+    stayed_back: Sequence[str] = ()
+    regression: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """The summary; its fields are the keys of ``crossfade demo --json``."""
+    """The summary; its fields are the keys of ``crossfade demo --json``.
+
+    ``unknown`` counts calls of which nobody can know whether their effect happened: the price of killing a worker
+    in the middle of an unsafe call, one per such kill at most.
+    """
 
     calls: int
     executed: Mapping[str, int]
@@ -38,57 +58,68 @@ class Verdict:
     stages: Sequence[StageRow]
     latency_ms: Mapping[str, Mapping[str, float]]
     seconds: float
-    missed_kills: int = 0
-    observed: int = 0
+    missed_kills: int
+    observed: int
+    shadowed: int
+    verdicts: Mapping[str, Mapping[str, int]]
+    stayed_back: Sequence[str]
+    regression_caught: bool
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost, doubled, unknown or different, and every kill hit a call in flight."""
-        return not (self.lost or self.doubled or self.unknown or self.mismatches or self.missed_kills)
+        """Whether nothing was lost, doubled or different, every kill hit, and the planted regression was caught."""
+        return not (self.lost or self.doubled or self.mismatches or self.missed_kills) and (
+            self.regression_caught and self.unknown <= 1
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON."""
         return asdict(self)
 
 
-def judge(
-    *,
-    tool: str,
-    journal: Path,
-    asked: Sequence[Asked],
-    stages: Sequence[StageRow],
-    kills: int,
-    missed_kills: int,
-    observed: int,
-    seconds: float,
-) -> Verdict:
+def judge(*, journal: Path, asked: Sequence[Asked], evidence: Evidence, seconds: float) -> Verdict:
     """Count what happened. A call is lost when its answer never came or its execution never ended."""
-    entries = [entry for entry in _read(journal) if entry["tool"] == tool]
-    begun = Counter(entry["request"] for entry in entries if entry["phase"] == "begin")
-    ended = Counter(entry["request"] for entry in entries if entry["phase"] == "end")
-    roles = Counter(entry["role"] for entry in entries if entry["phase"] == "end")
+    entries = [entry for entry in _read(journal) if entry["tool"] in TOOLS]
+    real = [entry for entry in entries if entry["role"] != "shadow"]
+    begun = Counter(_call(entry) for entry in real if entry["phase"] == "begin")
+    ended = Counter(_call(entry) for entry in real if entry["phase"] == "end")
+    roles = Counter(entry["role"] for entry in real if entry["phase"] == "end")
     unanswered = [item for item in asked if item.answer is None]
-    unknown = sum("OutcomeUnknown" in item.failure for item in unanswered)
-    never_ran = [item for item in asked if item.answer is not None and f"{item.request}.1" not in ended]
-    never_ended = [request for request in begun if request not in ended]
+    unknown = [item for item in unanswered if "outcome_unknown" in item.failure]
+    excused = {item.request for item in unknown}
+    never_ran = [item for item in asked if item.answer is not None and ("search", f"{item.request}.1") not in ended]
+    never_ended = [call for call in begun if call not in ended and call[1].rpartition(".")[0] not in excused]
     return Verdict(
         calls=len(begun),
         executed={"legacy": roles["legacy"], "bus": roles["worker"]},
-        lost=len(unanswered) - unknown + len(never_ran) + len(never_ended),
-        doubled=sum(count > 1 for count in ended.values()),
-        unknown=unknown,
+        lost=len(unanswered) - len(unknown) + len(never_ran) + len(never_ended),
+        doubled=sum(count > 1 for count in ended.values()) + _started_twice(begun),
+        unknown=len(unknown),
         mismatches=_mismatches(asked),
-        kills=kills,
-        missed_kills=missed_kills,
+        kills=evidence.kills,
         redelivered=sum(count > 1 for count in begun.values()),
-        stages=stages,
+        stages=evidence.stages,
         latency_ms={
-            "legacy": _latency(item.seconds for item in asked if item.phase == "legacy"),
-            "bus": _latency(item.seconds for item in asked if item.phase == "bus"),
+            "legacy": _latency(item.seconds for item in asked if item.phase == "legacy" and not item.report),
+            "bus": _latency(item.seconds for item in asked if item.phase == "bus" and not item.report),
         },
-        observed=observed,
         seconds=round(seconds, 1),
+        missed_kills=evidence.missed_kills,
+        observed=evidence.observed,
+        shadowed=sum(entry["role"] == "shadow" and entry["phase"] == "end" for entry in entries),
+        verdicts=evidence.verdicts,
+        stayed_back=evidence.stayed_back,
+        regression_caught=not evidence.regression or evidence.regression in evidence.stayed_back,
     )
+
+
+def _call(entry: Mapping[str, Any]) -> tuple[str, str]:
+    return entry["tool"], entry["request"]
+
+
+def _started_twice(begun: Mapping[tuple[str, str], int]) -> int:
+    """Unsafe calls that started more than once: never allowed, also when they did not end."""
+    return sum(count > 1 for (tool, _), count in begun.items() if tool == "write_report")
 
 
 def _mismatches(asked: Iterable[Asked]) -> list[str]:
@@ -96,7 +127,7 @@ def _mismatches(asked: Iterable[Asked]) -> list[str]:
     first: dict[str, Any] = {}
     different: dict[str, None] = {}
     for item in asked:
-        if item.answer is not None:
+        if item.answer is not None and not item.report:
             answer = {key: value for key, value in item.answer.items() if key != "request_id"}
             if first.setdefault(item.question, answer) != answer:
                 different[f"{item.question} ({item.phase}, {item.request})"] = None
