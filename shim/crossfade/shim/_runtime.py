@@ -194,7 +194,7 @@ class Runtime:
     def _read(self, seam: str, value: bytes, revision: int) -> LivePolicy | None:
         try:
             return read_live(seam, value, revision)
-        except CrossfadeError as error:
+        except Exception as error:  # whatever lies in the bucket, the last known policy stays
             self._complain(seam, "policy", str(error))
             return None
 

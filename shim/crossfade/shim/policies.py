@@ -80,7 +80,7 @@ def read_live(seam: str, value: bytes, revision: int) -> LivePolicy:
             reason=str(stored.get("reason", "")),
             changed=str(stored.get("changed", "")),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ConfigurationError(f"is not a policy: {error!r}", where=f"live policy of {seam}") from error
 
 
