@@ -220,7 +220,7 @@ class Runtime:
     def _read(self, seam: str, value: bytes) -> LivePolicy | None:
         try:
             return read_live(seam, value)
-        except CrossfadeError as error:
+        except Exception as error:  # whatever lies in the bucket, the last known policy stays
             self.skip(seam, "policy", str(error))
             return None
 

@@ -86,7 +86,7 @@ def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot be read: {error}", where=str(file)) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, and what its parser lets through
         line = str(error).rpartition("at line ")[2].split(",")[0]
         where = f"{file}:{line}" if line.isdigit() else str(file)
         raise ConfigurationError(str(error), where=where) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
@@ -107,5 +106,5 @@ def _check_choice(name: str, value: object, literal: object) -> None:
 def _check_number(name: str, value: object, least: float, most: float, unit: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ConfigurationError(f"{value!r} is no number ({unit})", where=name)
-    if not (math.isfinite(value) and least <= value <= most):
+    if not least <= value <= most:  # no NaN is
         raise ConfigurationError(f"{value!r} is not between {least:g} and {most:g} {unit}", where=name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from base64 import b64decode, b64encode
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from .bindings import from_nats, to_nats
 from .hooks import report
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from .ports import Position
 
 
+_FLAGS: Final = os.O_WRONLY | os.O_CREAT | os.O_TRUNC  # opened for the owner only: results are their caller's
+
+
 class Spool:
     """A folder of spooled events. Several workers may share one: publishing twice is a duplicate by event id."""
 
@@ -30,11 +33,11 @@ class Spool:
 
     def add(self, subject: str, event: Event, claim: Position | None = None) -> None:
         """Keep ``event`` until ``remove``; durable on return. ``claim`` is the fence it must be logged under."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         target = self._file(event)
         partial = target.with_suffix(f".{os.getpid()}.partial")
         data = None if event.data is None else b64encode(event.data).decode()
-        with partial.open("w", encoding="utf-8") as file:
+        with os.fdopen(os.open(partial, _FLAGS, 0o600), "w", encoding="utf-8") as file:
             json.dump({"subject": subject, "headers": to_nats(event), "data": data, "claim": claim}, file)
             file.flush()
             os.fsync(file.fileno())

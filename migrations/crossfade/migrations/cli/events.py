@@ -35,7 +35,7 @@ _COLOURS: Final = {"invoke": "cyan", "result": "green", "observed": "blue", "cha
 def tail(
     seam: Annotated[str | None, typer.Option(help="Only events of this seam.")] = None,
     kind: Annotated[str | None, typer.Option("--type", help="Only events of this type, like tool.result.")] = None,
-    run: Annotated[str | None, typer.Option(help="Only events of this run (correlation id).")] = None,
+    run: Annotated[str | None, typer.Option(help="Only events of this run: its id, or the end of it.")] = None,
     since: Annotated[str | None, typer.Option(help="Begin so long ago, like 30s, 10m, 2h or 1d.")] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many events.")] = None,
@@ -75,7 +75,7 @@ class _Wanted:
         return (
             self._seam in (None, event.get("seam"))
             and self._kind in (None, event.type)
-            and self._run in (None, event.get("correlationid"))
+            and (event.get("correlationid") or "").endswith(self._run or "")  # lines show the end only
         )
 
 
