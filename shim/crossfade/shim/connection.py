@@ -6,7 +6,7 @@ import atexit
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from .config import DEFAULT_BUS, Config, load_config, switched_off
 from .errors import BusError, BusUnavailableError, ConfigurationError, NotConnectedError
@@ -72,6 +72,18 @@ class Connection:
         self.close()
 
 
+class StandIn(Protocol):
+    """What answers ``connect`` in place of a broker."""
+
+    def __call__(self, bus: str | None, *, required: bool) -> Connection:
+        """The connection for whoever asked for ``bus``."""
+        ...
+
+
+stand_in: StandIn | None = None
+"""Set while tests run, by ``crossfade.adapters.testing``: no test reaches a broker that it did not ask for."""
+
+
 def current() -> Connection | None:
     """The connection of this process, or ``None``."""
     return _current
@@ -104,6 +116,8 @@ def connect(
     connection there is.
     """
     global _current  # noqa: PLW0603 - one connection per process
+    if stand_in is not None:
+        return stand_in(bus, required=required)
     new = False
     config = config or load_config()
     url = bus or config.bus or DEFAULT_BUS

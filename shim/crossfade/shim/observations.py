@@ -101,11 +101,15 @@ class Observer:
             _log.warning("seam %s: a call could not be observed (%s); counted from now on", seam, text)
 
     async def run(self) -> None:
-        """Drain until cancelled."""
+        """Drain now and then, until cancelled."""
         while True:
             await asyncio.sleep(_PAUSE)
-            while self._buffer and self._publish_some():  # noqa: ASYNC110 - a yield between batches, not a poll
-                await asyncio.sleep(0)
+            await self.drain()
+
+    async def drain(self) -> None:
+        """Publish what is buffered, all of it or until the bus takes no more for now."""
+        while self._buffer and self._publish_some():  # noqa: ASYNC110 - a yield between batches, not a poll
+            await asyncio.sleep(0)
 
     async def flush(self, seconds: float) -> None:
         """Publish what is buffered within ``seconds``; the rest is counted as dropped (``exit``)."""

@@ -249,6 +249,13 @@ class Registry:
             self._seams.pop(name, None)
             self._handlers.pop(name, None)
 
+    def drop(self, declared: Seam | Handler) -> None:
+        """Forget this very declaration; one that has replaced it stays."""
+        with self._lock:
+            for known in (self._seams, self._handlers):
+                if known.get(declared.name) is declared:
+                    del known[declared.name]
+
     def after_fork(self) -> None:
         """Forget a lock that a thread of the parent process may have held; call it in the child, first thing."""
         self._lock = threading.Lock()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .policy import Policy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from .payloads import SignatureCodec
     from .seam import Call, Handler, Registry, Seam, SeamDomain
@@ -33,11 +33,16 @@ class Service:
         return f"{self.domain}-{self.name.replace('.', '-')}"
 
 
-def services(registry: Registry) -> list[Service]:
-    """Everything this process can serve. Raises ``SeamDefinitionError`` for what cannot be run or decoded."""
-    found = [_of_seam(seam, registry.handler(seam.name)) for seam in registry.all() if _served_here(seam, registry)]
+def services(registry: Registry, only: Collection[str] | None = None) -> list[Service]:
+    """Everything this process can serve, or what ``only`` names of it.
+
+    Raises ``SeamDefinitionError`` for what cannot be run or decoded.
+    """
+    seams = [seam for seam in registry.all() if only is None or seam.name in only]
+    found = [_of_seam(seam, registry.handler(seam.name)) for seam in seams if _served_here(seam, registry)]
     names = {service.name for service in found}
-    return found + [_of_handler(handler) for handler in registry.handlers() if handler.name not in names]
+    handlers = [handler for handler in registry.handlers() if only is None or handler.name in only]
+    return found + [_of_handler(handler) for handler in handlers if handler.name not in names]
 
 
 def _served_here(seam: Seam, registry: Registry) -> bool:

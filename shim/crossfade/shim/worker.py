@@ -40,7 +40,7 @@ from .shadowing import Shadowing
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from ._runtime import Runtime
     from .calls import CurrentCall
@@ -87,10 +87,12 @@ class WorkerOptions:
 
 
 class Worker:
-    """Serves every seam and handler of the runtime's registry until ``stop``."""
+    """Serves every seam and handler of the runtime's registry, or those that ``only`` names, until ``stop``."""
 
-    def __init__(self, runtime: Runtime, options: WorkerOptions | None = None) -> None:
-        self.services = services(runtime.registry)
+    def __init__(
+        self, runtime: Runtime, options: WorkerOptions | None = None, *, only: Collection[str] | None = None
+    ) -> None:
+        self.services = services(runtime.registry, only)
         if not self.services:
             raise ConfigurationError("nothing to serve: the modules named declare no seam", where="worker")
         self._runtime = runtime

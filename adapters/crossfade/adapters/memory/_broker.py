@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crossfade.shim.ports import ConsumeOptions
 
     from ._faults import Operation
-    from ._stream import Discard
+    from ._stream import Discard, Message
 
 # What follows the prefix in the first token of a stored subject, see ``crossfade.shim.subjects``.
 _FAMILIES: Final = ("", "o", "ui", "e", "dlq")
@@ -119,6 +119,11 @@ class MemoryBroker:
                 subject, dict(headers), data, message_id=new_id(), now=datetime.now(UTC)
             )
             self.wake_all()
+
+    def stored(self, prefix: str, family: str) -> list[Message]:
+        """Everything stored under the first token ``prefix + family``, in order; also while stopped."""
+        with self.lock:
+            return list(self._stream(prefix + family).after(0, (f"{prefix}{family}.>",)))
 
     # -- what a bus uses, with the lock held --
 
