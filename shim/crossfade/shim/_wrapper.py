@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import importlib
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import wrapt
 
@@ -22,11 +22,8 @@ if TYPE_CHECKING:
     from .handles import TaskHandle
     from .seam import Route, Seam
 
-P = ParamSpec("P")
-R = TypeVar("R")
 
-
-class SeamMethod(wrapt.BoundFunctionWrapper[P, R]):
+class SeamMethod(wrapt.BoundFunctionWrapper[..., Any]):
     """A seam looked up on an instance or a class: copied and pickled as the plain method would be."""
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
@@ -35,7 +32,7 @@ class SeamMethod(wrapt.BoundFunctionWrapper[P, R]):
             return _named, (wrapped.__module__, wrapped.__qualname__)
         return getattr, (self._self_instance, wrapped.__name__)
 
-    def __copy__(self) -> SeamMethod[P, R]:
+    def __copy__(self) -> SeamMethod:
         return self
 
     def __deepcopy__(self, memo: Any) -> Any:
@@ -44,12 +41,12 @@ class SeamMethod(wrapt.BoundFunctionWrapper[P, R]):
             return self
         return getattr(copy.deepcopy(self._self_instance, memo), wrapped.__name__)
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """See ``SeamFunction.submit``."""
+    def submit(self, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+        """See ``CallSite.submit``."""
         return _submit(self._self_parent.__crossfade_seam__, self.__wrapped__, args, kwargs)
 
-    async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """See ``SeamFunction.submit``."""
+    async def asubmit(self, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+        """See ``CallSite.submit``."""
         return await _asubmit(self._self_parent.__crossfade_seam__, self.__wrapped__, args, kwargs)
 
 
@@ -58,12 +55,12 @@ def _named(module: str, qualname: str) -> Any:
     return functools.reduce(getattr, qualname.split("."), importlib.import_module(module))
 
 
-class SeamFunction(wrapt.FunctionWrapper[P, R]):
+class SeamFunction(wrapt.FunctionWrapper[..., Any]):
     """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``."""
 
     __bound_function_wrapper__: Any = SeamMethod
 
-    def __init__(self, seam: Seam, function: Callable[P, R]) -> None:
+    def __init__(self, seam: Seam, function: Callable[..., Any]) -> None:
         super().__init__(function, _branch(seam))
         self._self_seam = seam
 
@@ -71,16 +68,12 @@ class SeamFunction(wrapt.FunctionWrapper[P, R]):
     def __crossfade_seam__(self) -> Seam:
         return self._self_seam
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """Start a call without waiting for it; the handle has its progress, its result, and can cancel it.
-
-        On the bus the call is durable when this returns: it survives this process. At legacy, observe and shadow
-        the body runs in this process, and the handle says ``durable=False``.
-        """
+    def submit(self, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+        """See ``CallSite.submit``."""
         return _submit(self._self_seam, self.__wrapped__, args, kwargs)
 
-    async def asubmit(self, *args: P.args, **kwargs: P.kwargs) -> TaskHandle[R]:
-        """See ``submit``."""
+    async def asubmit(self, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
+        """See ``CallSite.submit``."""
         return await _asubmit(self._self_seam, self.__wrapped__, args, kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> str:
@@ -89,10 +82,10 @@ class SeamFunction(wrapt.FunctionWrapper[P, R]):
         name: str = wrapped.__qualname__
         return name
 
-    def __copy__(self) -> SeamFunction[P, R]:
+    def __copy__(self) -> SeamFunction:
         return self
 
-    def __deepcopy__(self, memo: Any) -> SeamFunction[P, R]:
+    def __deepcopy__(self, memo: Any) -> SeamFunction:
         return self
 
 

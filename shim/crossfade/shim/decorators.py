@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from ._wrapper import SeamFunction
 from .errors import SeamDefinitionError
@@ -12,19 +12,14 @@ from .seam import Handler, Seam, SeamDomain, check_domain, registry
 from .stages import parse_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
+
+    from .callsites import CallSite, SeamDecorator
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
-
-
-class SeamDecorator(Protocol):
-    """Turns a function into a seam; its type, signature and look survive."""
-
-    def __call__(self, function: Callable[P, R], /) -> SeamFunction[P, R]:
-        """Decorate ``function``."""
-        ...
 
 
 def tool(
@@ -107,15 +102,35 @@ def handler(name: str, *, domain: SeamDomain = "tool", secret: tuple[str, ...] =
     return register
 
 
+@overload
+def remote(
+    name: str,
+    *,
+    signature: Callable[P, Coroutine[Any, Any, T]],
+    domain: SeamDomain = ...,
+    effects: Effects = ...,
+    timeout: float = ...,
+    secret: tuple[str, ...] = ...,
+) -> CallSite[P, Coroutine[Any, Any, T], T]: ...
+@overload
 def remote(
     name: str,
     *,
     signature: Callable[P, R],
+    domain: SeamDomain = ...,
+    effects: Effects = ...,
+    timeout: float = ...,
+    secret: tuple[str, ...] = ...,
+) -> CallSite[P, R, R]: ...
+def remote(
+    name: str,
+    *,
+    signature: Callable[..., Any],
     domain: SeamDomain = "tool",
     effects: Effects = "unsafe",
     timeout: float = 30.0,
     secret: tuple[str, ...] = (),
-) -> SeamFunction[P, R]:
+) -> Any:
     """A call site without a body: the seam ``name`` is served elsewhere, by another team or from another place.
 
     ``signature`` is a function whose parameters and types are the seam's; its body is never run. Calls raise
@@ -130,7 +145,7 @@ def remote(
 def _declare(
     name: str, domain: SeamDomain, policy: Policy, secret: frozenset[str], bind: Callable[[], Any] | None
 ) -> SeamDecorator:
-    def decorate(function: Callable[P, R], /) -> SeamFunction[P, R]:
+    def decorate(function: Callable[..., Any], /) -> Any:
         _check_function(name, function)
         seam = Seam(name, function, domain=domain, policy=policy, secret=secret, bind=bind)
         registry.add(seam)
