@@ -19,7 +19,7 @@ import asyncio
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .errors import BusAmbiguousError, BusUnavailableError, MalformedEventError, WrongPositionError
@@ -103,8 +103,9 @@ class ClaimRecord:
         try:
             fields: dict[str, Any] = json.loads(event.data or b"")
             expires: Any = datetime.fromisoformat(fields["expires"])
+            expires - datetime.min.replace(tzinfo=UTC)  # TypeError without a zone: no clock could be held against it
             return cls(**{**fields, "expires": expires})
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise MalformedEventError(f"this is no claim: {error!r}", reason="payload") from error
 
 

@@ -186,6 +186,14 @@ class OutcomeUnknownError(CallError):
         super().__init__(message, callid=callid)
 
 
+class CallMissingError(CallError):
+    """No ledger holds this call: its id is wrong, or it is older than commands are kept."""
+
+
+class ResolutionRefusedError(CallError):
+    """What an operator says of a call contradicts its ledger, or lacks its proof; the text says what to do."""
+
+
 class CallCancelledError(CallError):
     """The call was cancelled by its caller before it ended."""
 
