@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .ports import Bus, DeadLetter, Stored
-    from .subjects import Subjects
+    from .subjects import CallKind, Subjects
 
 State = Literal["waiting", "expired", "running", "silent", "unknown", "value", "error", "not-executed"]
 """How a call stands. Without a terminal: nobody has claimed it (``waiting``, past its deadline ``expired``), or its
@@ -46,26 +46,32 @@ class Terminal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CallLedger:
-    """Everything the bus still holds of one call, each list oldest first; the last result is the one that counts.
-
-    ``claim`` is ``None`` when nobody has claimed it, or when ``claims`` cannot be read.
-    """
+    """What the bus still holds of one call, oldest first. A call's terminal is its last event, or there is none."""
 
     callid: str
     place: CallPlace
-    commands: Sequence[Stored]
-    claims: Sequence[Stored]
-    results: Sequence[Terminal]
+    events: Sequence[Stored]
+
+    def of_kind(self, kind: CallKind) -> list[Stored]:
+        """Its commands, claims or results."""
+        return [stored for stored in self.events if stored.subject.endswith(f".{kind}")]
+
+    @property
+    def command(self) -> Stored | None:
+        """The last command; ``None`` when it is older than commands are kept."""
+        return next(reversed(self.of_kind("invoke")), None)
 
     @property
     def claim(self) -> ClaimRecord | None:
-        """Who owns the call."""
-        return _record(self.claims[-1]) if self.claims else None
+        """Who owns the call; ``None`` when nobody has claimed it, or the claim cannot be read."""
+        claims = self.of_kind("own")
+        return _record(claims[-1]) if claims else None
 
     @property
     def terminal(self) -> Terminal | None:
-        """How it ended, as far as is known now."""
-        return self.results[-1] if self.results else None
+        """How it ended, as far as is known."""
+        last = self.events[-1]
+        return read_terminal(last) if last.subject == self.place.result else None
 
     @property
     def seam(self) -> str:
@@ -80,19 +86,19 @@ class CallLedger:
     @property
     def deadline(self) -> datetime | None:
         """After which nobody waits, in the broker's time; ``None`` when the ledger does not say."""
-        claim = self.claim
-        if claim is not None:
-            return claim.expires
-        expiry = self.commands[-1].event.get("expirytime") if self.commands else None
-        return _time(expiry)
+        command, claim = self.command, self.claim
+        named = _time(command.event.get("expirytime")) if command else None
+        return named or (claim.expires if claim else None)
 
     def state(self, now: datetime) -> State:
         """How it stands at ``now``, the broker's time."""
-        if self.terminal is not None:
-            return self.terminal.kind
+        ended = self.terminal
+        if ended is not None:
+            return ended.kind
+        if self.events[-1].subject == self.place.own:
+            claim = self.claim
+            return "silent" if claim is None or now > claim.expires + GRACE else "running"
         deadline = self.deadline
-        if self.claims:
-            return "silent" if deadline is None or now > deadline + GRACE else "running"
         return "expired" if deadline is None or now > deadline else "waiting"
 
 
@@ -120,16 +126,7 @@ async def read_call(bus: Bus, subjects: Subjects, callid: str) -> CallLedger:
             "`crossfade events tail --json`), or a call older than commands are kept (24 h)",
             callid=callid,
         )
-    of_kind: dict[str, list[Stored]] = {"invoke": [], "own": [], "result": []}
-    for stored in events:
-        of_kind.setdefault(stored.subject.rpartition(".")[2], []).append(stored)
-    return CallLedger(
-        callid=callid,
-        place=CallPlace.of(events[-1].subject),
-        commands=of_kind["invoke"],
-        claims=of_kind["own"],
-        results=[read_terminal(stored) for stored in of_kind["result"]],
-    )
+    return CallLedger(callid=callid, place=CallPlace.of(events[-1].subject), events=events)
 
 
 async def find_open(bus: Bus, subjects: Subjects, *, seam: str | None = None) -> list[OpenCall]:
@@ -145,6 +142,7 @@ async def find_open(bus: Bus, subjects: Subjects, *, seam: str | None = None) ->
             place = CallPlace.of(stored.subject).stem
             if stored.subject.endswith(".own"):
                 claims[place] = stored
+                unknown.pop(place, None)
             elif stored.subject.endswith(".result") and is_unknown(stored):
                 unknown[place] = stored
             elif stored.subject.endswith(".result"):

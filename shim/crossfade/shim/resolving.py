@@ -63,12 +63,15 @@ class Resolution:
         if self.value is not None:
             _check_json(self.value)
 
-    def payload(self, *, replaces: str, now: datetime) -> bytes:
-        """The result's payload: as the owner would have written it, with ``operator`` beside it."""
+    def payload(self, *, replaces: str, now: datetime, error: str = "ResolvedByOperator") -> bytes:
+        """The result's payload: as the owner would have written it, with ``operator`` beside it.
+
+        ``error`` is the type that an error goes by; no caller has a class of it, so it arrives as ``RemoteError``.
+        """
         operator = {"actor": self.actor, "reason": self.reason, "replaces": replaces, "time": now.isoformat()}
         fields: dict[str, Any] = {"outcome": self.outcome, "operator": operator}
         if self.outcome == "error":
-            fields |= {"handler": "operator", "error": {"type": "ResolvedByOperator", "message": self.reason}}
+            fields |= {"handler": "operator", "error": {"type": error, "message": self.reason}}
         elif self.outcome == "not-executed":
             fields |= {"reason": "resolved", "message": self.reason}
         else:
@@ -90,7 +93,7 @@ async def resolve(bus: Bus, subjects: Subjects, callid: str, resolution: Resolut
     check(ledger, resolution, now=bus.now(), live=live)
     if ledger.terminal is None and ledger.claim is not None:
         await log_unknown(bus, ledger.place, ledger.claim, reason="owner-silent", writer=f"operator:{resolution.actor}")
-    unknown = await bus.last(ledger.place.result)
+    unknown = await bus.last(ledger.place.everything)
     if unknown is None or not is_unknown(unknown):
         raise _refused(ledger, "its owner's result arrived just now, and stands: nothing was written")
     stored = await _replace(bus, ledger, unknown, resolution)
@@ -132,7 +135,7 @@ async def _replace(bus: Bus, ledger: CallLedger, unknown: Stored, resolution: Re
     event = _event(bus, ledger, unknown, resolution)
     for attempt in range(_TRIES):
         try:
-            await bus.append(ledger.place.result, event, last=ledger.place.result, at=unknown.position)
+            await bus.append(ledger.place.result, event, last=ledger.place.everything, at=unknown.position)
         except BusAmbiguousError:
             if attempt == _TRIES - 1:
                 raise
@@ -141,14 +144,14 @@ async def _replace(bus: Bus, ledger: CallLedger, unknown: Stored, resolution: Re
             break  # a copy of ours that landed although its answer was lost, or somebody else's
         else:
             break
-    stored = await bus.last(ledger.place.result)
+    stored = await bus.last(ledger.place.everything)
     if stored is None or stored.event.id != event.id:
         raise _refused(ledger, "somebody else's result arrived just now: nothing was written, look at the call again")
     return stored
 
 
 def _event(bus: Bus, ledger: CallLedger, unknown: Stored, resolution: Resolution) -> Event:
-    command: Mapping[str, str] = ledger.commands[-1].event.extensions if ledger.commands else {}
+    command: Mapping[str, str] = ledger.command.event.extensions if ledger.command else {}
     types = {"agent": "agent.task.completed" if resolution.outcome == "value" else "agent.task.failed"}
     return Event(
         type={**types, "http": "http.response"}.get(ledger.domain, "tool.result"),
