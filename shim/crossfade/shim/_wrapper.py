@@ -56,9 +56,12 @@ def _named(module: str, qualname: str) -> Any:
 
 
 class SeamFunction(wrapt.FunctionWrapper[..., Any]):
-    """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``."""
+    """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``.
 
-    __bound_function_wrapper__: Any = SeamMethod
+    The class body must annotate nothing: its ``__annotations__`` would hide the function's own.
+    """
+
+    __bound_function_wrapper__ = SeamMethod
 
     def __init__(self, seam: Seam, function: Callable[..., Any]) -> None:
         super().__init__(function, _branch(seam))
@@ -95,10 +98,13 @@ def _branch(seam: Seam) -> Callable[..., Any]:
     if not seam.has_body:
         return _without_body(seam, divert)
 
-    def wrapper(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def wrapper(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         route = seam.route
         if route is None:
             return wrapped(*args, **kwargs)
+        if instance is None and args and seam.in_class and seam.binding != "none":
+            # Called as a function: by a property, or by a classmethod outside it (Python 3.13 binds no descriptor).
+            wrapped, args = functools.partial(wrapped, args[0]), args[1:]
         return divert(route, seam, wrapped, args, kwargs)
 
     return wrapper

@@ -78,6 +78,7 @@ class Seam:
         self.has_body = has_body
         self.call_kind: Call = call_kind(self.function)
         self.static = isinstance(function, staticmethod)
+        self.in_class = _is_in_class(self.function)
         self.route: Route | None = None
         self._codec: SignatureCodec | SeamDefinitionError | None = None
 
@@ -94,16 +95,12 @@ class Seam:
     @property
     def binding(self) -> Binding:
         """What the body is bound to, found by looking at the class that holds it."""
-        if self.static:
+        if self.static or not self.in_class:
             return "none"
         owner, name = self.owner()
         if owner is None:
             first = next(iter(inspect.signature(self.function).parameters), "")
-            inside = "<locals>" not in self.function.__qualname__.rpartition(".")[0].rpartition(".")[2]
-            looks_bound = inside and "." in self.function.__qualname__
-            return (
-                "instance" if looks_bound and first == "self" else "class" if looks_bound and first == "cls" else "none"
-            )
+            return "instance" if first == "self" else "class" if first == "cls" else "none"
         held: object = inspect.getattr_static(owner, name, None)
         if not isinstance(held, classmethod | staticmethod):
             held = getattr(held, "__wrapped__", held)  # our decorator stands outside theirs
@@ -281,6 +278,12 @@ def call_kind(function: Callable[..., Any]) -> Call:
     if inspect.isgeneratorfunction(function):
         return "generator"
     return "coroutine" if inspect.iscoroutinefunction(function) else "plain"
+
+
+def _is_in_class(function: Callable[..., Any]) -> bool:
+    """Whether ``function`` was written in a class body, told from its qualified name: the class is not made yet."""
+    holder = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
+    return holder not in ("", "<locals>")
 
 
 def place(function: Callable[..., Any]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from .hooks import report
 from .policy import Policy
 
 if TYPE_CHECKING:
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
 
     from .payloads import SignatureCodec
     from .seam import Call, Handler, Registry, Seam, SeamDomain
+
+_log = logging.getLogger("crossfade")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,17 +40,27 @@ class Service:
 def services(registry: Registry, only: Collection[str] | None = None) -> list[Service]:
     """Everything this process can serve, or what ``only`` names of it.
 
+    A method that nothing can be bound to is left out, counted and logged, unless ``only`` names it.
     Raises ``SeamDefinitionError`` for what cannot be run or decoded.
     """
-    seams = [seam for seam in registry.all() if only is None or seam.name in only]
-    found = [_of_seam(seam, registry.handler(seam.name)) for seam in seams if _served_here(seam, registry)]
+    seams = [seam for seam in registry.all() if _served_here(seam, registry, only)]
+    found = [_of_seam(seam, registry.handler(seam.name)) for seam in seams]
     names = {service.name for service in found}
     handlers = [handler for handler in registry.handlers() if only is None or handler.name in only]
     return found + [_of_handler(handler) for handler in handlers if handler.name not in names]
 
 
-def _served_here(seam: Seam, registry: Registry) -> bool:
-    return seam.has_body or registry.handler(seam.name) is not None
+def _served_here(seam: Seam, registry: Registry, only: Collection[str] | None) -> bool:
+    if only is not None:
+        return seam.name in only and (seam.has_body or registry.handler(seam.name) is not None)
+    if registry.handler(seam.name) is not None:
+        return True
+    if seam.has_body and seam.binding == "instance" and seam.bind is None:
+        # Its callers stay at observe for the same reason: nobody will ask, and the others must be served.
+        report.count("skipped", seam=seam.name, reason="method")
+        _log.info("seam %s is not served: it is a method without bind= and without a handler", seam.name)
+        return False
+    return seam.has_body
 
 
 def _of_seam(seam: Seam, handler: Handler | None) -> Service:
