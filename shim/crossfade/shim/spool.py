@@ -48,6 +48,10 @@ class Spool:
         """Forget ``event``: it is logged."""
         self._file(event).unlink(missing_ok=True)
 
+    def count(self) -> int:
+        """How many results wait here."""
+        return sum(1 for _ in self._folder.glob("*.json"))
+
     def items(self) -> Iterator[tuple[str, Event, Position | None]]:
         """What is spooled, oldest first. A file that cannot be read is renamed ``.bad`` and counted, never lost."""
         if not self._folder.is_dir():

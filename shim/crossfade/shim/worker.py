@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +33,7 @@ from .claims import (
 from .errors import BusError, ConfigurationError, MalformedEventError, WrongPositionError
 from .events import Event, derived_id
 from .execution import MAX_DELIVER, Execution, Finished
+from .health import Health
 from .hooks import report
 from .ports import ConsumeOptions
 from .reaping import Reaper
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
     from ._runtime import Runtime
     from .calls import CurrentCall
+    from .health import Status
     from .ports import Deliveries, Delivery, Position
     from .services import Service
 
@@ -80,8 +83,10 @@ class WorkerOptions:
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise ConfigurationError("must be 1 at least", where="concurrency")
-        if self.ack_wait < 1:
+        if not 1 <= self.ack_wait < math.inf:
             raise ConfigurationError("must be 1 second at least", where="ack_wait")
+        if not 0 <= self.grace < math.inf:
+            raise ConfigurationError("must be 0 seconds at least", where="grace")
         if self.shadows < 0:
             raise ConfigurationError("must be 0 at least", where="shadows")
 
@@ -119,6 +124,18 @@ class Worker:
     def stop(self) -> None:
         """Take no more calls, finish those in progress within the grace period, return from ``run``."""
         self._runtime.thread.loop.call_soon_threadsafe(self._stopping.set)
+
+    async def health(self) -> Health:
+        """How it is, for ``HealthServer``; runs on the runtime's loop."""
+        connected = self._runtime.bus.connected
+        serving: Status = "serving" if connected else "no-bus"
+        return Health(
+            status="stopping" if self._stopping.is_set() else serving if self.ready else "starting",
+            seams=tuple(service.name for service in self.services),
+            in_flight=self.in_flight,
+            connected=connected,
+            spooled=await asyncio.to_thread(self._spool.count),
+        )
 
     async def _serve(self, executor: ThreadPoolExecutor, bodies: asyncio.AbstractEventLoop) -> None:
         await self._runtime.bus.listen(CANCEL, self._on_cancel)
