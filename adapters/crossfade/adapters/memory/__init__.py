@@ -10,5 +10,6 @@ Nothing is written to disk and nothing is ever aged out. ``MemoryBroker`` inject
 from ._broker import MemoryBroker, broker, forget
 from ._bus import MemoryBus, open_bus
 from ._faults import Operation
+from ._stream import Message
 
-__all__ = ["MemoryBroker", "MemoryBus", "Operation", "broker", "forget", "open_bus"]
+__all__ = ["MemoryBroker", "MemoryBus", "Message", "Operation", "broker", "forget", "open_bus"]

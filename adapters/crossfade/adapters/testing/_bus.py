@@ -20,9 +20,9 @@ from crossfade.shim.subjects import matches
 from ._seen import SeenCall, SeenEvent, see_call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
-    from crossfade.adapters.memory import MemoryBroker
+    from crossfade.adapters.memory import MemoryBroker, Message
     from crossfade.shim.connection import Connection
     from crossfade.shim.events import Event
     from crossfade.shim.hooks import Counters
@@ -65,19 +65,19 @@ class BusFixture:
         ]
 
     def verdicts(self, seam: str, *, timeout: float = _PATIENCE) -> list[Verdict]:
-        """What the shadow runs of ``seam`` found, in order, once every call made so far is judged.
+        """What the shadow runs of ``seam`` found, in order of the calls, once all made so far are judged.
 
         Raises ``TimeoutError`` when one is not within ``timeout`` seconds.
         """
 
         def missing() -> str:
-            judged = {found.event.get("causationid") for found in self.events("seam.compared", seam=seam)}
+            judged = self._judged(seam)
             left = [found.callid for found in self._flagged(seam) if found.event.id not in judged]
             return f"{len(left)} calls of {seam} are not compared yet: {', '.join(map(str, left))}" if left else ""
 
-        self._runtime.thread.run(self._runtime.observer.drain(), timeout=timeout)
         self._wait(missing, timeout)
-        return [Verdict.from_json(found.payload) for found in self.events("seam.compared", seam=seam)]
+        judged = self._judged(seam)
+        return [Verdict.from_json(judged[found.event.id]) for found in self._flagged(seam) if found.event.id in judged]
 
     # -- waiting -----------------------------------------------------------------------------------------------
 
@@ -156,27 +156,31 @@ class BusFixture:
     # -- reading -----------------------------------------------------------------------------------------------
 
     def _all(self) -> list[SeenEvent]:
-        prefix = self._runtime.config.prefix
-        messages = [message for family in _FAMILIES for message in self.broker.stored(prefix, family)]
+        messages = [message for family in _FAMILIES for message in self._stored(family)]
+        return self._read(sorted(messages, key=lambda message: message.time))
+
+    def _flagged(self, seam: str) -> list[SeenEvent]:
+        """The observations of ``seam`` that a worker shall run again."""
+        subjects = self._runtime.subjects
+        wanted = subjects.observations(seam, kind="shadow")
+        return self._read([found for found in self._stored("o") if matches(wanted, found.subject)])
+
+    def _judged(self, seam: str) -> dict[str | None, Any]:
+        """Verdicts by the observation they are about."""
+        return {found.event.get("causationid"): found.payload for found in self.events("seam.compared", seam=seam)}
+
+    def _stored(self, family: str) -> list[Message]:
+        return self.broker.stored(self._runtime.config.prefix, family)
+
+    def _read(self, messages: Iterable[Message]) -> list[SeenEvent]:
         found: list[SeenEvent] = []
-        for message in sorted(messages, key=lambda message: message.time):
+        for message in messages:
             try:
                 event = from_nats(message.headers, message.data)
                 found.append(SeenEvent(event=event, payload=self._payload(event)))
             except MalformedEventError as error:  # what a test stored by store_raw
                 report.count("skipped", reason=error.reason)
         return found
-
-    def _flagged(self, seam: str) -> list[SeenEvent]:
-        """The observations of ``seam`` that a worker shall run again."""
-        subjects = self._runtime.subjects
-        messages = self.broker.stored(subjects.prefix, "o")
-        wanted = subjects.observations(seam, kind="shadow")
-        return [
-            SeenEvent(event=from_nats(message.headers, message.data), payload=None)
-            for message in messages
-            if matches(wanted, message.subject)
-        ]
 
     def _payload(self, event: Event) -> Any:
         dataref = event.get("dataref")
