@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from crossfade.shim.events import Event
 
 SOON = 10.0  # seconds in which something that must happen has happened, on a busy machine
+_revisions = itertools.count(1)
 ROOT = Path(__file__).parents[3]
 
 
@@ -33,8 +35,9 @@ class Workers:
         self._running: list[tuple[Worker, threading.Thread]] = []
 
     def start(self, connection: Connection, *functions: Any, **options: Any) -> Worker:
-        seams = [function.__crossfade_seam__ for function in functions]
-        worker = Worker(connection.runtime, seams, WorkerOptions(**{"spool": self._spool, "grace": 5.0, **options}))
+        names = [function.__crossfade_seam__.name for function in functions]
+        chosen = WorkerOptions(**{"spool": self._spool, "grace": 5.0, **options})
+        worker = Worker(connection.runtime, chosen, only=names)
         thread = threading.Thread(target=worker.run, name="worker under test")
         thread.start()
         self._running.append((worker, thread))
@@ -130,5 +133,5 @@ async def gather(*coroutines: Any) -> list[Any]:
 
 def set_live(connection: Connection, seam: str, value: Any) -> None:
     """Put a live policy: settings, or raw bytes."""
-    data = value if isinstance(value, bytes) else json.dumps({"policy": value}).encode()
+    data = value if isinstance(value, bytes) else json.dumps({"policy": value, "revision": next(_revisions)}).encode()
     on_loop(connection, connection.runtime.bus.state("policy").put(seam, data))

@@ -178,7 +178,7 @@ def test_a_reply_that_cannot_be_read_is_counted_and_the_log_asked(connect, work,
     @tool("web.patient", effects="none", stage="bus", timeout=5, fallback="raise")
     def patient() -> str:
         connection.runtime.thread.loop.call_soon_threadsafe(
-            connection.runtime._on_reply,
+            connection.runtime.calls.receive,
             Event(type="tool.result", source="urn:s", extensions={"callid": current_call().callid}, data=data),
         )
         return "true"

@@ -150,7 +150,7 @@ def test_whatever_a_body_raises_does_not_end_the_worker(connect, work):
 
     @tool("body.aexits", effects="none", stage="bus", timeout=5, fallback="raise")
     async def aexits() -> str:
-        return exits.__crossfade_seam__.body()
+        return exits.__crossfade_seam__.function()
 
     connection = connect()
     work(connection, exits, aexits)

@@ -126,7 +126,7 @@ def test_policies_that_cannot_be_read_at_first_do_not_double_the_listeners(conne
     connection = connect()
     work(connection, once)
     assert once() == "x"
-    assert len(broker.listeners[connection.runtime._reply_to]) == 1
+    assert len(broker.listeners[connection.runtime.calls.reply_to]) == 1
     assert counts.get("late") == 0
     assert counts.get("announce-failed") == 1
 

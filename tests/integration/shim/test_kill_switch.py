@@ -170,7 +170,7 @@ def test_an_interrupted_caller_gives_its_call_up(connect, work, counts):
 
     @tool("slow.atwo", effects="none", stage="bus", timeout=20)
     async def aslow() -> str:
-        return slow.__crossfade_seam__.body()
+        return slow.__crossfade_seam__.function()
 
     async def main():
         task = asyncio.create_task(aslow())
@@ -190,6 +190,6 @@ def test_an_interrupted_caller_gives_its_call_up(connect, work, counts):
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         slow()
-    kit.until(lambda: not connection.runtime._waiting)
+    kit.until(lambda: not connection.runtime.calls._waiting)
     release.set()
     kit.until(lambda: counts.get("late") == 2)

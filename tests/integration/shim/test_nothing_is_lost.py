@@ -175,7 +175,7 @@ WORKER = """
 
     if __name__ == "__main__":
         connection = connect(sys.argv[1], config=Config(prefix=sys.argv[2]), required=True)
-        Worker(connection.runtime, [mortal.__crossfade_seam__], WorkerOptions(ack_wait=1, spool=Path("spool"))).run()
+        Worker(connection.runtime, WorkerOptions(ack_wait=1, spool=Path("spool"))).run()
 """
 
 
