@@ -170,7 +170,7 @@ class Runtime:
                 instance=self.instance,
                 role=self.role,
                 seen=self.bus.now(),
-                seams={seam.name: self._revision(seam.name) for seam in self.registry.all()},
+                seams={name: self._revision(name) for name in self.registry.names()},
                 legacy_hits=dict(self._legacy_hits),
             )
             try:
@@ -182,6 +182,11 @@ class Runtime:
                     await self._report_now.wait()
             except TimeoutError:
                 continue  # nothing changed
+
+    def act_as(self, role: str) -> None:
+        """Tell the bus at once what this process does."""
+        self.role = role
+        self.thread.loop.call_soon_threadsafe(self._report_now.set)
 
     def _revision(self, seam: str) -> int:
         live = self._live.get(seam)

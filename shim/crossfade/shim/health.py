@@ -54,10 +54,13 @@ class Address:
         host = host.removeprefix("[").removesuffix("]")
         if not colon or not host or not port.isdecimal() or int(port) > 65_535:
             raise ConfigurationError(
-                f"{text!r} is no HOST:PORT: use one like 127.0.0.1:8080, port 0 to have one chosen"
+                f"{text!r} is no HOST:PORT: use one like 127.0.0.1:8080, port 0 to have one chosen",
+                where="--health",
             )
         if not anywhere and not _is_loopback(host):
-            raise ConfigurationError(f"{host} can be reached from other machines: say --health-anywhere if it shall be")
+            raise ConfigurationError(
+                f"{host} can be reached from other machines: say --health-anywhere if it shall be", where="--health"
+            )
         return cls(host=host, port=int(port))
 
     def __str__(self) -> str:
@@ -76,7 +79,9 @@ class HealthServer:
         try:
             self._server = await asyncio.start_server(self._serve, address.host, address.port, limit=_HEAD)
         except OSError as error:
-            raise ConfigurationError(f"cannot listen on {address}: {error.strerror or error}") from error
+            raise ConfigurationError(
+                f"cannot listen on {address}: {error.strerror or error}", where="--health"
+            ) from error
         return Address(host=address.host, port=self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:

@@ -240,6 +240,11 @@ class Registry:
         with self._lock:
             return list(self._seams.values())
 
+    def names(self) -> set[str]:
+        """Every seam that is called or served here, those of which there is only a handler among them."""
+        with self._lock:
+            return self._seams.keys() | self._handlers.keys()
+
     def remove(self, name: str) -> None:
         """Forget a seam and its handler: for tests that declare their own."""
         with self._lock:

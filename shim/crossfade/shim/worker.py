@@ -107,7 +107,7 @@ class Worker:
         self._executions: list[Execution] = []
         self.ready = False
         self.in_flight = 0
-        runtime.role = "worker"
+        runtime.act_as("worker")
 
     def run(self) -> None:
         """Serve until ``stop`` is called from another thread or a signal handler."""
