@@ -9,9 +9,16 @@ from typing import Annotated, Final
 
 import typer
 
-from crossfade.shim.errors import BusError, ConfigurationError, CrossfadeError, StageChangeRefusedError
+from crossfade.shim.errors import (
+    BusError,
+    ConfigurationError,
+    CrossfadeError,
+    ResolutionRefusedError,
+    StageChangeRefusedError,
+)
 
-from . import bus, demo, doctor, events, stage, worker
+from . import bus, calls, demo, dlq, doctor, events, stage, worker
+from ._text import safe
 
 NO_BUS: Final = 3
 REFUSED: Final = 4
@@ -44,6 +51,8 @@ def _options(
 app.add_typer(bus.app, name="bus")
 app.add_typer(stage.app, name="stage")
 app.add_typer(events.app, name="events")
+app.add_typer(calls.app, name="calls")
+app.add_typer(dlq.app, name="dlq")
 app.command("worker")(worker.worker)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
@@ -54,7 +63,7 @@ def run() -> int:
     try:
         app()  # ends in SystemExit, for usage errors and Ctrl-C as well
     except CrossfadeError as error:
-        sys.stderr.write(f"crossfade: {error}\n")
+        sys.stderr.write(f"crossfade: {safe(error, keep=os.linesep)}\n")
         return exit_code(error)
     except BrokenPipeError:
         # The reader (head, less) has gone; without this the interpreter complains at exit.
@@ -64,7 +73,7 @@ def run() -> int:
 
 def exit_code(error: CrossfadeError) -> int:
     """The exit code of a family of errors."""
-    if isinstance(error, StageChangeRefusedError):
+    if isinstance(error, StageChangeRefusedError | ResolutionRefusedError):
         return REFUSED
     if isinstance(error, ConfigurationError):
         return 2

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from rich.cells import cell_len
 
 from crossfade.shim.policies import Move
-from crossfade.shim.stages import ORDER, parse_stage
+from crossfade.shim.stages import ORDER, TABLE, Stage, parse_stage
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
+from ._text import actor, print_columns, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from crossfade.shim.instances import Instance
     from crossfade.shim.policies import Declared, LivePolicy, StageChange
 
 app = typer.Typer(help="Where each seam stands, and moving it.", no_args_is_help=True)
 
-_TITLES: Final = ("seam", "stage", "effects", "rev", "set by", "body", "reason")
+_COLUMNS: Final = {
+    "seam": "seam",
+    "stage": "stage",
+    "effects": "effects",
+    "rev": "revision",
+    "follow": "follow",
+    "set by": "actor",
+    "body": "place",
+    "reason": "reason",
+}
 
 
 @app.command("list")
@@ -39,8 +45,9 @@ def list_stages(bus: BusOption = None, config: ConfigOption = None, as_json: Jso
     if not rows:
         say("No seam is known here: start a process that declares one and calls crossfade.shim.connect().")
         return
-    columns = ("seam", "stage", "effects", "revision", "actor", "place", "reason")
-    _print_columns([_TITLES, *([_cell(row[name]) for name in columns] for row in rows)])
+    print_columns([tuple(_COLUMNS), *([safe(row[name]) for name in _COLUMNS.values()] for row in rows)])
+    for remark in _remarks(rows):
+        say(safe(remark))
 
 
 @app.command("set")
@@ -66,7 +73,7 @@ def set_stage(
     given = {"percent": percent, "sample": sample, "timeout": timeout}
     move = Move(
         target=parse_stage(stage),
-        actor=_actor(),
+        actor=actor(),
         reason=reason,
         force=force,
         mode="abort" if abort else "drain",
@@ -103,30 +110,19 @@ def _say(done: StageChange, wait: float) -> None:
         say(f"{done.following} process{'es follow' if done.following > 1 else ' follows'}.")
 
 
-def _print_columns(rows: Sequence[Sequence[str]]) -> None:
-    """Aligned, never cut or folded: half a path is of no use, and a terminal wraps a long line by itself."""
-    widths = [max(cell_len(row[at]) for row in rows) for at in range(len(_TITLES))]
-    for row in rows:
-        cells = (text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True))
-        sys.stdout.write("  ".join(cells).rstrip() + "\n")
-
-
-def _cell(value: object) -> str:
-    """Text from the bus for a terminal: paths relative to here, control characters shown, not obeyed."""
-    text = str(value).removeprefix(f"{Path.cwd()}{os.sep}")
-    return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in text)
-
-
 async def _rows(bus: str | None, config: str | None) -> list[dict[str, Any]]:
     async with session(bus, config) as opened:
         declared = await opened.policies.declared()
         live = await opened.policies.live()
+        instances = await opened.policies.instances.live()
         now = opened.bus.now()
-    return [_row(seam, live.get(name), now) for name, seam in sorted(declared.items())]
+    return [_row(seam, live.get(name), instances, now) for name, seam in sorted(declared.items())]
 
 
-def _row(seam: Declared, live: LivePolicy | None, now: datetime) -> dict[str, Any]:
+def _row(seam: Declared, live: LivePolicy | None, instances: Sequence[Instance], now: datetime) -> dict[str, Any]:
     policy = live.over(seam.policy, now=now) if live else seam.policy
+    having = [instance for instance in instances if seam.seam in instance.seams]
+    lagging = [instance.instance for instance in having if instance.seams[seam.seam] < policy.revision]
     return {
         "seam": seam.seam,
         "domain": seam.domain,
@@ -135,6 +131,10 @@ def _row(seam: Declared, live: LivePolicy | None, now: datetime) -> dict[str, An
         "effects": policy.effects,
         "timeout": policy.timeout,
         "revision": policy.revision,
+        "processes": len(having),
+        "workers": sum(instance.role == "worker" for instance in having),
+        "lagging": lagging,
+        "follow": f"{len(having) - len(lagging)} of {len(having)}" if lagging else str(len(having)),
         "actor": live.actor if live else "(code)",
         "reason": live.reason if live else "",
         "changed": live.changed if live else "",
@@ -143,8 +143,12 @@ def _row(seam: Declared, live: LivePolicy | None, now: datetime) -> dict[str, An
     }
 
 
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container whose uid has no name
-        return "unknown"
+def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """What keeps a seam where it is, or makes its stage worth a second look."""
+    for row in rows:
+        for blocker in row["blockers"]:
+            yield f"{row['seam']} is blocked: {blocker}"
+        if row["lagging"]:
+            yield f"{row['seam']} is not followed by {', '.join(row['lagging'])}"
+        if TABLE[Stage(row["stage"])].commands and not row["workers"]:
+            yield f"{row['seam']} is at {row['stage']}, and no worker that serves it is alive"

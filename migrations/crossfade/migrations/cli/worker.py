@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import signal
 import sys
-import traceback
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
-from crossfade.shim.errors import ConfigurationError, CrossfadeError
+from crossfade.shim.health import Address, HealthServer
 from crossfade.shim.worker import Worker, WorkerOptions
 
+from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
-
-_IMPORTING: Final = ("<frozen importlib", importlib.__file__)
 
 
 def worker(
@@ -27,11 +24,18 @@ def worker(
         list[str], typer.Argument(metavar="MODULE", help="Modules that declare seams, like myapp.tools.")
     ],
     concurrency: Annotated[int, typer.Option(min=1, help="Calls of one seam at once.")] = 8,
+    shadows: Annotated[int, typer.Option(min=0, help="Shadow runs of one seam at once; 0: none here.")] = 2,
     ack_wait: Annotated[
         float, typer.Option(min=1, help="Seconds after which a dead worker's calls go to another.")
     ] = 30.0,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for calls in progress when asked to stop.")] = 20.0,
     spool: Annotated[Path, typer.Option(help="Folder for results the bus does not take.")] = Path(".crossfade/spool"),
+    health: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Answer GET /healthz there; port 0: one is chosen.")
+    ] = None,
+    health_anywhere: Annotated[
+        bool, typer.Option("--health-anywhere", help="Let --health listen beyond this machine.")
+    ] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
     bus: BusOption = None,
     config: ConfigOption = None,
@@ -39,45 +43,27 @@ def worker(
 ) -> None:
     """Run the bodies of seams for callers on the bus, until SIGTERM or Ctrl-C."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    options = WorkerOptions(concurrency=concurrency, ack_wait=ack_wait, grace=grace, spool=spool)
-    sys.path.insert(0, str(Path.cwd()))
-    for module in modules:
-        _import(module)
+    options = WorkerOptions(concurrency=concurrency, ack_wait=ack_wait, grace=grace, spool=spool, shadows=shadows)
+    address = Address.parse(health, anywhere=health_anywhere) if health is not None else None
+    import_modules(modules)
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
         serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: serving.stop())
-        _say_ready([service.name for service in serving.services], options, as_json=as_json)
-        serving.run()
+        server, thread = HealthServer(serving.health), connection.runtime.thread
+        try:
+            heard_at = thread.run(server.start(address)) if address else None
+            _say_ready([service.name for service in serving.services], options, heard_at, as_json=as_json)
+            serving.run()
+        finally:
+            thread.run(server.close())
 
 
-def _import(module: str) -> None:
-    """Import a user's module; what is wrong in it shows as the user's own lines, without ours."""
-    if module.endswith(".py") or not all(part.isidentifier() for part in module.split(".")):
-        raise ConfigurationError(f"{module!r} is no module name: write myapp.tools for myapp/tools.py", where="MODULE")
-    try:
-        importlib.import_module(module)
-    except CrossfadeError:
-        raise
-    except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
-            raise ConfigurationError(
-                f"there is no module {error.name!r} (looked in {Path.cwd()} and on sys.path)", where="MODULE"
-            ) from error
-        raise ConfigurationError(f"{module} cannot be imported:\n{_own_lines(error)}", where="MODULE") from error
-
-
-def _own_lines(error: Exception) -> str:
-    """The traceback from the first line that is neither ours nor the import system's."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith((__file__, *_IMPORTING)):
-        trace = trace.tb_next
-    return "".join(traceback.format_exception(error.with_traceback(trace))).rstrip()
-
-
-def _say_ready(seams: list[str], options: WorkerOptions, *, as_json: bool) -> None:
+def _say_ready(seams: list[str], options: WorkerOptions, health: Address | None, *, as_json: bool) -> None:
     if as_json:
-        print_json({"ready": True, "seams": seams})
+        print_json({"ready": True, "seams": seams, "health": str(health) if health else None})
     else:
         sys.stdout.write(f"Serving {', '.join(seams)}, {options.concurrency} calls of each at once. Ctrl-C stops.\n")
+        if health:
+            sys.stdout.write(f"Health at http://{health}/healthz\n")
         sys.stdout.flush()
