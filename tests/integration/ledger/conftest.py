@@ -1,0 +1,34 @@
+"""Every test of the ledger runs on one server and on three with three replicas."""
+
+from __future__ import annotations
+
+import pytest
+
+from crossfade.shim import _calls, claims, hooks, reaping, worker
+from integration.ledger.world import GRACE, World
+from support.nats_server import NatsCluster, NatsServer
+
+
+@pytest.fixture(scope="session", params=["R1", "R3"])
+def brokers(request, tmp_path_factory):
+    """The running server or servers."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with NatsCluster(folder) if request.param == "R3" else NatsServer(folder, sync_always=True) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def counts(monkeypatch):
+    """What was counted during the test, by all its sides."""
+    counters = hooks.Counters()
+    monkeypatch.setattr(hooks.report, "hooks", counters)
+    for module in (claims, _calls, reaping, worker):
+        monkeypatch.setattr(module, "GRACE", GRACE)
+    return counters
+
+
+@pytest.fixture
+def world(brokers, tmp_path):
+    """A seam of the test's own on the shared brokers."""
+    with World(brokers.url, "led", tmp_path) as made:
+        yield made

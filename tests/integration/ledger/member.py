@@ -1,0 +1,52 @@
+"""A worker process that a test kills or stops: ``member.py URL PREFIX SEAM FOLDER MODE NUMBER TIMEOUT``.
+
+Modes say where it halts, having left the mark ``halted``: ``claimed`` (before the effect), ``effect`` (before the
+result), ``logged`` (before the acknowledgement). ``run`` halts nowhere. It goes on when the mark ``go`` appears.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from pathlib import Path
+
+from crossfade.shim import connect, tool
+from crossfade.shim.config import Config
+from crossfade.shim.worker import Worker, WorkerOptions
+from integration.ledger.world import Journal, shorten_grace
+
+url, prefix, seam, folder, mode, number, timeout = sys.argv[1:]
+journal = Journal(Path(folder) / "journal")
+
+
+def halt(at: str) -> None:
+    if at == mode:
+        Path(folder, f"halted.{number}").touch()
+        while not Path(folder, f"go.{number}").exists():
+            time.sleep(0.01)
+
+
+@tool(seam, timeout=float(timeout))
+def body(arg: str) -> str:
+    halt("claimed")
+    journal.start(f"{arg}-{number}")
+    halt("effect")
+    return f"{arg} by {number}"
+
+
+async def halt_before_the_end(self, *args):
+    halt("logged")
+    await end(self, *args)
+
+
+shorten_grace()
+end, Worker._end = Worker._end, halt_before_the_end
+connection = connect(url, config=Config(prefix=prefix), required=True, wait=40)
+worker = Worker(connection.runtime, WorkerOptions(ack_wait=1.0, shadows=0, spool=Path(folder, "spool")))
+serving = threading.Thread(target=worker.run)
+serving.start()
+while not worker.ready:
+    time.sleep(0.01)
+Path(folder, f"ready.{number}").touch()
+serving.join()
