@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from .claimcheck import CLAIM_CHECK, format_dataref, load_data
-from .claims import GRACE, CallPlace, Claim, ClaimRecord, Held, Vanished, Won, fingerprint, log_result, take
+from .claims import GRACE, CallPlace, Claim, ClaimRecord, Held, Won, find_terminal, fingerprint, log_result, take
 from .correlate import extensions
 from .errors import (
     BusAmbiguousError,
@@ -25,7 +25,7 @@ from .errors import (
 )
 from .events import Event, derived_id
 from .hooks import report
-from .outcomes import Answer, error_payload, read_answer, record_error, value_payload
+from .outcomes import Answer, error_payload, read_answer, record_error, refusal_payload, value_payload
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,18 @@ _HERD: Final = 0.5  # seconds over which waiters spread their look-ups after a r
 _POLLS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between look-ups of a submitted call's result
 _CLAIM_PATIENCE: Final = 5.0  # seconds past its deadline that a caller asks the ledger who may run
 
+_POLL: Final = 0.05  # seconds between look-ups of what another caller with our key does
+
 _log = logging.getLogger("crossfade")
+
+
+@dataclass(slots=True, eq=False)
+class _Asked:
+    """A call that waits here. ``sent`` is where its command lies, once the broker has said so."""
+
+    command: Command
+    waiter: asyncio.Future[Answer]
+    sent: Position | None = None
 
 
 class Calls:
@@ -51,8 +62,7 @@ class Calls:
         self._runtime = runtime
         self.reply_to = ""
         self.listeners: dict[str, Callable[[Event], None]] = {}
-        self._waiting: dict[str, asyncio.Future[Answer]] = {}
-        self._asked: dict[str, Command] = {}
+        self._asked: dict[str, list[_Asked]] = {}  # several of one id are retries with one key
         self._closing = False
 
     async def listen(self) -> None:
@@ -64,49 +74,63 @@ class Calls:
     async def close(self) -> None:
         """Every call ends in a terminal, and "cancelled" is none: nobody here will hear how these end."""
         self._closing = True
-        for waiter in self._waiting.values():
-            _settle(waiter, Answer(kind="unknown", reason="closed"))
-        while self._waiting:  # noqa: ASYNC110 - until each has told its caller
+        for asked in self._under_way():
+            _settle(asked.waiter, Answer(kind="unknown", reason="closed"))
+        while self._asked:  # noqa: ASYNC110 - until each has told its caller
             await asyncio.sleep(0)
 
     async def ask(self, command: Command) -> Answer:
         """Send a command and wait for its terminal: a reply, or the log, which is the truth."""
         if self._closing:
             return Answer(kind="not-executed", reason="closed")
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[command.callid] = waiter
-        self._asked[command.callid] = command
-        sending = asyncio.create_task(self._send(command, waiter))
+        asked = self._remember(command)
+        sending = asyncio.create_task(self._send(asked))
         try:
-            answer = await self._answer(command, waiter)
+            answer = await self._answer(asked)
             if answer.kind == "unknown" and command.guarded and answer.reason == "deadline":
-                answer = await self._claim_late(command, answer)
-            return answer
+                answer = await self._claim_late(asked, answer)
         finally:
             sending.cancel()
-            self._waiting.pop(command.callid, None)
-            self._asked.pop(command.callid, None)
+            self._forget(asked)
+        return await self._once(command, answer)
 
     async def send(self, command: Command) -> Answer | None:
         """Send a command and return when it is durable; an answer only when it was not sent, or known already."""
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        await self._send(command, waiter)
-        return waiter.result() if waiter.done() else None
+        asked = _Asked(command, asyncio.get_running_loop().create_future())
+        await self._send(asked)
+        return await self._once(command, asked.waiter.result()) if asked.waiter.done() else None
 
-    async def _send(self, command: Command, waiter: asyncio.Future[Answer]) -> None:
+    def _remember(self, command: Command) -> _Asked:
+        asked = _Asked(command, asyncio.get_running_loop().create_future())
+        self._asked.setdefault(command.callid, []).append(asked)
+        return asked
+
+    def _forget(self, asked: _Asked) -> None:
+        same = self._asked[asked.command.callid]
+        same.remove(asked)
+        if not same:
+            del self._asked[asked.command.callid]
+
+    def _under_way(self, callid: str | None = None) -> list[_Asked]:
+        """Those that still wait, of one call or all."""
+        found = self._asked.values() if callid is None else [self._asked.get(callid, [])]
+        return [asked for same in found for asked in same if not asked.waiter.done()]
+
+    async def _send(self, asked: _Asked) -> None:
         """Publish until it is durable or provably not sent; ends the call in the latter case."""
+        command = asked.command
         try:
             event = await self._event(command)
             if command.guarded:
-                await self._append_command(command, event, waiter)
+                await self._append_command(asked, event)
             else:
                 await self._publish_command(command, event)
         except CrossfadeError as error:
-            _settle(waiter, Answer(kind="not-executed", reason=type(error).__name__))
+            _settle(asked.waiter, Answer(kind="not-executed", reason=type(error).__name__))
             report.count("not-sent", seam=command.seam.name, reason=type(error).__name__)
         except Exception:
             _log.exception("seam %s: a command could not be sent", command.seam.name)
-            _settle(waiter, Answer(kind="unknown", reason="internal"))
+            _settle(asked.waiter, Answer(kind="unknown", reason="internal"))
 
     async def _publish_command(self, command: Command, event: Event) -> None:
         """Repeat the same event until the answer is clean: a copy that landed is then a duplicate.
@@ -127,43 +151,61 @@ class Calls:
             else:
                 return
 
-    async def _append_command(self, command: Command, event: Event, waiter: asyncio.Future[Answer]) -> None:
-        """Send under the condition that the call has no ledger yet, so that a late copy cannot follow a claim."""
-        place, ambiguous = self.place(command), False
-        while True:
+    async def _append_command(self, asked: _Asked, event: Event) -> None:
+        """Send under the condition that the call has no ledger yet, so that a late copy cannot follow a claim.
+
+        Once one try is in doubt, or met a ledger, no later refusal proves that nothing was sent.
+        """
+        command, doubt = asked.command, False
+        place = self.place(command)
+        while not (doubt and self._runtime.bus.now() > command.deadline):
             try:
-                await self._runtime.bus.append(place.invoke, event, last=place.everything, at=None)
+                asked.sent = await self._runtime.bus.append(place.invoke, event, last=place.everything, at=None)
             except BusAmbiguousError:
-                ambiguous = True
+                doubt = True
                 report.count("publish-ambiguous", seam=command.seam.name)
             except WrongPositionError:
-                if await self._joined(command, place, waiter):
+                doubt = True
+                if await self._joined(asked):
                     return
             except BusError:
-                if not ambiguous:
+                if not doubt:
                     raise
                 await asyncio.sleep(_AGAIN)
             else:
                 return
+        _settle(asked.waiter, Answer(kind="unknown", reason="deadline"))
 
-    async def _joined(self, command: Command, place: CallPlace, waiter: asyncio.Future[Answer]) -> bool:
-        """The call has a ledger: our own earlier copy, or an earlier call of this key, whose result is ours."""
+    async def _joined(self, asked: _Asked) -> bool:
+        """The call has a ledger: our own earlier copy, or an earlier call of this key, whose result is ours.
+
+        ``False``, after a pause: it could not be read now.
+        """
+        command, place = asked.command, self.place(asked.command)
         try:
-            earlier = await self._runtime.bus.last(place.invoke)
-            stored = await self._runtime.bus.last(place.result)
-            if (
-                earlier is not None
-                and await load_data(self._runtime.bus, earlier.event) != command.data
-                and not command.sealed
-            ):
-                _settle(waiter, Answer(kind="not-executed", reason="key-reused"))
+            arguments = await self._arguments(asked, place)
+            stored = await find_terminal(self._runtime.bus, place)
+            if arguments not in ("", fingerprint(command.data)) and not command.sealed:
+                _settle(asked.waiter, Answer(kind="not-executed", reason="key-reused"))
             elif stored is not None:
-                _settle(waiter, await self.read_result(stored.event))
+                _settle(asked.waiter, await self.read_result(stored.event))
         except (BusAmbiguousError, BusUnavailableError) as error:
             report.count("look-up-failed", seam=command.seam.name, reason=type(error).__name__)
             await asyncio.sleep(0.1)
             return False
+        except (BusError, MalformedEventError) as error:  # it is there and cannot be read: anything may have happened
+            report.count("look-up-failed", seam=command.seam.name, reason=type(error).__name__)
+            _settle(asked.waiter, Answer(kind="unknown", reason=type(error).__name__))
         return True
+
+    async def _arguments(self, asked: _Asked, place: CallPlace) -> str:
+        """The fingerprint of the arguments that the ledger at ``place`` is about; empty when it does not say."""
+        earlier = await self._runtime.bus.last(place.invoke)
+        if earlier is not None:
+            asked.sent = earlier.position
+            return fingerprint(await load_data(self._runtime.bus, earlier.event))
+        claim = await self._runtime.bus.last(place.own)
+        return ClaimRecord.read(claim.event).arguments if claim is not None else ""
 
     async def _event(self, command: Command) -> Event:
         data: bytes | None = command.data
@@ -182,6 +224,8 @@ class Calls:
             attributes["pins"] = pins
         if command.guarded:
             attributes["guarded"] = "1"
+        elif command.detached:
+            attributes["cancellable"] = "1"
         if command.sealed:
             attributes["sealed"] = "1"
         if len(command.data) > CLAIM_CHECK:
@@ -196,40 +240,38 @@ class Calls:
             data=data,
         )
 
-    async def _answer(self, command: Command, waiter: asyncio.Future[Answer]) -> Answer:
+    async def _answer(self, asked: _Asked) -> Answer:
         loop = asyncio.get_running_loop()
-        begun = loop.time()
+        begun, waiter, timeout = loop.time(), asked.waiter, asked.command.policy.timeout
         ends: set[asyncio.Future[Any]] = {waiter}
         for share in _LOOK_UPS:
-            await asyncio.wait({waiter}, timeout=max(0.0, begun + share * command.policy.timeout - loop.time()))
+            await asyncio.wait({waiter}, timeout=max(0.0, begun + share * timeout - loop.time()))
             if waiter.done():
                 return waiter.result()
-            ends = {
-                waiter,
-                self._runtime.spawn(self._look_up(command, waiter)),
-            }  # beside: a hanging broker delays no deadline
+            ends = {waiter, self._runtime.spawn(self._look_up(asked))}  # beside: a hanging broker delays no deadline
         await asyncio.wait(ends, timeout=_LAST_LOOK, return_when=asyncio.FIRST_COMPLETED)
         return waiter.result() if waiter.done() else Answer(kind="unknown", reason="deadline")
 
-    async def _look_up(self, command: Command, waiter: asyncio.Future[Answer]) -> None:
+    async def _look_up(self, asked: _Asked) -> None:
         """Ask the log for the result; what it says settles the call, a failure to ask is counted."""
+        command = asked.command
         try:
             async with asyncio.timeout(2):
-                stored = await self._runtime.bus.last(self.place(command).result)
+                stored = await find_terminal(self._runtime.bus, self.place(command))
                 if stored is not None:
                     report.count("looked-up", seam=command.seam.name)
-                    _settle(waiter, await self.read_result(stored.event))
+                    _settle(asked.waiter, await self.read_result(stored.event))
         except (BusError, MalformedEventError, TimeoutError) as error:
             report.count("look-up-failed", seam=command.seam.name, reason=type(error).__name__)
 
     async def look_up_all(self) -> None:
-        await asyncio.gather(*(self._look_up_later(command) for command in list(self._asked.values())))
+        """Ask the log for every call under way: replies may have been missed."""
+        await asyncio.gather(*(self._look_up_later(asked) for asked in self._under_way()))
 
-    async def _look_up_later(self, command: Command) -> None:
+    async def _look_up_later(self, asked: _Asked) -> None:
         await asyncio.sleep(random.random() * _HERD)  # noqa: S311 - spreads load, hides nothing
-        waiter = self._waiting.get(command.callid)
-        if waiter is not None and not waiter.done():
-            await self._look_up(command, waiter)
+        if not asked.waiter.done():
+            await self._look_up(asked)
 
     def receive(self, event: Event) -> None:
         listener = self.listeners.get(event.get("callid") or "")
@@ -237,21 +279,24 @@ class Calls:
             listener(event)
         if event.type.endswith("progress"):
             return
-        waiter = self._waiting.get(event.get("callid") or "")
-        if waiter is None or waiter.done():
+        waiting = self._under_way(event.get("callid") or "")
+        if not waiting:
             report.count("late", seam=event.get("seam") or "-")
-            return
+        for asked in waiting:
+            self._take_reply(asked, event)
+
+    def _take_reply(self, asked: _Asked, event: Event) -> None:
         if event.data is None and event.get("dataref"):
-            self._runtime.spawn(self._fetch(event, waiter))  # too large for a reply
+            self._runtime.spawn(self._fetch(event, asked))  # too large for a reply
             return
         try:
-            _settle(waiter, read_answer(event.data))
+            _settle(asked.waiter, read_answer(event.data))
         except MalformedEventError as error:
             report.count("malformed-reply", seam=event.get("seam") or "-", reason=error.reason)
 
-    async def _fetch(self, event: Event, waiter: asyncio.Future[Answer]) -> None:
+    async def _fetch(self, event: Event, asked: _Asked) -> None:
         try:
-            _settle(waiter, await self.read_result(event))
+            _settle(asked.waiter, await self.read_result(event))
         except (BusError, MalformedEventError) as error:  # the look-up will try again
             report.count("look-up-failed", seam=event.get("seam") or "-", reason=type(error).__name__)
 
@@ -261,17 +306,17 @@ class Calls:
 
     async def follow(self, command: Command) -> Answer:
         """Wait for the terminal of a command that was sent already, until its deadline and the grace have passed."""
-        waiter = self._waiting.setdefault(command.callid, asyncio.get_running_loop().create_future())
-        end = command.deadline + GRACE
+        asked = self._remember(command)
+        waiter, end = asked.waiter, command.deadline + GRACE
         polls = 0
         try:
             while not waiter.done() and self._runtime.bus.now() < end:
-                await self._look_up(command, waiter)
+                await self._look_up(asked)
                 await asyncio.wait({waiter}, timeout=_POLLS[min(polls, len(_POLLS) - 1)])
                 polls += 1
             return waiter.result() if waiter.done() else Answer(kind="unknown", reason="deadline")
         finally:
-            self._waiting.pop(command.callid, None)
+            self._forget(asked)
 
     def broadcast_cancel(self, command: Command) -> None:
         """Tell every worker that nobody waits for this call any more; fail-open."""
@@ -288,8 +333,10 @@ class Calls:
 
     async def outcome(self, callid: str) -> Answer | None:
         """What the log says of a call of which only the id is known."""
-        stored = await self._runtime.bus.last(self._runtime.subjects.of_call(callid, "result"))
-        return None if stored is None else await self.read_result(stored.event)
+        stored = await self._runtime.bus.last(self._runtime.subjects.of_call(callid))
+        if stored is None or not stored.subject.endswith(".result"):
+            return None
+        return await self.read_result(stored.event)
 
     def place(self, command: Command) -> CallPlace:
         """Where a call's ledger lies. A keyed call's place follows from its key, whoever retries it in whatever run."""
@@ -307,26 +354,36 @@ class Calls:
 
     # -- the caller as owner -----------------------------------------------------------------------------------
 
-    async def _claim_late(self, command: Command, unknown: Answer) -> Answer:
+    async def _claim_late(self, asked: _Asked, unknown: Answer) -> Answer:
         """At the deadline: take the call away from workers that have not started it, or say that nobody knows."""
         try:
             async with asyncio.timeout(_CLAIM_PATIENCE):
-                return await self._claim_as_caller(command)
+                return await self._claim_unstarted(asked)
         except (TimeoutError, BusError, MalformedEventError) as error:
-            report.count("claim-given-up", seam=command.seam.name, reason=type(error).__name__)
+            report.count("claim-given-up", seam=asked.command.seam.name, reason=type(error).__name__)
             return unknown
 
-    async def _claim_as_caller(self, command: Command) -> Answer:
-        place = self.place(command)
-        sent = await self._runtime.bus.last(place.invoke)
-        claim = await self.take(command, at=sent.position if sent else None)
+    async def _claim_unstarted(self, asked: _Asked) -> Answer:
+        command, place = asked.command, self.place(asked.command)
+        if asked.sent is None:  # where it is known, a command that is gone since must not look like one never sent
+            sent = await self._runtime.bus.last(place.invoke)
+            asked.sent = sent.position if sent else None
+        claim = await self.take(command, at=asked.sent)
         if isinstance(claim, Won):
-            report.count("claimed", seam=command.seam.name, reason="caller")
-            return Answer(kind="not-executed", reason="claimed-back", claim=claim.position)
-        stored = await self._runtime.bus.last(place.result)
+            return await self._owned(command, claim, reason="claimed-back")
+        stored = await find_terminal(self._runtime.bus, place)
         if stored is not None:
             return await self.read_result(stored.event)
         return Answer(kind="unknown", reason="started" if isinstance(claim, Held) else "vanished")
+
+    async def _owned(self, command: Command, claim: Won, *, reason: str) -> Answer:
+        """The call is ours: its body will run, or never, and then the ledger says so."""
+        report.count("claimed", seam=command.seam.name, reason="caller")
+        answer = Answer(kind="not-executed", reason=reason, claim=claim.position)
+        if command.policy.runs_legacy:
+            return answer
+        await self.log_refusal(command, claim.position, reason=reason)
+        return replace(answer, claim=None)
 
     async def own(self, command: Command) -> Answer:
         """Claim a keyed call for its legacy body; the earlier call's answer when its key was used already."""
@@ -334,24 +391,48 @@ class Calls:
             async with asyncio.timeout(_CLAIM_PATIENCE):
                 claim = await self.take(command, at=None)
         except (TimeoutError, BusError, MalformedEventError) as error:
-            report.count("ledger-down", seam=command.seam.name, reason=type(error).__name__)
-            return Answer(kind="not-executed", reason="ledger-down")
+            return self._ledger_down(command, error)
         if isinstance(claim, Won):
             return Answer(kind="not-executed", reason="owned", claim=claim.position)
-        if isinstance(claim, Held) and claim.record.arguments != fingerprint(command.data) and not command.sealed:
-            return Answer(kind="not-executed", reason="key-reused")
-        return await self._wait_for_other(command, claim)
+        return await self._once(command, await self._wait_for_other(command))
 
-    async def _wait_for_other(self, command: Command, claim: Held | Vanished) -> Answer:
-        """Another call of this key is under way, or done: its answer is ours."""
-        waiter: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        if isinstance(claim, Vanished) and not await self._joined(command, self.place(command), waiter):
-            return Answer(kind="unknown", reason="ledger-down")
-        end = self._runtime.bus.now() + timedelta(seconds=command.policy.timeout)
-        while not waiter.done() and self._runtime.bus.now() < end:
-            await self._look_up(command, waiter)
-            await asyncio.sleep(0.05)
-        return waiter.result() if waiter.done() else Answer(kind="unknown", reason="deadline")
+    def _ledger_down(self, command: Command, error: Exception) -> Answer:
+        """Nobody can say whether an earlier call of this key ran."""
+        report.count("ledger-down", seam=command.seam.name, reason=type(error).__name__)
+        return Answer(kind="unknown", reason="ledger-down")
+
+    async def _once(self, command: Command, answer: Answer) -> Answer:
+        """A keyed unsafe call that did not run may run here once, whoever retries it: that takes a claim, too."""
+        if not command.once or answer.kind != "not-executed" or answer.claim or answer.reason == "key-reused":
+            return answer
+        try:
+            async with asyncio.timeout(_CLAIM_PATIENCE):
+                last = await self._runtime.bus.last(self.place(command).everything)
+                refused = last is not None and last.subject.endswith(".result")
+                if last is not None and refused:
+                    answer = await self.read_result(last.event)
+                if refused and (answer.kind != "not-executed" or not command.policy.runs_legacy):
+                    return answer
+                claim = await self.take(command, at=last.position if last else None)
+                if isinstance(claim, Won):
+                    return await self._owned(command, claim, reason=answer.reason)
+        except (TimeoutError, BusError, MalformedEventError) as error:
+            return self._ledger_down(command, error)
+        return await self._wait_for_other(command)
+
+    async def _wait_for_other(self, command: Command) -> Answer:
+        """Another call of this key is under way, or done: its answer is ours. One that nobody starts, we claim."""
+        asked = _Asked(command, asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(command.policy.timeout):
+                while not await self._joined(asked):
+                    continue
+                while not asked.waiter.done():
+                    await self._look_up(asked)
+                    await asyncio.wait({asked.waiter}, timeout=_POLL)
+        except TimeoutError:
+            return await self._claim_late(asked, Answer(kind="unknown", reason="deadline"))
+        return asked.waiter.result()
 
     async def take(self, command: Command, *, at: Position | None) -> Claim:
         """Claim ``command`` for its legacy body, or to cancel it."""
@@ -362,49 +443,65 @@ class Calls:
         return ClaimRecord(
             callid=command.callid,
             seam=command.seam.name,
-            nonce=self._runtime.nonces.of(command.callid, "caller"),
             role="caller",
             instance=self._runtime.instance,
             attempt=1,
             policyrev=command.policy.revision,
             arguments=fingerprint(command.data),
-            expires=command.deadline,
+            expires=self._runtime.deadline(command.policy.timeout),  # the body has its time from here
         )
 
     async def log_own(
         self, command: Command, answer: Answer, *, value: Any = None, error: BaseException | None = None
     ) -> None:
         """Log how the body ended that ran as the call's owner. A failure leaves the call to become ``unknown``."""
-        event = Event(
-            type="tool.result" if command.seam.domain == "tool" else "agent.task.completed",
-            source=f"urn:crossfade:{self._runtime.instance}",
-            id=derived_id(command.callid, "result"),
-            subject=command.seam.name,
-            extensions={
-                **extensions(command.correlation),
-                "callid": command.callid,
-                "seam": command.seam.name,
-                "path": "legacy",
-            },
-            data=self._own_payload(command, value, error),
-        )
+        failed = "agent.task.failed" if error is not None else "agent.task.completed"
         try:
-            await self._log_until_clean(self.place(command), event, answer.claim)
-        except (BusError, TimeoutError) as failure:
+            data = self._own_payload(command, value, error)
+            await self._log_until_clean(command, data, answer.claim, agent=failed)
+        except Exception as failure:  # what the body did is its caller's, whatever becomes of our record
             report.count("result-lost", seam=command.seam.name, reason=type(failure).__name__)
             _log.error(
-                "seam %s: call %s ran here and its result could not be logged", command.seam.name, command.callid
+                "seam %s: call %s ran here and its result could not be logged: %s",
+                command.seam.name,
+                command.callid,
+                type(failure).__name__,
             )
 
-    async def _log_until_clean(self, place: CallPlace, event: Event, claim: Position | None) -> None:
+    async def log_refusal(self, command: Command, claim: Position, *, reason: str) -> None:
+        """Log that the call, which is ours, never runs. Raises ``BusError``, ``TimeoutError``."""
+        data = refusal_payload("not-executed", reason=reason)
+        await self._log_until_clean(command, data, claim, agent="agent.task.cancelled")
+
+    async def _log_until_clean(self, command: Command, data: bytes, claim: Position | None, *, agent: str) -> None:
+        """Log ``data`` as the call's terminal, fenced by our claim; ``agent``: the event's type for an agent."""
         if claim is None:
             return None
         async with asyncio.timeout(_CLAIM_PATIENCE):
             while True:
                 try:
-                    return await log_result(self._runtime.bus, place, event, claim=claim)
+                    event = await self._own_result(command, data, claim, agent)
+                    return await log_result(self._runtime.bus, self.place(command), event, claim=claim)
                 except (BusAmbiguousError, BusUnavailableError):
                     await asyncio.sleep(0.1)
+
+    async def _own_result(self, command: Command, data: bytes, claim: Position, agent: str) -> Event:
+        attributes = {
+            **extensions(command.correlation),
+            "callid": command.callid,
+            "seam": command.seam.name,
+            "path": "legacy",
+        }
+        if len(data) > CLAIM_CHECK:
+            attributes["dataref"] = format_dataref(await self._runtime.bus.put_object(data))
+        return Event(
+            type="tool.result" if command.seam.domain == "tool" else agent,
+            source=f"urn:crossfade:{self._runtime.instance}",
+            id=derived_id(command.callid, "result", claim),
+            subject=command.seam.name,
+            extensions=attributes,
+            data=None if "dataref" in attributes else data,
+        )
 
     def _own_payload(self, command: Command, value: Any, error: BaseException | None) -> bytes:
         if error is not None:

@@ -13,6 +13,7 @@ import random
 import time
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._loop import wait_for
@@ -67,11 +68,17 @@ class Command:
         """Whether the ledger decides who starts it."""
         return self.policy.effects == "unsafe" or self.keyed
 
+    @property
+    def once(self) -> bool:
+        """Whether its key stands for one execution, so that its body runs under a claim only."""
+        return self.policy.effects == "unsafe" and self.keyed
+
 
 @dataclass(slots=True)
 class _Started:
     n: int
     full: bool
+    heirs: bool
     bound: Mapping[str, Any] | None
     arguments: bytes | None
     secrets: Mapping[str, bytes]
@@ -89,7 +96,7 @@ class Observing:
 
     def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
-        begun = self._before(seam, args, kwargs)
+        begun = self._before(seam, body, args, kwargs)
         try:
             value = body(*args, **kwargs)
         except BaseException as error:
@@ -102,7 +109,7 @@ class Observing:
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """See ``seam.Route``."""
-        begun = self._before(seam, args, kwargs)
+        begun = self._before(seam, body, args, kwargs)
         try:
             value = await body(*args, **kwargs)
         except BaseException as error:
@@ -113,7 +120,7 @@ class Observing:
 
     def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``; the observation carries arguments and timing, never the items."""
-        begun = self._before(seam, args, kwargs)
+        begun = self._before(seam, body, args, kwargs)
         return self._watch(seam, begun, body(*args, **kwargs))
 
     def _watch(self, seam: Seam, begun: _Started, items: Any) -> Generator[Any, Any, Any]:
@@ -127,7 +134,7 @@ class Observing:
 
     def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``; the observation carries arguments and timing, never the items."""
-        begun = self._before(seam, args, kwargs)
+        begun = self._before(seam, body, args, kwargs)
         return self._awatch(seam, begun, body(*args, **kwargs))
 
     async def _awatch(self, seam: Seam, begun: _Started, items: Any) -> AsyncGenerator[Any, Any]:
@@ -142,7 +149,9 @@ class Observing:
             raise
         self._after(seam, begun, streamed=True)
 
-    def _before(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Started:
+    def _before(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> _Started:
         """Serialise before the body runs, so that what it does to its arguments cannot change the record."""
         bound: Mapping[str, Any] | None = None
         arguments: bytes | None = None
@@ -160,7 +169,7 @@ class Observing:
                 bound = None  # the body raises the same for wrong arguments, which the observation then records
             except Exception as error:
                 self._runtime.observer.failed(seam.name, error)
-        return _Started(n, full, bound, arguments, secrets, time.time(), time.perf_counter())
+        return _Started(n, full, _is_an_heirs(seam, body), bound, arguments, secrets, time.time(), time.perf_counter())
 
     def _after(
         self,
@@ -207,6 +216,8 @@ class Observing:
             reason = "unserialisable"
         elif streamed:
             reason = "stream"
+        elif begun.heirs:
+            reason = "heir"
         else:
             return True
         report.count("skipped", seam=seam.name, reason=reason)
@@ -234,7 +245,7 @@ class OverBus:
         """See ``seam.Route``."""
         if _serves(seam):
             return body(*args, **kwargs)
-        command = self.command(seam, args, kwargs)
+        command = self.command(seam, body, args, kwargs)
         if command is None:
             return self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
         if self.runtime.thread.is_current():
@@ -254,7 +265,7 @@ class OverBus:
         """See ``seam.Route``."""
         if _serves(seam):
             return await body(*args, **kwargs)
-        command = self.command(seam, args, kwargs)
+        command = self.command(seam, body, args, kwargs)
         if command is None:
             return await self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
         answer = await asyncio.wrap_future(self._ask(command))
@@ -281,13 +292,28 @@ class OverBus:
             return self.runtime.thread.spawn(self.runtime.calls.ask(command))
         except BusUnavailableError:  # closed since the route was taken
             answer: Future[Answer] = Future()
-            answer.set_result(Answer(kind="not-executed", reason="closed"))
+            answer.set_result(
+                Answer(kind="unknown", reason="ledger-down")
+                if command.once
+                else Answer(kind="not-executed", reason="closed")
+            )
             return answer
 
     def command(
-        self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, detached: bool = False
+        self,
+        seam: Seam,
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        detached: bool = False,
     ) -> Command | None:
         """The command of this call, or ``None`` when it must stay legacy; the reason is counted."""
+        if _is_an_heirs(seam, body):
+            self.runtime.skip(
+                seam.name, "heir", "it was called on a subclass, and a worker knows the seam's own class only"
+            )
+            return None
         correlation = current_correlation()
         key = correlation.key if correlation else None
         try:
@@ -325,16 +351,20 @@ class OverBus:
     def may_fall_back(self, command: Command, answer: Answer) -> bool:
         """Whether the body may run now: by phase, not by exception type.
 
-        Not executed: always legal. Unknown: legal only where running twice does no harm.
+        Not executed: always legal, for a key that stands for one execution only under a claim. Unknown: legal only
+        where running twice does no harm, or where the policy accepts it of a ledger that is down.
         """
-        if answer.kind in ("value", "error") or self._policy.fallback == "raise" or answer.reason == "key-reused":
+        if answer.kind in ("value", "error") or not self._policy.runs_legacy or answer.reason == "key-reused":
             return False
-        if answer.kind == "unknown" and command.guarded:
-            return False
-        if self._policy.stage is Stage.RETIRED:
-            return False
-        report.count("fallback", seam=command.seam.name, reason=answer.reason or answer.kind)
-        return True
+        if answer.reason == "ledger-down":
+            legal = self._policy.ledger_down == "run"
+        elif answer.kind == "unknown":
+            legal = not command.guarded
+        else:
+            legal = answer.claim is not None or not command.once
+        if legal:
+            report.count("fallback", seam=command.seam.name, reason=answer.reason or answer.kind)
+        return legal
 
 
 class Split:
@@ -382,6 +412,11 @@ class Split:
         """The way over the bus."""
         return self._bus
 
+    @property
+    def legacy(self) -> Route:
+        """The way through the body."""
+        return self._legacy
+
 
 class Keyed:
     """A keyed unsafe call asks the ledger before its body runs: its key may have been used on the other path."""
@@ -394,7 +429,7 @@ class Keyed:
 
     def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
-        command = self._command(seam, args, kwargs)
+        command = self._command(seam, body, args, kwargs)
         if command is None:
             return self._inner.call(seam, body, args, kwargs)
         answer = wait_for(self._runtime.thread.spawn(self._runtime.calls.own(command)))
@@ -406,7 +441,7 @@ class Keyed:
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """See ``seam.Route``."""
-        command = self._command(seam, args, kwargs)
+        command = self._command(seam, body, args, kwargs)
         if command is None:
             return await self._inner.acall(seam, body, args, kwargs)
         answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.calls.own(command)))
@@ -423,11 +458,13 @@ class Keyed:
         """See ``stream``."""
         return self._inner.astream(seam, body, args, kwargs)
 
-    def _command(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Command | None:
+    def _command(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Command | None:
         correlation = current_correlation()
         if correlation is None or not correlation.key:
             return None
-        return self._bus.command(seam, args, kwargs)
+        return self._bus.command(seam, body, args, kwargs)
 
     def _settled(self, command: Command, answer: Answer, run: Callable[[], Any]) -> Any:
         if answer.reason == "ledger-down" and self._policy.ledger_down == "run":
@@ -463,9 +500,9 @@ def run_owned(runtime: Runtime, command: Command, answer: Answer, run: Callable[
     try:
         value = run()
     except BaseException as error:
-        wait_for(runtime.thread.spawn(runtime.calls.log_own(command, answer, error=error)))
+        wait_for(log_owned(runtime, command, answer, error=error))
         raise
-    wait_for(runtime.thread.spawn(runtime.calls.log_own(command, answer, value=value)))
+    wait_for(log_owned(runtime, command, answer, value=value))
     return value
 
 
@@ -474,15 +511,36 @@ async def arun_owned(runtime: Runtime, command: Command, answer: Answer, run: Ca
     try:
         value = await run()
     except BaseException as error:
-        await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.log_own(command, answer, error=error)))
+        await asyncio.wrap_future(log_owned(runtime, command, answer, error=error))
         raise
-    await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.log_own(command, answer, value=value)))
+    await asyncio.wrap_future(log_owned(runtime, command, answer, value=value))
     return value
+
+
+def log_owned(
+    runtime: Runtime, command: Command, answer: Answer, *, value: Any = None, error: BaseException | None = None
+) -> Future[None]:
+    """Log how an owner's body ended; done at once, and counted, when the connection was closed meanwhile."""
+    try:
+        return runtime.thread.spawn(runtime.calls.log_own(command, answer, value=value, error=error))
+    except BusUnavailableError:  # what the body did is its caller's: this must not look as if it had not run
+        report.count("result-lost", seam=command.seam.name, reason="closed")
+        done: Future[None] = Future()
+        done.set_result(None)
+        return done
 
 
 def keyed_callid(seam: str, tenant: str | None, key: str) -> str:
     """The call id of a call whose key came from outside: the same for every retry, on every path."""
     return derived_id(tenant or "-", seam, key)
+
+
+def _is_an_heirs(seam: Seam, body: Callable[..., Any]) -> bool:
+    """Whether a classmethod was called on another class than the one it was written in, which cannot cross."""
+    if not seam.in_class:
+        return False
+    bound_to: object = body.args[0] if isinstance(body, partial) else getattr(body, "__self__", None)
+    return isinstance(bound_to, type) and bound_to.__qualname__ != seam.function.__qualname__.rpartition(".")[0]
 
 
 def _serves(seam: Seam) -> bool:

@@ -3,12 +3,15 @@
 The ledger is the call's own subjects: ``invoke`` at position C, ``own`` (the claim), ``result``.
 
 Rule 1: a claim is appended on the condition that the last event of the call lies at C. It carries a nonce drawn
-once per process and call, and no message id: a loser taken for a duplicate would be told that it won.
+once per process and call, and no message id: a loser taken for a duplicate would be told that it won. Within a
+process one claim of a call is under way at a time, since two would recognise each other's nonce as their own.
 Rule 2: won is a clean acknowledgement, or a leader's read that shows our nonce. Anything ambiguous: the same
 claim again until the answer is clean; until then nobody runs, falls back or acknowledges.
 Rule 3: absence never means free. When the command is gone, the claim fails and nobody runs.
 Rule 4: a claim is never taken over. A result is accepted from the owner only; ``unknown`` may be written by
 anybody once the deadline and a grace have passed, if there is no result; the owner's later result supersedes it.
+Rule 5: ``not-executed`` proves that the owner never starts, so a retry with the same outside key may claim again, on
+the condition that this terminal is the call's last event. So a call's terminal is its last event, or there is none.
 ``docs/explanation/at-most-once.md`` has the table of states and messages; the measured traps behind each rule are
 named there.
 """
@@ -18,9 +21,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
+from weakref import WeakValueDictionary
 
 from .errors import BusAmbiguousError, BusUnavailableError, MalformedEventError, WrongPositionError
 from .events import Event, derived_id, new_id
@@ -28,6 +33,8 @@ from .hooks import report
 from .outcomes import refusal_payload
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from .ports import Bus, Position, Stored
 
 GRACE: Final = timedelta(seconds=10)
@@ -73,38 +80,45 @@ class CallPlace:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClaimRecord:
-    """What a claim says of its owner. ``expires`` is the call's deadline in the broker's time."""
+    """What a claim says of its owner. ``expires`` is when it should have ended in the broker's time.
+
+    ``nonce`` is drawn by ``take``.
+    """
 
     callid: str
     seam: str
-    nonce: str
     role: Role
     instance: str
     attempt: int
     policyrev: int
     arguments: str
     expires: datetime
+    nonce: str = ""
 
     def event(self) -> Event:
         """The claim's event; two claims of one process for one call are one event."""
-        fields: dict[str, Any] = {**asdict(self), "expires": self.expires.isoformat()}
+        record: dict[str, Any] = {**asdict(self), "expires": self.expires.isoformat()}
         return Event(
             type="call.claimed",
             source=f"urn:crossfade:{self.instance}",
             id=derived_id(self.callid, "own", self.nonce),
             subject=self.seam,
             extensions={"callid": self.callid, "seam": self.seam, "attempt": str(self.attempt)},
-            data=json.dumps(fields).encode(),
+            data=json.dumps(record).encode(),
         )
 
     @classmethod
     def read(cls, event: Event) -> ClaimRecord:
-        """The record in a claim's event. Raises ``MalformedEventError`` (reason ``payload``)."""
+        """The record in a claim's event; what a later version adds is ignored.
+
+        Raises ``MalformedEventError`` (reason ``payload``).
+        """
         try:
-            fields: dict[str, Any] = json.loads(event.data or b"")
-            expires: Any = datetime.fromisoformat(fields["expires"])
+            record: dict[str, Any] = json.loads(event.data or b"")
+            expires: Any = datetime.fromisoformat(record["expires"])
             expires - datetime.min.replace(tzinfo=UTC)  # TypeError without a zone: no clock could be held against it
-            return cls(**{**fields, "expires": expires})
+            known = {field.name: record[field.name] for field in fields(cls)}
+            return cls(**{**known, "expires": expires})
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise MalformedEventError(f"this is no claim: {error!r}", reason="payload") from error
 
@@ -133,18 +147,26 @@ Claim = Won | Held | Vanished
 
 
 class Nonces:
-    """One nonce per call and role in this process until it wins.
+    """One nonce per call and role in this process until it wins, and one claim of it at a time.
 
-    So a claim whose acknowledgement was lost is recognised as ours; a later claim of the same call by this
-    process is somebody else's, like any other.
+    So a claim whose acknowledgement was lost is recognised as ours when it is taken up again; a later claim of the
+    same call by this process is somebody else's, like any other.
     """
 
     def __init__(self, limit: int = 100_000) -> None:
         self._limit = limit
         self._nonces: dict[tuple[str, Role], str] = {}
+        self._turns: WeakValueDictionary[tuple[str, Role], asyncio.Lock] = WeakValueDictionary()
 
-    def of(self, callid: str, role: Role) -> str:
-        """The nonce to claim ``callid`` with, drawn at the first question."""
+    @asynccontextmanager
+    async def turn(self, callid: str, role: Role) -> AsyncIterator[str]:
+        """The nonce to claim ``callid`` with, once no other claim of it is under way here."""
+        turn = self._turns.get((callid, role)) or asyncio.Lock()
+        self._turns[callid, role] = turn
+        async with turn:
+            yield self._of(callid, role)
+
+    def _of(self, callid: str, role: Role) -> str:
         if len(self._nonces) >= self._limit:
             # A forgotten nonce can only turn our own lost claim into somebody else's: nobody runs, never two.
             del self._nonces[next(iter(self._nonces))]
@@ -156,13 +178,14 @@ class Nonces:
 
 
 async def take(bus: Bus, place: CallPlace, record: ClaimRecord, *, at: Position | None, nonces: Nonces) -> Claim:
-    """Claim the call at ``place``, whose command lies at ``at`` (``None``: there must be nothing at all).
+    """Claim the call at ``place``, whose last event lies at ``at`` (``None``: there must be nothing at all).
 
     Returns when the answer is clean, however long that takes: cancel it to give up, and then nobody knows.
     """
-    claim = await _take(bus, place, record, at)
-    if isinstance(claim, Won):
-        nonces.spend(record)
+    async with nonces.turn(record.callid, record.role) as nonce:
+        claim = await _take(bus, place, replace(record, nonce=nonce), at)
+        if isinstance(claim, Won):
+            nonces.spend(record)
     return claim
 
 
@@ -206,7 +229,10 @@ async def log_result(bus: Bus, place: CallPlace, event: Event, *, claim: Positio
 
 
 async def log_unknown(bus: Bus, place: CallPlace, record: ClaimRecord, *, reason: str, writer: str) -> bool:
-    """Write the terminal ``unknown`` for a claimed call without a result; ``False`` when there is a result."""
+    """Write the terminal ``unknown`` for a claimed call; ``False`` when it has a terminal, or another owner."""
+    last = await bus.last(place.everything)
+    if last is None or last.subject != place.own or ClaimRecord.read(last.event).nonce != record.nonce:
+        return False
     event = Event(
         type="tool.result",
         source=f"urn:crossfade:{writer}",
@@ -215,11 +241,17 @@ async def log_unknown(bus: Bus, place: CallPlace, record: ClaimRecord, *, reason
         data=refusal_payload("unknown", reason=reason, message=f"the owner was {record.role} {record.instance}"),
     )
     try:
-        await bus.append(place.result, event, last=place.result, at=None)
+        await bus.append(place.result, event, last=place.everything, at=last.position)
     except WrongPositionError:
         return False
     report.count("unknown", seam=record.seam, reason=reason)
     return True
+
+
+async def find_terminal(bus: Bus, place: CallPlace) -> Stored | None:
+    """The call's terminal: its last event, when that is a result. Never stale."""
+    last = await bus.last(place.everything)
+    return last if last is not None and last.subject == place.result else None
 
 
 def overdue(bus: Bus, record: ClaimRecord) -> bool:

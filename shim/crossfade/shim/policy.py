@@ -70,6 +70,11 @@ class Policy:
 
             Rules.parse(self.compare, where="compare")
 
+    @property
+    def runs_legacy(self) -> bool:
+        """Whether a call that the bus did not run may run its legacy body."""
+        return self.fallback == "legacy" and self.stage is not Stage.RETIRED
+
     def override(self, changes: Mapping[str, Any], *, where: str) -> Policy:
         """This policy with some settings replaced, as a file or live state gives them.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from .claims import GRACE, CallPlace, ClaimRecord, log_unknown, overdue
+from .claims import GRACE, CallPlace, ClaimRecord, find_terminal, log_unknown, overdue
 from .errors import BusError, MalformedEventError
 from .hooks import report
 from .ports import ConsumeOptions
@@ -54,7 +54,7 @@ class Reaper:
     async def _guarded_look(self, delivery: Delivery) -> None:
         try:
             await self._look(delivery)
-        except BusError as error:  # it comes again after a minute
+        except (BusError, MalformedEventError) as error:  # it comes again after a minute
             report.count("reap-failed", reason=type(error).__name__)
 
     async def _look(self, delivery: Delivery) -> None:
@@ -64,7 +64,7 @@ class Reaper:
         except MalformedEventError as error:
             await delivery.reject(error.reason, detail=str(error))
             return
-        if await bus.last(place.result) is not None:
+        if await find_terminal(bus, place) is not None:
             await delivery.ack()
         elif overdue(bus, record):
             await log_unknown(bus, place, record, reason="owner-silent", writer=self._runtime.instance)

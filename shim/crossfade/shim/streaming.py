@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import queue
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._loop import wait_for
-from ._routes import result_of
+from ._routes import log_owned, result_of
 from .errors import OutcomeUnknownError
 from .hooks import report
 from .outcomes import Answer
@@ -40,7 +41,7 @@ def stream(
     kwargs: Mapping[str, Any],
 ) -> Generator[Any, Any, Any]:
     """A generator whose items come over the bus; nothing is sent before the first ``next``, as with a body."""
-    command = route.command(seam, args, kwargs)
+    command = route.command(seam, body, args, kwargs)
     if command is None:
         return (yield from cast("Generator[Any, Any, Any]", body(*args, **kwargs)))
     items: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -53,7 +54,7 @@ def stream(
                 break
             incoming.take(items.get())
         if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
-            return (yield from cast("Generator[Any, Any, Any]", body(*args, **kwargs)))
+            return (yield from _owned(runtime, incoming, body(*args, **kwargs)))
         yield from incoming.rest(wait_for(runtime.thread.spawn(incoming.missing(runtime))))
     finally:
         incoming.close(runtime, asking)
@@ -70,7 +71,7 @@ async def astream(
     kwargs: Mapping[str, Any],
 ) -> AsyncGenerator[Any, Any]:
     """``stream`` for async generators."""
-    command = route.command(seam, args, kwargs)
+    command = route.command(seam, body, args, kwargs)
     if command is None:
         async for item in body(*args, **kwargs):
             yield item
@@ -87,13 +88,41 @@ async def astream(
                 break
             incoming.take(await items.get())
         if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
-            async for item in body(*args, **kwargs):
+            async for item in _aowned(runtime, incoming, body(*args, **kwargs)):
                 yield item
             return
         for item in incoming.rest(await asyncio.wrap_future(runtime.thread.spawn(incoming.missing(runtime)))):
             yield item
     finally:
         incoming.close(runtime, asking)
+
+
+def _owned(runtime: Runtime, incoming: _Incoming, items: Any) -> Generator[Any, Any, Any]:
+    """The body's items, and how it ended in the ledger when the call is ours by a claim."""
+    error: BaseException | None = None
+    try:
+        return (yield from cast("Generator[Any, Any, Any]", items))
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if incoming.answer is not None and incoming.answer.claim is not None:
+            wait_for(log_owned(runtime, incoming.command, incoming.answer, error=error))
+
+
+async def _aowned(runtime: Runtime, incoming: _Incoming, items: Any) -> AsyncGenerator[Any, Any]:
+    """``_owned`` for async generators."""
+    error: BaseException | None = None
+    try:
+        async with aclosing(items):
+            async for item in items:
+                yield item
+    except BaseException as raised:
+        error = raised
+        raise
+    finally:
+        if incoming.answer is not None and incoming.answer.claim is not None:
+            await asyncio.wrap_future(log_owned(runtime, incoming.command, incoming.answer, error=error))
 
 
 @dataclass(slots=True)

@@ -18,20 +18,20 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from ._loop import wait_for
-from ._routes import OverBus, Split, result_of
+from ._routes import Keyed, OverBus, Split, arun_owned, result_of, run_owned
 from .calls import CurrentCall, Progress, serving
-from .claims import Held, Won, log_result
-from .correlate import extensions
+from .claims import Held, Won
 from .errors import BusError, NotConnectedError, SeamDefinitionError
-from .events import Event, derived_id, new_id
+from .events import new_id
 from .hooks import report
-from .outcomes import Answer, refusal_payload
+from .outcomes import Answer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 
     from ._routes import Command
     from ._runtime import Runtime
+    from .events import Event
     from .handles import TaskHandle
     from .seam import Seam
 
@@ -42,9 +42,9 @@ _END: Final = object()
 
 def submit(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TaskHandle[Any]:
     """Start a call; see ``SeamFunction.submit``."""
-    found = _prepare(seam, args, kwargs)
+    found = _prepare(seam, body, args, kwargs)
     if found is None:
-        return LocalTask(seam, body, args, kwargs)
+        return LocalTask(seam, _as_called(seam, body), args, kwargs)
     runtime, command = found
     return _sent(
         runtime,
@@ -61,15 +61,17 @@ async def asubmit(
     seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> TaskHandle[Any]:
     """See ``submit``."""
-    found = _prepare(seam, args, kwargs)
+    found = _prepare(seam, body, args, kwargs)
     if found is None:
-        return LocalTask(seam, body, args, kwargs)
+        return LocalTask(seam, _as_called(seam, body), args, kwargs)
     runtime, command = found
     sent = await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.send(command)))
     return _sent(runtime, command, sent, seam=seam, body=body, args=args, kwargs=kwargs)
 
 
-def _prepare(seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Runtime, Command] | None:
+def _prepare(
+    seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> tuple[Runtime, Command] | None:
     """The command of a task that goes over the bus, or ``None`` when it runs here."""
     if seam.call_kind in ("generator", "async generator"):
         raise SeamDefinitionError(f"seam {seam.name!r} is a generator: iterate it, a stream cannot be submitted")
@@ -80,8 +82,25 @@ def _prepare(seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tu
         if not seam.has_body:
             raise NotConnectedError(f"{seam.name} is served elsewhere and is not on the bus here", callid="-")
         return None
-    command = route.command(seam, args, kwargs, detached=True)
+    command = route.command(seam, body, args, kwargs, detached=True)
     return None if command is None else (route.runtime, command)
+
+
+def _as_called(seam: Seam, body: Callable[..., Any]) -> Callable[..., Any]:
+    """The body as a call of the seam would run it here: a keyed one asks the ledger first."""
+    route = seam.route.legacy if isinstance(seam.route, Split) else seam.route
+    if not isinstance(route, Keyed):
+        return body
+    call = route.acall if seam.call_kind == "coroutine" else route.call
+    return lambda *args, **kwargs: call(seam, body, args, kwargs)
+
+
+def _as_owner(runtime: Runtime, command: Command, answer: Answer, body: Callable[..., Any]) -> Callable[..., Any]:
+    """The body run under the claim in ``answer``."""
+    if answer.claim is None:
+        return body
+    run = arun_owned if command.seam.call_kind == "coroutine" else run_owned
+    return lambda *args, **kwargs: run(runtime, command, answer, lambda: body(*args, **kwargs))
 
 
 def _sent(
@@ -95,10 +114,11 @@ def _sent(
     kwargs: Mapping[str, Any],
 ) -> TaskHandle[Any]:
     if answer is not None and answer.kind == "not-executed" and answer.reason != "key-reused":
-        if command.policy.fallback == "raise":
+        if not command.policy.runs_legacy:
             result_of(command, answer)
-        report.count("fallback", seam=seam.name, reason=answer.reason)
-        return LocalTask(seam, body, args, kwargs)
+        if answer.claim is not None or not command.once:
+            report.count("fallback", seam=seam.name, reason=answer.reason)
+            return LocalTask(seam, _as_owner(runtime, command, answer, body), args, kwargs)
     return BusTask(runtime, command, answer)
 
 
@@ -269,15 +289,7 @@ class BusTask(Generic[R]):
             return False
         claim = await runtime.calls.take(command, at=sent.position)
         if isinstance(claim, Won):
-            event = Event(
-                type="tool.result" if command.seam.domain == "tool" else "agent.task.cancelled",
-                source=f"urn:crossfade:{runtime.instance}",
-                id=derived_id(command.callid, "result"),
-                subject=command.seam.name,
-                extensions={**extensions(command.correlation), "callid": command.callid, "seam": command.seam.name},
-                data=refusal_payload("not-executed", reason="cancelled"),
-            )
-            await log_result(runtime.bus, place, event, claim=claim.position)
+            await runtime.calls.log_refusal(command, claim.position, reason="cancelled")
             self._answer = Answer(kind="not-executed", reason="cancelled")
             return True
         if isinstance(claim, Held):

@@ -24,6 +24,7 @@ from .claims import (
     ClaimRecord,
     Held,
     Won,
+    find_terminal,
     fingerprint,
     log_result,
     log_unknown,
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
     from .ports import Deliveries, Delivery, Position
     from .services import Service
 
-ACK_WAIT: Final = 30.0  # seconds; short, because a crashed worker's calls wait for it; heartbeats carry long bodies
+ACK_WAIT: Final = 10.0  # seconds; a third of a call's default timeout, so a crashed worker's calls reach another in time
 CANCEL: Final = "cancel"
 """The address on which every worker hears of calls that their callers gave up."""
 
@@ -68,7 +69,8 @@ class WorkerOptions:
     Attributes:
         concurrency: Calls of one seam at once in this process. Default 8. Danger: bodies that share a
             connection may not like more.
-        ack_wait: Seconds after which a silent worker's calls go to another, 1 at least. Default 30.
+        ack_wait: Seconds after which a silent worker's calls go to another, 1 at least. Default 10; heartbeats
+            carry longer calls.
         grace: Seconds that calls in progress get when the worker is asked to stop. Default 20.
         spool: Folder for results that the bus does not take. Default ``.crossfade/spool``.
         shadows: Shadow runs of one seam at once; 0: none here. Default 2. Danger: they compete with real calls.
@@ -227,6 +229,8 @@ class Worker:
         if delivery.attempt > 1 and await self._answered_before(delivery, service):
             await delivery.ack()
             return
+        if delivery.stored.event.get("cancellable") and await self._cancelled_before(delivery, service, execution):
+            return
         finished = await self._run(delivery, execution, fence=None)
         if finished.kind == "retry":
             report.count("retried", seam=service.name)
@@ -234,6 +238,20 @@ class Worker:
             return
         await self._log(delivery, service, finished, claim=None)
         await self._end(delivery, service, finished)
+
+    async def _cancelled_before(self, delivery: Delivery, service: Service, execution: Execution) -> bool:
+        """Claim a submitted call, so that a cancel knows whether it started; what a worker claimed may run again."""
+        try:
+            call = execution.read_call(delivery)
+        except MalformedEventError:
+            return False  # running it says so
+        record = await self._record(delivery, service, call)
+        place = CallPlace.of(delivery.stored.subject)
+        claim = await take(self._runtime.bus, place, record, at=delivery.stored.position, nonces=self._runtime.nonces)
+        if not isinstance(claim, Held) or claim.record.role == "worker":
+            return False
+        await self._leave_to_owner(delivery, service, claim)
+        return True
 
     # -- calls that must not start twice -----------------------------------------------------------------------
 
@@ -281,7 +299,6 @@ class Worker:
         return ClaimRecord(
             callid=call.callid,
             seam=service.name,
-            nonce=self._runtime.nonces.of(call.callid, "worker"),
             role="worker",
             instance=self._runtime.instance,
             attempt=delivery.attempt,
@@ -325,7 +342,7 @@ class Worker:
 
     async def _answered_before(self, delivery: Delivery, service: Service) -> bool:
         """Whether a result is logged already; it is sent again, because its reply may have been lost."""
-        stored = await self._runtime.bus.last(CallPlace.of(delivery.stored.subject).result)
+        stored = await find_terminal(self._runtime.bus, CallPlace.of(delivery.stored.subject))
         if stored is None:
             return False
         report.count("redelivered", seam=service.name, reason="answered")
@@ -334,7 +351,7 @@ class Worker:
 
     async def _log(self, delivery: Delivery, service: Service, finished: Finished, *, claim: Position | None) -> None:
         """Make the result durable on the bus, whatever it takes, then reply."""
-        event = self._result(delivery, service, finished)
+        event = self._result(delivery, service, finished, claim)
         subject = CallPlace.of(delivery.stored.subject).result
         failures = 0
         while (logged := await self._stored(subject, event, claim)) is None:
@@ -371,7 +388,7 @@ class Worker:
             report.count("spool-failed", reason=type(error).__name__)
             _log.warning("the spool fails, so a result may be lost when this process ends: %s", error)
 
-    def _result(self, delivery: Delivery, service: Service, finished: Finished) -> Event:
+    def _result(self, delivery: Delivery, service: Service, finished: Finished, claim: Position | None) -> Event:
         command = delivery.stored.event
         extensions = {
             name: value
@@ -382,7 +399,7 @@ class Worker:
         return Event(
             type=_result_type(service, finished),
             source=f"urn:crossfade:{self._runtime.instance}",
-            id=derived_id(command.id, "result"),
+            id=derived_id(command.id, "result", claim or ""),  # each owner's own: see rule 5 of claims
             subject=service.name,
             extensions=extensions,
             data=finished.payload,
