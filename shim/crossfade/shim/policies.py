@@ -14,7 +14,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .claims import GRACE
-from .errors import ConfigurationError, StageChangeRefusedError, UnknownSeamError, WrongRevisionError
+from .errors import (
+    ConfigurationError,
+    StageChangeRefusedError,
+    UnknownSeamError,
+    UnknownStageError,
+    WrongRevisionError,
+)
 from .events import Event, derived_id
 from .instances import Instances
 from .policy import Policy
@@ -191,8 +197,8 @@ class Policies:
         return {entry.key: _read_declared(entry) for entry in await self._seams.entries()}
 
     async def live(self) -> dict[str, LivePolicy]:
-        """Every live policy by seam."""
-        return {entry.key: read_live(entry.key, entry.value) for entry in await self._policies.entries()}
+        """Every live policy by seam; one that cannot be read is shown as such, and is mended by the next move."""
+        return {entry.key: _read_or_say(entry) for entry in await self._policies.entries()}
 
     async def set_stage(self, seam: str, move: Move, *, wait: float = 2.0) -> StageChange:
         """Move ``seam``, publish ``seam.stage.changed``, and wait until every live process follows.
@@ -221,9 +227,8 @@ class Policies:
 
     async def _try_set(self, declared: Declared, move: Move, info: BusInfo) -> StageChange:
         entry = await self._policies.get(declared.seam)
-        live = read_live(entry.key, entry.value) if entry else LivePolicy(seam=declared.seam)
         now = self._bus.now()
-        current = live.over(declared.policy, now=now)
+        live, current = self._standing(declared, entry, now)
         check_move(current.stage, move.target, force=move.force)
         check_blockers(declared, move)
         following = next_live(live, current, move, now=now)
@@ -233,6 +238,16 @@ class Policies:
         else:
             await self._policies.create(declared.seam, following.encode())
         return StageChange(seam=declared.seam, was=current.stage, now=move.target, revision=following.revision)
+
+    def _standing(self, declared: Declared, entry: Entry | None, now: datetime) -> tuple[LivePolicy, Policy]:
+        """The live policy and what it makes of the seam; an unreadable one stands for the stage in code and file.
+
+        It must not keep anybody from rolling back: the move overwrites it, under a higher revision than it had.
+        """
+        if entry is None:
+            return LivePolicy(seam=declared.seam), declared.policy
+        live = _read_or_say(entry)
+        return live, live.over(declared.policy, now=now)
 
     async def _tell(self, change: StageChange, move: Move) -> None:
         payload = {
@@ -302,6 +317,16 @@ def check_storage(seam: str, policy: Policy, info: BusInfo, move: Move) -> None:
             "could let a call start twice. Set sync_interval: always (and ?sync=always in the bus URL), or three "
             "replicas; or accept it with --unsafe-storage"
         )
+
+
+def _read_or_say(entry: Entry) -> LivePolicy:
+    try:
+        live = read_live(entry.key, entry.value)
+        Policy().override(live.settings, where=f"live policy of {entry.key}")
+    except (ConfigurationError, UnknownStageError) as error:
+        # The broker's own revision is at least as high as any of ours: workers take the next one for newer.
+        return LivePolicy(seam=entry.key, revision=entry.revision, reason=f"cannot be read: {error}")
+    return live
 
 
 def _read_declared(entry: Entry) -> Declared:

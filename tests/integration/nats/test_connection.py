@@ -231,3 +231,16 @@ async def test_one_dead_server_of_two(server, opened):
     """A server of the list that is down costs no connection."""
     bus = await opened(f"nats://127.0.0.1:{free_port()},127.0.0.1:{server.port}")
     assert bus.connected
+
+
+async def test_tls_that_is_asked_for_and_not_offered_is_refused_before_a_password_is_sent(tmp_path, hooks):
+    """A server without TLS never hears the password of a tls:// URL, not even once."""
+    with NatsServer(tmp_path, config="authorization { user: a, password: b }\n") as server:
+        host = server.url.rpartition("/")[2]
+        bus = open_bus(f"tls://a:b@{host}", BusSettings(prefix="cf"), hooks)
+        with pytest.raises(BusRefusedError, match="does not offer TLS"):
+            await bus.open()
+        await bus.close()
+        plain = open_bus(f"nats://a:b@{host}", BusSettings(prefix="cf"), hooks)
+        await plain.open()
+        await plain.close()

@@ -61,6 +61,10 @@ class NoRespondersError(Exception):
     """Nobody listens on the subject: no such stream, or its leader is being elected. Nothing was stored."""
 
 
+class PlaintextServerError(Exception):
+    """The URL asks for TLS and the server does not offer it; nothing but our greeting was sent."""
+
+
 def refusal(error: ApiError, what: str) -> BusError:
     """The ``BusError`` for an answer that says no, with what to do next."""
     if error.code in _FULL:
@@ -84,6 +88,11 @@ def refusal(error: ApiError, what: str) -> BusError:
 
 def connect_failure(error: BaseException, servers: str) -> BusError:
     """The ``BusError`` for a connection that did not come about."""
+    if isinstance(error, PlaintextServerError):
+        return BusRefusedError(
+            f"{servers} does not offer TLS, and the bus URL asks for it: nothing was sent. Configure tls {{}} on the "
+            "server, or say nats:// if clear text is meant"
+        )
     text = str(error).lower()
     if isinstance(error, nats.errors.AuthorizationError) or "authorization" in text or "authentication" in text:
         return BusRefusedError(
