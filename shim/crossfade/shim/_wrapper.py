@@ -28,18 +28,21 @@ class SeamMethod(wrapt.BoundFunctionWrapper[..., Any]):
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         wrapped: Any = self.__wrapped__
-        if self._self_instance is None:
+        if (bound_to := self._bound_to()) is None:
             return _named, (wrapped.__module__, wrapped.__qualname__)
-        return getattr, (self._self_instance, wrapped.__name__)
+        return getattr, (bound_to, wrapped.__name__)
 
     def __copy__(self) -> SeamMethod:
         return self
 
     def __deepcopy__(self, memo: Any) -> Any:
         wrapped: Any = self.__wrapped__
-        if self._self_instance is None:
-            return self
-        return getattr(copy.deepcopy(self._self_instance, memo), wrapped.__name__)
+        bound_to = self._bound_to()
+        return self if bound_to is None else getattr(copy.deepcopy(bound_to, memo), wrapped.__name__)
+
+    def _bound_to(self) -> Any:
+        """The instance or class; ``None`` for a static method, whatever it was looked up on."""
+        return getattr(self.__wrapped__, "__self__", None)
 
     def submit(self, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
         """See ``CallSite.submit``."""
