@@ -62,7 +62,9 @@ EXAMPLES = {
         {"seam": "web.search", "from": "shadow", "to": "canary", "revision": 3, "evidence": {"n": 9}}
     ],
     "seam.skipped": [{"seam": "web.search", "reason": "secret", "count": 2}],
-    "call.claimed": [{"nonce": "abc", "role": "worker"}],
+    "call.claimed": [
+        {"callid": "c1", "seam": "a.b", "nonce": "n", "role": "worker", "expires": "2026-11-22T10:00:00Z"},
+    ],
     "call.deadlettered": [{"group": "workers", "reason": "payload", "attempts": 5, "origin": "CMD:7"}],
 }
 

@@ -121,7 +121,9 @@ class Progress(Payload):
 
     fraction: float | None = Field(default=None, ge=0, le=1, description="how much is done, absent when unknown")
     message: str = Field(default="", description="for people")
-    data: Any = Field(default=None, description="whatever the handler adds, or one chunk of a generator")
+    data: Any = Field(default=None, description="whatever the handler adds")
+    chunk: int | None = Field(default=None, ge=0, description="number of a generator's item, from 0")
+    value: Any = Field(default=None, description="a generator's item")
 
 
 class Finished(Payload):
@@ -359,10 +361,15 @@ class SeamSkipped(Payload):
 class CallClaimed(Payload):
     """Who may start an unsafe call: the first one of a call wins, nothing takes it over."""
 
-    nonce: str = Field(description="drawn once per process and call: whose claim this is")
+    callid: str
+    seam: str
+    nonce: str = Field(description="drawn once per process, call and role until it wins: whose claim this is")
     role: Literal["worker", "caller", "operator"]
     instance: str = Field(default="", description="the claiming process")
     attempt: int = Field(default=1, ge=1, description="delivery it was made in")
+    policyrev: int = Field(default=0, ge=0, description="revision of the policy the command was sent under")
+    arguments: str = Field(default="", description="sha256 of the command's payload")
+    expires: AwareDatetime = Field(description="the call's deadline, the broker's time")
 
 
 class CallDeadlettered(Payload):
@@ -461,6 +468,8 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
         "path": "who ran it: `legacy` or `bus`",
         "policyrev": "revision of the live policy the call was routed by",
         "replyto": "where the waiting caller listens",
+        "guarded": "`1`: the ledger decides who starts the call",
+        "pins": "paths the run took before, `seam=path` joined by commas",
         "obsseq": "number of an observation in its process",
         "replayof": "id of the recorded event that this replays",
         "sealed": "`1`: the payload holds sealed values",

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from .ports import Deliveries, Delivery, Position
     from .services import Service
 
-ACK_WAIT: Final = 10.0  # seconds; a third of a call's default timeout, so a crashed worker's calls reach another in time
+ACK_WAIT: Final = 10.0  # seconds; a third of a call's default timeout: a crashed worker's calls reach another in time
 CANCEL: Final = "cancel"
 """The address on which every worker hears of calls that their callers gave up."""
 
