@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def safe(value: object, *, keep: str = "") -> str:
     """Text from the bus for a terminal: paths relative to here, controls (but those in ``keep``) shown, not obeyed."""
-    text = str(value).removeprefix(f"{Path.cwd()}{os.sep}")
+    text = str(value).replace(f"{Path.cwd()}{os.sep}", "")
     return "".join(c if c.isprintable() or c in keep else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

@@ -5,21 +5,26 @@ from __future__ import annotations
 import asyncio
 import platform
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, distribution
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
+from crossfade.migrations.seam_checks import check_seams
 from crossfade.shim.buses import hide_credentials
-from crossfade.shim.config import switched_off
+from crossfade.shim.config import load_config, switched_off
 from crossfade.shim.errors import BusUnavailableError, ConfigurationError, CrossfadeError
 from crossfade.shim.redaction import Redactor
 from crossfade.shim.sealed import Sealer
+from crossfade.shim.seam import registry
 
-from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, session, terminal
+from ._modules import import_modules
+from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, say, session, terminal
+from ._text import plural, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,9 +45,21 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(bus: BusOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Check settings, bus, streams, clocks and limits. Exit code 1 when something fails."""
-    findings = [*_process(), *asyncio.run(_bus(bus, config))]
+def doctor(
+    app: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="Check the seams that this module declares; repeatable.")
+    ] = None,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check settings, bus, streams, clocks and limits. Exit code 1 when something fails.
+
+    With --app it checks the code, and the bus only when --bus names one.
+    """
+    findings = [*_process(), *(_app(app, config) if app else ())]
+    if bus or not app:
+        findings += asyncio.run(_bus(bus, config))
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -76,6 +93,27 @@ def _process() -> Iterator[Finding]:
         yield Finding(
             check="kill switch", status="warn", found="CROSSFADE_OFF=1", remedy="every seam here is legacy: unset it"
         )
+
+
+def _app(modules: list[str], config: str | None) -> Iterator[Finding]:
+    import_modules(modules)
+    found = check_seams(registry, load_config(config), has_key=_has_key())
+    for remark in found:
+        yield Finding(check=f"seam {remark.seam}", status=remark.status, found=remark.found, remedy=remark.remedy)
+    if not found:
+        yield Finding(
+            check="seams",
+            status="warn",
+            found=f"{', '.join(modules)}: none",
+            remedy="name the modules that declare them",
+        )
+
+
+def _has_key() -> bool:
+    try:
+        return Sealer.from_environment() is not None
+    except CrossfadeError:
+        return True  # said above, as what is wrong with the key
 
 
 async def _bus(bus: str | None, config: str | None) -> list[Finding]:
@@ -174,8 +212,11 @@ async def _seams(opened: Session) -> list[Finding]:
 
 def _print(findings: list[Finding]) -> None:
     table = Table("", "check", box=None, pad_edge=False)
-    for column in ("found", "what to do"):
-        table.add_column(column, overflow="fold")
+    table.add_column("found", overflow="fold")
     for finding in findings:
-        table.add_row(_MARKS[finding.status], finding.check, finding.found, finding.remedy)
+        remedy = f"\n-> {safe(finding.remedy)}" if finding.remedy else ""
+        table.add_row(_MARKS[finding.status], finding.check, f"{safe(finding.found)}{remedy}")
     terminal().print(table)
+    counts = Counter(finding.status for finding in findings)
+    if counts["fail"] or counts["warn"]:
+        say(f"\n{plural(counts['fail'], 'failure')}, {plural(counts['warn'], 'warning')}.")

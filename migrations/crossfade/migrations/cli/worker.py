@@ -27,7 +27,7 @@ def worker(
     shadows: Annotated[int, typer.Option(min=0, help="Shadow runs of one seam at once; 0: none here.")] = 2,
     ack_wait: Annotated[
         float, typer.Option(min=1, help="Seconds after which a dead worker's calls go to another.")
-    ] = 30.0,
+    ] = 10.0,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for calls in progress when asked to stop.")] = 20.0,
     spool: Annotated[Path, typer.Option(help="Folder for results the bus does not take.")] = Path(".crossfade/spool"),
     health: Annotated[
