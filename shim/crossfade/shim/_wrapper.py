@@ -10,7 +10,7 @@ import copy
 import functools
 import importlib
 import logging
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import wrapt
 
@@ -54,7 +54,8 @@ def _named(module: str, qualname: str) -> Any:
 class SeamFunction(wrapt.FunctionWrapper[P, R]):
     """A function declared as a seam. ``__crossfade_seam__`` is its ``Seam``."""
 
-    __bound_function_wrapper__: Any = SeamMethod
+    # Not annotated: a class's own __annotations__ would hide the function's.
+    __bound_function_wrapper__ = cast("Any", SeamMethod)
 
     def __init__(self, seam: Seam, function: Callable[P, R]) -> None:
         super().__init__(function, _async_branch(seam) if seam.is_async else _branch(seam))
