@@ -245,7 +245,9 @@ class Runtime:
         row = TABLE[policy.stage]
         if self.off or not (row.observes or row.commands):
             return None
-        if not row.commands:
+        if not row.available:
+            self.skip(seam.name, "unavailable", f"{policy.stage} cannot be run by this version")
+        if not (row.commands and row.available):
             return Observing(self, policy)
         try:
             check_effects(seam.name, policy.stage, policy.effects)
