@@ -120,34 +120,51 @@ class Observing:
 
     def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``; the observation carries arguments and timing, never the items."""
-        begun = self._before(seam, body, args, kwargs)
-        return self._watch(seam, begun, body(*args, **kwargs))
+        return self._watch(seam, body, args, kwargs, body(*args, **kwargs))
 
-    def _watch(self, seam: Seam, begun: _Started, items: Any) -> Generator[Any, Any, Any]:
+    def _watch(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
+    ) -> Generator[Any, Any, Any]:
+        begun = self._before(seam, body, args, kwargs)  # at the first item: a stream that never begins is no call
         try:
             returned = yield from cast("Generator[Any, Any, Any]", items)
         except BaseException as error:
-            self._after(seam, begun, error=error)
+            self._after_stream(seam, begun, error)
             raise
-        self._after(seam, begun, streamed=True)
+        self._after_stream(seam, begun, None)
         return returned
 
     def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``; the observation carries arguments and timing, never the items."""
-        begun = self._before(seam, body, args, kwargs)
-        return self._awatch(seam, begun, body(*args, **kwargs))
+        return self._awatch(seam, body, args, kwargs, body(*args, **kwargs))
 
-    async def _awatch(self, seam: Seam, begun: _Started, items: Any) -> AsyncGenerator[Any, Any]:
+    async def _awatch(
+        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
+    ) -> AsyncGenerator[Any, Any]:
+        begun = self._before(seam, body, args, kwargs)
         try:
             async with contextlib.aclosing(items):
-                sent: Any = None
+                resume = items.asend(None)
                 with contextlib.suppress(StopAsyncIteration):
-                    while True:
-                        sent = yield await items.asend(sent)
+                    while True:  # what `yield from` does, which async generators have not
+                        item = await resume
+                        try:
+                            resume = items.asend((yield item))
+                        except GeneratorExit:
+                            raise
+                        except BaseException as thrown:
+                            resume = items.athrow(thrown)
         except BaseException as error:
-            self._after(seam, begun, error=error)
+            self._after_stream(seam, begun, error)
             raise
-        self._after(seam, begun, streamed=True)
+        self._after_stream(seam, begun, None)
+
+    def _after_stream(self, seam: Seam, begun: _Started, error: BaseException | None) -> None:
+        """Observe the end of a stream; a consumer that has had enough of it is no error."""
+        if error is None or isinstance(error, GeneratorExit):
+            self._after(seam, begun, streamed=True)
+        else:
+            self._after(seam, begun, error=error)
 
     def _before(
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

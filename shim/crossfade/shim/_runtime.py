@@ -25,7 +25,7 @@ from .events import Event, new_id
 from .hooks import report
 from .instances import REPORT_EVERY, Instance
 from .observations import Observer
-from .policies import Policies, read_live
+from .policies import Policies, read_live, storage_holds_claims
 from .routing import Pins
 from .stages import TABLE, Stage
 from .subjects import Subjects
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from .config import Config
     from .policies import LivePolicy
     from .policy import Policy
-    from .ports import Bus, Change
+    from .ports import Bus, BusInfo, Change
     from .redaction import Redactor
     from .sealed import Sealer
     from .seam import Registry, Route, Seam
@@ -82,6 +82,7 @@ class Runtime:
         self.failure: CrossfadeError | None = None
         self._settled = asyncio.Event()
         self._live: dict[str, LivePolicy] = {}
+        self._info: BusInfo | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._complained: set[str] = set()
         self._blockers: dict[str, set[str]] = {}
@@ -150,6 +151,7 @@ class Runtime:
     async def _open(self) -> None:
         await self.bus.open()
         await self.calls.listen()
+        self._info = await self.bus.info()
         self._live = await self._read_policies()
         for seam in self.registry.all():
             await self._announce(seam)
@@ -291,20 +293,22 @@ class Runtime:
             legacy = Keyed(self, policy, inner=observing or Observing(self, policy))
         if row.answers == "split" or policy.draining:
             split = Split(self, policy, legacy=legacy or Observing(self, policy), bus=over_bus)
-            return split if self._may_command(seam) else legacy
+            return split if self._may_command(seam, policy) else legacy
         return legacy
 
     def _over_bus(self, seam: Seam, over_bus: OverBus, policy: Policy) -> Route:
-        return over_bus if self._may_command(seam) or policy.stage is Stage.RETIRED else Observing(self, policy)
+        may = self._may_command(seam, policy) or policy.stage is Stage.RETIRED or not seam.has_body
+        return over_bus if may else Observing(self, policy)
 
-    def _may_command(self, seam: Seam) -> bool:
+    def _may_command(self, seam: Seam, policy: Policy) -> bool:
         """Whether this process can send commands of ``seam``; if not, it stays at observe and says why."""
-        reason = ""
         if seam.has_body and seam.binding == "instance" and seam.bind is None and not self.registry.handler(seam.name):
-            reason = "it is a method, and self cannot cross: say bind=, or register a handler"
-        if reason:
-            self.skip(seam.name, "method", reason)
-        return not reason
+            self.skip(seam.name, "method", "it is a method, and self cannot cross: say bind=, or register a handler")
+            return False
+        if not storage_holds_claims(policy, self._info):
+            self.skip(seam.name, "storage", "it is unsafe, and this broker could lose a claim in a power cut")
+            return False
+        return True
 
     # -- helpers of the routes ---------------------------------------------------------------------------------
 

@@ -20,13 +20,16 @@ def open_bus(url: str, settings: BusSettings, hooks: Hooks) -> Bus:
     Raises ``ConfigurationError`` for a URL without a scheme we know, ``MissingExtraError`` when its adapter
     needs an extra that is not installed.
     """
-    scheme = url.partition("://")[0]
+    scheme, separator, _ = url.partition("://")
     found = {entry.name: entry for entry in entry_points(group=GROUP)}
-    if scheme not in found:
+    if scheme not in found or not separator:
         known = " or ".join(f"{name}://" for name in sorted(found))
         raise ConfigurationError(f"{hide_credentials(url)!r} names no bus we know: start it with {known}", where="bus")
     factory = found[scheme].load()
-    bus: Bus = factory(url, settings, hooks)
+    try:
+        bus: Bus = factory(url, settings, hooks)
+    except ValueError as error:
+        raise ConfigurationError(f"{hide_credentials(url)!r} is no URL: {error}", where="bus") from None
     return bus
 
 

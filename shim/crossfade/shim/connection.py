@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import os
 import threading
 from typing import TYPE_CHECKING, Final, Protocol, Self
@@ -148,6 +149,7 @@ def _start(url: str, config: Config) -> Runtime:
     from .redaction import Redactor  # noqa: PLC0415
     from .sealed import Sealer  # noqa: PLC0415
 
+    importlib.import_module(".payloads", __package__)  # loads pydantic: half a second the first call must not pay
     for seam in registry.all():
         config.policy(seam.name, seam.policy)  # a wrong setting is said here, not in a background thread
     off = switched_off()

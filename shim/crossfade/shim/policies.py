@@ -232,7 +232,7 @@ class Policies:
         check_move(current.stage, move.target, force=move.force)
         check_blockers(declared, move)
         following = next_live(live, current, move, now=now)
-        check_storage(declared.seam, following.over(declared.policy, now=now), info, move)
+        check_storage(declared.seam, following.over(declared.policy, now=now), info)
         if entry:
             await self._policies.update(entry.key, following.encode(), revision=entry.revision)
         else:
@@ -288,7 +288,7 @@ def next_live(live: LivePolicy, current: Policy, move: Move, *, now: datetime) -
     last_command = (drain_until or now) + timedelta(seconds=current.timeout) + GRACE
     return LivePolicy(
         seam=live.seam,
-        settings={**live.settings, **move.settings, "stage": move.target.value},
+        settings={**live.settings, **move.settings, "stage": move.target.value, **_accepted(move)},
         revision=revision,
         minrev=revision if leaving and move.mode == "abort" else live.minrev,
         drain_until=drain_until,
@@ -299,6 +299,10 @@ def next_live(live: LivePolicy, current: Policy, move: Move, *, now: datetime) -
     )
 
 
+def _accepted(move: Move) -> dict[str, Any]:
+    return {"unsafe_storage": True} if move.unsafe_storage else {}
+
+
 def check_blockers(declared: Declared, move: Move) -> None:
     """Raise ``StageChangeRefusedError`` when something seen at observe would be lost over a bus."""
     if declared.blockers and TABLE[move.target].commands and not move.force:
@@ -307,16 +311,21 @@ def check_blockers(declared: Declared, move: Move) -> None:
         )
 
 
-def check_storage(seam: str, policy: Policy, info: BusInfo, move: Move) -> None:
+def check_storage(seam: str, policy: Policy, info: BusInfo) -> None:
     """Raise ``StageChangeRefusedError`` when an unsafe seam would trust claims that a power cut can undo."""
-    if policy.effects != "unsafe" or not TABLE[policy.stage].commands or move.unsafe_storage:
-        return
-    if not (info.synced or info.replicas >= 3):
+    if TABLE[policy.stage].commands and not storage_holds_claims(policy, info):
         raise StageChangeRefusedError(
             f"{seam} has effects='unsafe', and this broker acknowledges before its disk has the data: a power cut "
             "could let a call start twice. Set sync_interval: always (and ?sync=always in the bus URL), or three "
             "replicas; or accept it with --unsafe-storage"
         )
+
+
+def storage_holds_claims(policy: Policy, info: BusInfo | None) -> bool:
+    """Whether a claim that was acknowledged survives a power cut, or ``policy`` needs none, or accepts the risk."""
+    if policy.effects != "unsafe" or policy.unsafe_storage:
+        return True
+    return info is not None and (bool(info.synced) or info.replicas >= 3)
 
 
 def _read_or_say(entry: Entry) -> LivePolicy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
 
 from .errors import ConfigurationError
 from .stages import Stage, parse_stage
@@ -37,6 +37,8 @@ class Policy:
             compared. Default 1. Danger: each full one costs the caller two serialisations.
         ledger_down: What a keyed unsafe call does when the ledger cannot be asked whether it ran already:
             ``refuse`` (the default) or ``run``. Danger: ``run`` may run it twice.
+        unsafe_storage: Accept a broker that may lose a claim in a power cut. Default false. Danger: an unsafe call
+            may then start twice.
         compare: Rules by path for comparing outcomes, like ``{"$.took_ms": "ignore"}``. Default none: exact.
             Danger: what is ignored can break unseen.
 
@@ -52,6 +54,7 @@ class Policy:
     percent: float = 0.0
     sample: float = 1.0
     ledger_down: LedgerDown = "refuse"
+    unsafe_storage: bool = False
     compare: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
     revision: int = 0
     minrev: int = 0
@@ -65,6 +68,8 @@ class Policy:
         _check_number("timeout", self.timeout, 0.01, _MAX_TIMEOUT, "seconds")
         _check_number("percent", self.percent, 0, 100, "percent")
         _check_number("sample", self.sample, 0, 1, "of all calls")
+        if cast("object", self.unsafe_storage) not in (True, False):
+            raise ConfigurationError(f"{self.unsafe_storage!r} is neither true nor false", where="unsafe_storage")
         if self.compare:
             from .comparison import Rules  # noqa: PLC0415 - only a policy that has rules pays for reading them
 

@@ -84,6 +84,28 @@ def test_async_callers_do_not_wait_either(own_server, connect):
     assert longest < SLOWER
 
 
+def test_the_first_observed_call_does_not_pay_for_imports(tmp_path, note):
+    """``connect`` has loaded pydantic by then; what is left is one codec."""
+    code = """
+        import sys, time
+        from crossfade.shim import connect, tool
+
+        @tool("web.search", stage="observe")
+        def search(q: str, limit: int = 10) -> list[str]:
+            return [q]
+
+        connect("memory://first")
+        loaded = len(sys.modules)
+        began = time.perf_counter()
+        search("x")
+        print(len(sys.modules) - loaded, round((time.perf_counter() - began) * 1000))
+    """
+    out, _ = kit.finish(kit.python(code, folder=tmp_path))
+    modules, milliseconds = map(int, out.split())
+    note(f"first observed call of a process: {milliseconds} ms, {modules} modules loaded in it")
+    assert modules < 30
+
+
 def test_connecting_to_nothing_waits_as_long_as_was_said(prefix, counts):
     """No broker: ``connect(wait=0.3)`` returns a connection that is not connected, and calls are legacy."""
     from support.nats_server import free_port

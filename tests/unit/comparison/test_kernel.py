@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 
@@ -22,6 +24,13 @@ NOT_RUN = Outcome(kind="not-executed", reason="expired")
 
 def found(old, new, said=()):
     return [f"{d.kind} {d.path}" for d in compare(old, new, Rules.parse(dict(said))).differences]
+
+
+def test_importing_the_kernel_loads_no_model_library():
+    """It runs wherever gates and replays do, so it costs the standard library only (wrapt is the shim's own)."""
+    code = "import crossfade.shim.comparison, sys; print(sorted({'pydantic', 'nats'} & set(sys.modules)))"
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 # -- how calls ended ---------------------------------------------------------------------------------------------------

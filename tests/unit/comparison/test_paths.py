@@ -87,6 +87,7 @@ def test_a_deep_place_is_shown_without_its_middle():
         "$.a.b.c.d.e.f.g.h.i.j.k.l….m.n.o.p.q.r.s.t.u.v.w.x"
     )
     assert show_path("$", ["a"] * 24) == "$" + ".a" * 24
+    assert "…" in show_path("$", ["a"] * 25)
 
 
 def test_a_long_name_is_cut():

@@ -45,8 +45,8 @@ def tail(
     as_json: JsonOption = False,
 ) -> None:
     """Print calls, observations and seam news, oldest first. With --follow and no --since, only what is new."""
-    wanted = _Wanted(seam=check_seam(seam) if seam else None, kind=kind, run=run)
-    start = datetime.now(UTC) - _duration(since) if since else datetime.now(UTC) if follow else None
+    wanted = _Wanted(seam=None if seam is None else check_seam(seam), kind=kind, run=run)
+    start = datetime.now(UTC) - _duration(since) if since is not None else datetime.now(UTC) if follow else None
     printer = _JsonLines() if as_json else _Lines(show_data=data)
 
     async def show() -> None:
