@@ -1,5 +1,7 @@
 """The help desk's process: it connects when it is imported, as scripts do, and again when it starts."""
 
+from typing import Self
+
 from crossfade import shim
 
 from .tools import search
@@ -8,7 +10,7 @@ connection = shim.connect()
 
 
 class Server:
-    def __enter__(self) -> "Server":
+    def __enter__(self) -> Self:
         self.connection = shim.connect("nats://bus.helpdesk.example:4222") if connection.connected else connection
         return self
 

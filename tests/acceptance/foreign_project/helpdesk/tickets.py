@@ -24,11 +24,11 @@ class Ticket:
 
 
 @shim.register_error
-class NoSuchTicket(LookupError):
+class NoSuchTicketError(LookupError):
     """There is no ticket of this number."""
 
 
-class OutOfMoney(Exception):
+class OutOfMoneyError(Exception):
     """Not registered: it crosses a bus as text."""
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from crossfade import shim
 
-from .tickets import TICKETS, NoSuchTicket, OutOfMoney, Priority, Ticket
+from .tickets import TICKETS, NoSuchTicketError, OutOfMoneyError, Priority, Ticket
 
 sent: list[tuple[str, str]] = []
 paid: list[int] = []
@@ -24,14 +24,14 @@ def search(words: str, *, priority: Priority | None = None) -> list[Ticket]:
 @shim.tool("tickets.get", effects="none")
 def get(number: int) -> Ticket:
     if number not in TICKETS:
-        raise NoSuchTicket(number)
+        raise NoSuchTicketError(number)
     return TICKETS[number]
 
 
 @shim.tool("tickets.refund")
 def refund(number: int, amount: Decimal) -> Decimal:
     if amount > 100:
-        raise OutOfMoney(f"no {amount} left")
+        raise OutOfMoneyError(f"no {amount} left")
     paid.append(number)
     return amount
 
@@ -78,7 +78,7 @@ class Mailer:
     def __init__(self, sender: str = "desk@example.com") -> None:
         self.sender = sender
 
-    @shim.tool("mail.send", bind=lambda: Mailer())
+    @shim.tool("mail.send", bind=lambda: Mailer())  # noqa: PLW0108 - the class has no name yet
     def send(self, to: str) -> str:
         sent.append((self.sender, to))
         return f"{self.sender} -> {to}"

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 from helpdesk import tools
-from helpdesk.tickets import TICKETS, NoSuchTicket, Priority, Ticket
+from helpdesk.tickets import TICKETS, NoSuchTicketError, Priority, Ticket
 
 from crossfade import shim
 
@@ -31,11 +31,11 @@ def test_every_test_begins_anew(bus):
 def test_a_registered_error(bus, stage):
     stage("tickets.get", "bus")
 
-    with pytest.raises(NoSuchTicket) as caught:
+    with pytest.raises(NoSuchTicketError) as caught:
         tools.get(99)
 
     assert caught.value.args == (99,)
-    assert isinstance(bus.calls("tickets.get")[0].error, NoSuchTicket)
+    assert isinstance(bus.calls("tickets.get")[0].error, NoSuchTicketError)
 
 
 def test_an_unregistered_error(bus, stage):

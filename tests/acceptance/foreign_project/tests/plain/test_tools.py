@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from helpdesk import tools
-from helpdesk.tickets import NoSuchTicket, Priority
+from helpdesk.tickets import NoSuchTicketError, Priority
 
 
 def test_search():
@@ -19,7 +19,7 @@ def test_search_keeps_its_identity():
 
 
 def test_get_of_nothing():
-    with pytest.raises(NoSuchTicket):
+    with pytest.raises(NoSuchTicketError):
         tools.get(99)
 
 
