@@ -268,5 +268,5 @@ def is_unknown(stored: Stored) -> bool:
     """Whether a stored result says that nobody knows."""
     try:
         return bool(json.loads(stored.event.data or b"{}").get("outcome") == "unknown")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return False
