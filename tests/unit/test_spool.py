@@ -40,7 +40,7 @@ def files(spool):
 def test_what_comes_out_is_what_went_in(spool, data, user):
     """Any bytes, none and empty apart, and any attribute."""
     spool.add("cf.x.result", event(data=data, userid=user))
-    ((subject, again),) = spool.items()
+    ((subject, again, _),) = spool.items()
     assert subject == "cf.x.result"
     assert (again.data, again.get("userid"), again.id) == (data, user, "e0")
 
@@ -56,7 +56,7 @@ def test_the_oldest_comes_first(spool):
     for n, age in ((1, 100), (2, 300), (3, 200)):
         spool.add("s", event(n))
         os.utime(spool._folder / f"e{n}.json", (1_000_000 - age, 1_000_000 - age))
-    assert [event.id for _, event in spool.items()] == ["e2", "e3", "e1"]
+    assert [event.id for _, event, _ in spool.items()] == ["e2", "e3", "e1"]
 
 
 def test_adding_twice_is_adding_once_and_removing_twice_is_fine(spool):
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_is_kept_aside_and_counted(spool, counts, tex
     """Never deleted, never in the way of the others."""
     spool.add("s", event(1))
     (spool._folder / "torn.json").write_text(text)
-    assert [event.id for _, event in spool.items()] == ["e1"]
+    assert [event.id for _, event, _ in spool.items()] == ["e1"]
     assert files(spool) == ["e1.json", "torn.bad"]
     assert counts.get("spool-unreadable") == 1
 

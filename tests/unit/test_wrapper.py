@@ -14,8 +14,9 @@ import weakref
 import pytest
 from pydantic import validate_call
 
-from crossfade.shim import seam as seams
-from crossfade.shim.seam import Registry, tool
+from crossfade.shim import decorators
+from crossfade.shim.decorators import tool
+from crossfade.shim.seam import Registry
 
 
 def plain(a: int, /, b: str = "x", *rest: float, c: bool = False, **more: bytes) -> list[str]:
@@ -28,8 +29,8 @@ async def aplain(a: int, b: str = "x") -> str:
     return f"{a}{b}"
 
 
-_registry = seams.registry
-seams.registry = Registry()  # the module's own seams are nobody else's business
+_registry = decorators.registry
+decorators.registry = Registry()  # the module's own seams are nobody else's business
 
 
 @tool("wrapped.sync")
@@ -73,7 +74,7 @@ class Child(Base):
         return super().method(x) * 10
 
 
-seams.registry = _registry
+decorators.registry = _registry
 PAIRS = [(plain, wrapped), (aplain, awrapped)]
 
 

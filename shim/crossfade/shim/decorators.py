@@ -157,5 +157,8 @@ def _declare(
 def _check_function(name: str, function: Callable[..., Any]) -> None:
     if isinstance(function, SeamFunction):
         raise SeamDefinitionError(f"seam {name!r}: the function is a seam already; decorate it once")
-    if not inspect.isfunction(getattr(function, "__func__", function)):
+    inner: Any = function
+    if isinstance(inner, classmethod | staticmethod):
+        inner = cast("Any", inner).__func__
+    if not inspect.isfunction(inner):
         raise SeamDefinitionError(f"seam {name!r}: decorate a function, not {function!r}")

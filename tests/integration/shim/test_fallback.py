@@ -80,14 +80,14 @@ def test_unknown_and_no_fallback_is_unknown(connect):
         asyncio.run(asearch())
 
 
-def test_an_unsafe_seam_is_never_sent(connect, broker, counts, work, caplog):
+def test_an_unsafe_seam_is_not_sent_to_storage_that_forgets_claims(connect, broker, counts, work, caplog):
     """Code says bus and effects are unsafe (the default): the body answers, observed, with one warning."""
     search, asearch, both = declare(effects="unsafe")
     connection = connect()
     work(connection, search, asearch)
     assert both() == {"body"}
     assert kit.read(connection, "{p}.>") == []
-    assert counts.get("skipped", seam="web.search", reason="unsafe") >= 1
+    assert counts.get("skipped", seam="web.search", reason="storage") >= 1
     assert len([record for record in caplog.records if "web.search" in record.getMessage()]) == 1
 
 
