@@ -46,11 +46,17 @@ class SeamMethod(wrapt.BoundFunctionWrapper[..., Any]):
 
     def submit(self, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
         """See ``CallSite.submit``."""
-        return _submit(self._self_parent.__crossfade_seam__, self.__wrapped__, args, kwargs)
+        seam: Seam = self._self_parent.__crossfade_seam__
+        return _submit(seam, *self._body(seam, args), kwargs)
 
     async def asubmit(self, *args: Any, **kwargs: Any) -> TaskHandle[Any]:
         """See ``CallSite.submit``."""
-        return await _asubmit(self._self_parent.__crossfade_seam__, self.__wrapped__, args, kwargs)
+        seam: Seam = self._self_parent.__crossfade_seam__
+        return await _asubmit(seam, *self._body(seam, args), kwargs)
+
+    def _body(self, seam: Seam, args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        wrapped: Any = self.__wrapped__
+        return (wrapped, args) if self._bound_to() is not None else _bound(seam, wrapped, args)
 
 
 def _named(module: str, qualname: str) -> Any:
@@ -105,12 +111,23 @@ def _branch(seam: Seam) -> Callable[..., Any]:
         route = seam.route
         if route is None:
             return wrapped(*args, **kwargs)
-        if instance is None and args and seam.in_class and seam.binding != "none":
-            # Called as a function: by a property, or by a classmethod outside it (Python 3.13 binds no descriptor).
-            wrapped, args = functools.partial(wrapped, args[0]), args[1:]
+        if instance is None:
+            wrapped, args = _bound(seam, wrapped, args)
         return divert(route, seam, wrapped, args, kwargs)
 
     return wrapper
+
+
+def _bound(
+    seam: Seam, function: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    """A method called as a function, bound to its first argument, so that what is left are the seam's arguments.
+
+    A property calls it so, and from Python 3.13 on a classmethod that stands outside the seam.
+    """
+    if args and seam.in_class and seam.binding != "none":
+        return functools.partial(function, args[0]), args[1:]
+    return function, args
 
 
 def _without_body(seam: Seam, divert: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from ._loop import wait_for
-from ._routes import Keyed, OverBus, Split, arun_owned, result_of, run_owned
+from ._routes import Keyed, Observing, OverBus, Split, arun_owned, result_of, run_owned
 from .calls import CurrentCall, Progress, serving
 from .claims import Held, Won
 from .errors import BusError, NotConnectedError, SeamDefinitionError
@@ -87,9 +87,9 @@ def _prepare(
 
 
 def _as_called(seam: Seam, body: Callable[..., Any]) -> Callable[..., Any]:
-    """The body as a call of the seam would run it here: a keyed one asks the ledger first."""
+    """The body as a call of the seam would run it here: observed, and a keyed one asks the ledger first."""
     route = seam.route.legacy if isinstance(seam.route, Split) else seam.route
-    if not isinstance(route, Keyed):
+    if not isinstance(route, Keyed | Observing):
         return body
     call = route.acall if seam.call_kind == "coroutine" else route.call
     return lambda *args, **kwargs: call(seam, body, args, kwargs)
