@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._runtime import seal_context
 from .claimcheck import CLAIM_CHECK, format_dataref, load_data
-from .claims import GRACE, CallPlace, ClaimRecord, Nonces, Won, fingerprint, log_result, take
+from .claims import GRACE, CallPlace, ClaimRecord, Nonces, Won, fingerprint, is_unknown, log_result, take
 from .errors import (
     BusAmbiguousError,
     CallMissingError,
@@ -243,7 +243,8 @@ class Redriving:
     async def _close(self, verdict: Verdict, new: str, wish: Wish) -> bool:
         """Claim the dead call as operator and log what became of it; ``False`` when something else happened to it."""
         letter, place = verdict.letter, CallPlace.of(verdict.letter.subject)
-        if verdict.at is not None and await self._is_closed(place):
+        closing = self._closing(letter, new, wish)
+        if verdict.at is not None and await self._was_begun(place, closing):
             return True
         record = ClaimRecord(
             callid=_callid(letter),
@@ -259,15 +260,23 @@ class Redriving:
             async with asyncio.timeout(_PATIENCE):
                 claim = await take(self.bus, place, record, at=verdict.at, nonces=self._nonces)
                 if isinstance(claim, Won):
-                    await log_result(self.bus, place, self._closing(letter, new, wish), claim=claim.position)
+                    await log_result(self.bus, place, closing, claim=claim.position)
         except TimeoutError:
             raise BusAmbiguousError("the ledger did not answer clearly: nothing was sent, try again") from None
         return isinstance(claim, Won)
 
-    async def _is_closed(self, place: CallPlace) -> bool:
-        """Whether an earlier redrive has closed it and died before it could mark that."""
-        last = await self.bus.last(place.everything)
-        return last is not None and last.subject == place.result and read_terminal(last).reason == CLOSED
+    async def _was_begun(self, place: CallPlace, closing: Event) -> bool:
+        """Whether an earlier redrive has closed it, or claimed it to do so and died: then that is finished here.
+
+        An operator's claim starts nothing, so whoever comes next may go on with it.
+        """
+        last, claim = await self.bus.last(place.everything), await self.bus.last(place.own)
+        if last is None or claim is None or ClaimRecord.read(claim.event).role != "operator":
+            return False
+        if last.subject == place.own or is_unknown(last):
+            await log_result(self.bus, place, closing, claim=claim.position)
+            return True
+        return last.subject == place.result and read_terminal(last).reason == CLOSED
 
     def _closing(self, letter: DeadLetter, new: str, wish: Wish) -> Event:
         agent = self.subjects.parse_call(letter.subject).domain == "agent"
@@ -368,7 +377,8 @@ def judge_unsafe(ledger: CallLedger, *, now: datetime, vouched: bool) -> tuple[W
     ``vouched``: an operator says that it was not done.
     """
     state, ended = ledger.state(now), ledger.terminal
-    if ended is not None and ended.reason == CLOSED:
+    begun = ledger.claim is not None and ledger.claim.role == "operator"
+    if begun and (state in ("running", "silent", "unknown") or (ended is not None and ended.reason == CLOSED)):
         return "", ""  # by a redrive that died before it could send
     if state in _BY_STATE:
         why, text = _BY_STATE[state]
