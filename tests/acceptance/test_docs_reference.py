@@ -12,7 +12,7 @@ import typer
 from crossfade.adapters.nats import _endpoint
 from crossfade.migrations.cli import _app
 from crossfade.shim import config, connect, tool
-from crossfade.shim.policy import Policy
+from crossfade.shim.policy import LIVE_ONLY, Policy
 from crossfade.shim.stages import TABLE
 from support.project import ROOTS, TOP, files
 
@@ -57,22 +57,22 @@ def test_every_policy_setting_is_on_the_page():
     """Each field of a policy has its row, except the revision, which no one can set and the text explains."""
     section = sections(CONFIGURATION)["The policy of a seam"]
 
-    assert rows(section) == {field.name for field in fields(Policy)} - {"revision"}
-    assert "`revision`" in section
+    assert rows(section) == {field.name for field in fields(Policy)} - LIVE_ONLY
+    assert all(f"`{name}`" in section for name in LIVE_ONLY)
 
 
 def test_the_policys_defaults_are_the_codes():
     """The page's column of defaults is what a policy has when nobody says anything."""
     shown = re.findall(
-        r"^\| `(\w+)` \| .+? \| `?([\w.]+)`? \|", sections(CONFIGURATION)["The policy of a seam"], re.MULTILINE
+        r"^\| `(\w+)` \| .+? \| `?([\w.{}]+)`? \|", sections(CONFIGURATION)["The policy of a seam"], re.MULTILINE
     )
 
     assert dict(shown) == {
         field.name: f"{getattr(Policy(), field.name):g}"
-        if field.name == "timeout"
+        if field.name in ("timeout", "percent", "sample")
         else str(getattr(Policy(), field.name))
         for field in fields(Policy)
-        if field.name != "revision"
+        if field.name not in LIVE_ONLY
     }
 
 
@@ -92,7 +92,7 @@ def test_the_pages_file_is_read_as_shown(tmp_path):
     read = config.load_config(path, environ={})
 
     assert (read.bus, read.prefix) == ("embedded://.crossfade", "cf")
-    assert set(read.seams["web.search"]) == {field.name for field in fields(Policy)} - {"revision"}
+    assert set(read.seams["web.search"]) == {field.name for field in fields(Policy)} - LIVE_ONLY
 
 
 def test_every_decorator_option_is_on_the_page():
@@ -100,7 +100,8 @@ def test_every_decorator_option_is_on_the_page():
     page = sections(CONFIGURATION)
     options = set(inspect.signature(tool).parameters) - {"name"}
 
-    assert rows(page["Decorator options"]) | rows(page["The policy of a seam"]) == options
+    live = {"unsafe_storage", "compare"}  # set by file or live state only
+    assert rows(page["Decorator options"]) | rows(page["The policy of a seam"]) - live == options
     assert options == set(re.findall(r"(\w+)=", page["Decorator options"].partition("\ndef ")[0]))
 
 
