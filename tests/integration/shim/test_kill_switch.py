@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
+import sys
 import threading
 import time
 
@@ -185,7 +186,9 @@ def test_an_interrupted_caller_gives_its_call_up(connect, work, counts):
 
     def interrupt():
         began.acquire()
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        main_thread = threading.main_thread().ident
+        kit.until(lambda: sys._current_frames()[main_thread].f_code.co_name == "wait")  # in Future.result
+        signal.pthread_kill(main_thread, signal.SIGINT)
 
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
