@@ -242,15 +242,12 @@ class Runtime:
 
     def _follow(self, change: Change) -> None:
         try:
-            if change.value is None:
-                self._live.pop(change.key, None)
-            else:
-                live = self._read(change.key, change.value)
-                if live is None:
-                    return  # the last known policy stays
-                self._live[change.key] = live
-                if live.minrev == live.revision:
-                    self.pins.forget(change.key)  # rolled back to abort
+            live = self._read(change.key, change.value) if change.value is not None else None
+            if live is None:
+                return  # unreadable or deleted: the last known policy stays, or a rollback could be undone by losing it
+            self._live[change.key] = live
+            if live.minrev == live.revision:
+                self.pins.forget(change.key)  # rolled back to abort
             for seam in self.registry.all():
                 if seam.name == change.key:
                     self._apply(seam)

@@ -108,6 +108,6 @@ def _check(table: dict[str, Any], file: Path) -> None:
         except SeamDefinitionError as error:
             raise ConfigurationError(str(error), where=where) from None
         for name, value in settings.items():
-            if isinstance(value, dict):
+            if isinstance(value, dict) and name != "compare":
                 raise ConfigurationError(f'a seam\'s name is quoted: [seams."{seam}.{name}"]', where=where)
         Policy().override(settings, where=where)

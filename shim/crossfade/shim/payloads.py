@@ -283,7 +283,8 @@ def _changed(value: Any) -> str:
 def _same(left: Any, right: Any) -> bool:
     """Equality that also holds for NaN, and tells a list from a tuple and a value from another type."""
     if type(left) is not type(right):
-        return False
+        # A whole number is a float to whoever asks for one.
+        return type(left) is float and type(right) is int and left == right
     if isinstance(left, float):
         return left == right or (math.isnan(left) and math.isnan(right))
     if isinstance(left, dict):

@@ -18,7 +18,6 @@ from crossfade.shim.claimcheck import CLAIM_CHECK
 from crossfade.shim.config import Config
 from crossfade.shim.errors import BusRefusedError, BusUnavailableError, UnserialisableError
 from crossfade.shim.events import Event, new_id
-from crossfade.shim.stages import TABLE
 from integration.shim import kit
 from support.nats_server import NatsServer
 
@@ -288,23 +287,6 @@ def test_a_live_policy_that_was_garbage_before_we_came_changes_nothing(connect, 
     again = connect()
     assert search() == "x"
     assert kit.observed(again)
-
-
-@pytest.mark.parametrize("stage", ["shadow", "canary", "retired"])
-def test_a_stage_that_this_version_cannot_run_is_no_promotion(connect, work, counts, stage):
-    """Code, or a newer version's live state, says canary: the body goes on answering, observed and counted."""
-    if TABLE[stage].available:
-        pytest.skip(f"{stage} can be run")
-
-    @tool("web.newer", effects="none", stage=stage, timeout=5)
-    def newer() -> str:
-        return "bus" if current_call() else "body"
-
-    connection = connect()
-    work(connection, newer)
-    assert {newer() for _ in range(20)} == {"body"}
-    assert len(kit.observed(connection, 20)) == 20
-    assert counts.get("skipped", seam="web.newer", reason="unavailable") >= 1
 
 
 # -- size ------------------------------------------------------------------------------------------------------------
