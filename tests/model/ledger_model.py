@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 TERMINALS = "VNU"
 WORKER, BUS, LEGACY, REAPER = "worker", "bus caller", "legacy caller", "reaper"
+_BEGINS = {WORKER: "idle", BUS: "send", LEGACY: "turn", REAPER: "idle"}
 
 
 class Entry(NamedTuple):
@@ -76,14 +77,14 @@ class Setting:
     network: int = 1
     crashes: int = 1
     vanishings: int = 0
-    deliveries: int = 3
+    deliveries: int = 2
     mutants: frozenset[str] = frozenset()
 
     def first(self) -> State:
         """Nothing has happened."""
         processes = 1 + max(process for _, process in self.actors)
         return State(
-            log=(), seq=0, time=0, net=frozenset(), actors=tuple(Actor("idle") for _ in self.actors),
+            log=(), seq=0, time=0, net=frozenset(), actors=tuple(Actor(_BEGINS[role]) for role, _ in self.actors),
             wins=(0,) * processes, network=self.network, crashes=self.crashes, vanishings=self.vanishings,
             deliveries=self.deliveries, acked=False, starts=0, disturbed=False, wrong="",
         )  # fmt: skip
@@ -204,7 +205,7 @@ class Model:
         if not holds:
             return state, 0
         owner = last(state.log, "O")
-        if kind in "VN" and owner is not None and owner.nonce != nonce:
+        if kind in "VN" and (owner is None or owner.nonce != nonce):
             state = state._replace(wrong="a result of somebody who is not the owner was accepted")
         if kind == "U" and terminal(state) in ("V", "N"):
             state = state._replace(wrong="'unknown' replaced a result")
@@ -256,7 +257,10 @@ class Model:
         if state.vanishings and state.log:
             gone = state._replace(vanishings=state.vanishings - 1, disturbed=True)
             rest = tuple(entry for entry in state.log if entry.kind != "C")
-            found += [("!the command vanishes", gone._replace(log=rest)), ("!the ledger vanishes", gone._replace(log=()))]
+            found += [
+                ("!the command vanishes", gone._replace(log=rest)),
+                ("!the ledger vanishes", gone._replace(log=())),
+            ]
         return found
 
     def put(self, state: State, i: int, actor: Actor, **changes) -> State:
@@ -270,7 +274,7 @@ class Model:
     def my_turn(self, state: State, i: int) -> bool:
         """Whether no other claim of the call is under way in this process."""
         return "no turns" in self.mutants or not any(
-            self.process[j] == self.process[i] and actor.phase in ("claim", "read")
+            self.process[j] == self.process[i] and actor.phase.startswith(("claim", "read"))
             for j, actor in enumerate(state.actors)
             if j != i
         )
@@ -278,29 +282,29 @@ class Model:
     def claiming(self, state: State, i: int) -> list[tuple[str, State]]:
         """``take``: append the claim until the answer is clean, read whose it is when it is refused."""
         actor = state.actors[i]
-        nonce = self.nonce(state, i)
-        if actor.phase == "turn":
-            return [("takes its turn", self.put(state, i, actor._replace(phase="claim")))] if self.my_turn(state, i) else []
-        if actor.phase == "claim":
+        phase, _, nonce = actor.phase.partition(":")
+        if phase == "turn":
+            drawn = actor._replace(phase=f"claim:{self.nonce(state, i)}")
+            return [("takes its turn", self.put(state, i, drawn))] if self.my_turn(state, i) else []
+        if phase == "claim":
 
             def answered(after: State, answer: str, seq: int) -> State:
                 if answer == "ok" or (answer == "?" and "ambiguous is won" in self.mutants):
-                    return self.won(after, i, seq or after.seq)
+                    return self.won(after, i, nonce, seq or after.seq)
                 if answer == "?" and "ambiguous is lost" in self.mutants:
                     return self.put(after, i, actor._replace(phase="held"))
-                return self.put(after, i, actor._replace(phase="read" if answer == "no" else "claim"))
+                return self.put(after, i, actor._replace(phase=("read:" if answer == "no" else "claim:") + nonce))
 
             return self.append(state, i, Request("O", nonce, "CO" + TERMINALS, actor.at), answered)
         owner = last(state.log, "O")
         if owner is None:
             return [("reads that there is no claim", self.put(state, i, actor._replace(phase="vanished")))]
         if owner.nonce == nonce:
-            return [("reads its own claim", self.won(state, i, owner.seq))]
+            return [("reads its own claim", self.won(state, i, nonce, owner.seq))]
         return [("reads another's claim", self.put(state, i, actor._replace(phase="held")))]
 
-    def won(self, state: State, i: int, claim: int) -> State:
+    def won(self, state: State, i: int, nonce: str, claim: int) -> State:
         wins = list(state.wins)
-        nonce = self.nonce(state, i)
         wins[self.process[i]] += 1
         return self.put(state, i, state.actors[i]._replace(phase=f"won:{nonce}", claim=claim), wins=tuple(wins))
 
@@ -377,9 +381,6 @@ class Model:
         """A caller: sends (or claims, on the legacy path), waits, claims what nobody started, runs what it won."""
         actor = state.actors[i]
         phase, _, nonce = actor.phase.partition(":")
-        if phase == "idle":
-            begun = "turn" if self.roles[i] == LEGACY else "send"
-            return [(f"{self.roles[i]} {i} calls", self.put(state, i, Actor(begun)))]
         if phase in ("send", "doubt"):
             return self.sending(state, i)
         if phase in ("turn", "claim", "read"):
@@ -396,7 +397,12 @@ class Model:
                 return [(f"caller {i} waits", self.put(state, i, actor._replace(phase="wait")))]
             return [(f"caller {i} cannot know", self.tell(state, i, "U"))]
         if phase == "won" and self.setting.falls_back:
-            return [(f"caller {i} STARTS", self.put(state, i, actor._replace(phase="log:" + nonce), starts=state.starts + 1))]
+            return [
+                (
+                    f"caller {i} STARTS",
+                    self.put(state, i, actor._replace(phase="log:" + nonce), starts=state.starts + 1),
+                )
+            ]
         if phase in ("won", "log"):
             kind = "N" if phase == "won" else "V"
             return self.logging(state, i, kind, nonce, Actor("done", told=kind))

@@ -40,7 +40,8 @@ def losing(append, losses, *, kind=".own"):
 
 def test_hundreds_of_races(world, note, brokers):
     """A caller whose time is up against two workers that claim at that moment: one start, one terminal, each time."""
-    callers = [world.side(timeout=0.01 + 0.006 * step) for step in range(8)]  # about as long as a claim takes
+    # From less than a claim takes to more, on one server and on three.
+    callers = [world.side(timeout=0.01 * 1.6**step) for step in range(8)]
     for _ in range(2):
         world.side().serve(concurrency=32)
     caller, began = callers[0], time.monotonic()

@@ -193,6 +193,6 @@ def test_an_interrupted_caller_gives_its_call_up(connect, work, counts):
     threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         slow()
-    kit.until(lambda: not connection.runtime.calls._waiting)
+    kit.until(lambda: not connection.runtime.calls._asked)
     release.set()
     kit.until(lambda: counts.get("late") == 2)
