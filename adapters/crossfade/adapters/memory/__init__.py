@@ -4,7 +4,7 @@
     memory://        a broker of its own
 
 Nothing is written to disk and nothing is ever aged out. ``MemoryBroker`` injects failures: ``stop``, ``start``,
-``fail_next``, ``delay``, ``lose_replies``; ``heal`` ends them.
+``fail_next``, ``delay``, ``lose_replies``.
 """
 
 from ._broker import MemoryBroker, broker, forget

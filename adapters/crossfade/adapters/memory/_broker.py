@@ -102,12 +102,6 @@ class MemoryBroker:
         with self.lock:
             self.faults.replies_to_lose = n
 
-    def heal(self) -> None:
-        """End every failure: answer again, without delay, and fail no more; limits stay."""
-        with self.lock:
-            self.faults = Faults()
-        self.start()
-
     def limit(self, family: str, *, max_bytes: int, discard: Discard) -> None:
         """Bound the stream whose subjects begin with the token ``family`` (``cf``, ``cfo`` ...).
 

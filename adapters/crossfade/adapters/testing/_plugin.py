@@ -179,5 +179,4 @@ def _workers(connected: connection.Connection, broker: memory.MemoryBroker, spoo
         workers.serve_staged()
         yield workers
     finally:
-        broker.heal()
         workers.stop()
