@@ -341,6 +341,7 @@ class OverBus:
             callid = keyed_callid(seam.name, correlation.tenant, key) if correlation and key else new_id()
             secrets = codec.encode_secrets(bound)
             codec.verify_secrets(bound, secrets)
+            self.runtime.refuse_clear_secrets(arguments)
             sealed = self.runtime.seal(seam.name, callid, secrets)
         except TypeError:
             return None  # calling the body raises what it would always have raised
@@ -371,6 +372,12 @@ class OverBus:
         Not executed: always legal, for a key that stands for one execution only under a claim. Unknown: legal only
         where running twice does no harm, or where the policy accepts it of a ledger that is down.
         """
+        if answer.reason == "deadline":
+            self.runtime.warn_once(
+                command.seam.name,
+                "deadline",
+                f"no result within {self._policy.timeout:g} s: does a worker serve it (crossfade worker MODULE)?",
+            )
         if answer.kind in ("value", "error") or not self._policy.runs_legacy or answer.reason == "key-reused":
             return False
         if answer.reason == "ledger-down":

@@ -15,6 +15,7 @@ from ._calls import Calls
 from ._loop import LoopThread
 from ._routes import Keyed, Observing, OverBus, Split
 from .buses import hide_credentials
+from .claimcheck import CLAIM_CHECK
 from .claims import Nonces
 from .errors import (
     BusError,
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 
 _RETRY: Final = 2.0  # seconds between attempts to connect for the first time
 
+# What the redactor may take for a credential; wider than its own rules, so that little slips past.
+_SUSPICIOUS: Final = re.compile(
+    rb"auth|token|secret|pass|pwd|cookie|session|credential|private|bearer|basic|api|key|sign|jwt|cvv|eyJ|AKIA|gh[pousr]_"
+    rb"|sk-|xox|://[^\"/\s]*@",
+    re.IGNORECASE,
+)
 _log = logging.getLogger("crossfade")
 
 
@@ -312,9 +319,13 @@ class Runtime:
     def skip(self, seam: str, reason: str, text: str) -> None:
         """Count a call that stays legacy although its stage says otherwise; say so once per seam and reason."""
         report.count("skipped", seam=seam, reason=reason)
+        self.warn_once(seam, reason, f"the body answers: {text}")
+
+    def warn_once(self, seam: str, reason: str, text: str) -> None:
+        """Say something of a seam in the log, once per reason; whoever says it counts every time."""
         if f"{seam}:{reason}" not in self._complained:
             self._complained.add(f"{seam}:{reason}")
-            _log.warning("seam %s stays legacy: %s (said once, counted from now on)", seam, self.redactor.text(text))
+            _log.warning("seam %s: %s (said once, counted from now on)", seam, self.redactor.text(text))
 
     def block(self, seam: Seam, blocker: str) -> None:
         """Something was seen that forbids moving ``seam`` past shadow; the bus is told once."""
@@ -351,6 +362,19 @@ class Runtime:
     def deadline(self, seconds: float) -> datetime:
         """The broker's time ``seconds`` from now."""
         return self.bus.now() + timedelta(seconds=seconds)
+
+    def refuse_clear_secrets(self, arguments: bytes) -> None:
+        """Raise ``CrossfadeError`` when clear arguments hold what looks like a credential: it must not be stored.
+
+        Above 256 KiB nobody looks: the redactor's own limits would take size for a secret.
+        """
+        if len(arguments) > CLAIM_CHECK or not _SUSPICIOUS.search(arguments):
+            return  # most calls: the full look parses the arguments again
+        values = json.loads(arguments)
+        if self.redactor.value(values) != values:
+            raise CrossfadeError(
+                "an argument holds what looks like a credential: name its parameter in secret=, and it travels sealed"
+            )
 
     def seal(self, seam: str, callid: str, secrets: Mapping[str, bytes]) -> bytes:
         """The ``sealed`` member of a command's payload, with a leading comma; empty when there is no secret."""

@@ -166,7 +166,7 @@ def test_a_token_is_found_nowhere(tracing_server, connect, work, token, canary, 
     with pytest.raises(RuntimeError, match=token):
         seen_fails(canary)
     assert len(kit.observed(connection, 3)) == 3
-    named.__crossfade_seam__.route.call(named.__crossfade_seam__, (canary, token, headers), {})  # twice, for equality
+    named(canary, token, headers)  # twice, for equality
 
     logging.getLogger("app").warning("the application's own words: %s", canary)
     streams = asyncio.run(everything_stored(tracing_server.url))
@@ -231,7 +231,7 @@ def test_a_worker_without_the_key_refuses_and_shows_nothing(connect, work, token
     sealer = connection.runtime.sealer
     work(connection, named)
 
-    decode = execution.Execution._decode
+    decode = execution.Execution.decode
 
     async def without_key(self, event, callid):
         monkeypatch.setattr(connection.runtime, "sealer", None)
@@ -240,7 +240,7 @@ def test_a_worker_without_the_key_refuses_and_shows_nothing(connect, work, token
         finally:
             monkeypatch.setattr(connection.runtime, "sealer", sealer)
 
-    monkeypatch.setattr(execution.Execution, "_decode", without_key)
+    monkeypatch.setattr(execution.Execution, "decode", without_key)
     with pytest.raises(NotExecutedError) as caught:
         named(token)
     assert caught.value.reason == "secret"
@@ -293,3 +293,21 @@ def test_complaints_about_arguments_show_no_token(connect, counts, caplog, token
         leaky(Leaky(token=SecretStr(token)))
     assert token not in caplog.text
     assert "leaky.any" in caplog.text
+
+
+def test_a_credential_that_nobody_declared_is_not_sent(connect, work, token, counts, caplog):
+    """A header in a dict, a password in a URL: the body answers, no stream holds it, and the log says what to do."""
+
+    @tool("bus.careless", effects="none", stage="bus", timeout=5)
+    def careless(headers: dict[str, str], url: str = "") -> str:
+        return "bus" if current_call() else "body"
+
+    connection = connect()
+    work(connection, careless)
+    assert careless({"Authorization": f"Bearer {token}"}) == "body"
+    assert careless({}, url=f"https://ann:{token}@example.com/") == "body"
+    assert careless({"Accept": "text/html"}, url="https://example.com/?page_token=3") == "bus"
+    assert counts.get("skipped", seam="bus.careless", reason="secret") == 2
+    assert "secret=" in caplog.text
+    assert token not in caplog.text
+    assert all(token not in str(event) for event in kit.read(connection, "{p}.>"))
