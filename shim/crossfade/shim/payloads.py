@@ -84,7 +84,19 @@ class SignatureCodec:
         clear = {name: value for name, value in bound.items() if name not in self.secret} if self.secret else bound
         for name, value in clear.items():
             _keep_iterators(value, name, deep=name in self._opaque)
-        return _dump(self._arguments, clear)
+        try:
+            return _dump(self._arguments, clear)
+        except UnserialisableError as error:
+            raise error if error.what else self._named(clear, error) from None
+
+    def _named(self, clear: Mapping[str, Any], error: UnserialisableError) -> UnserialisableError:
+        """``error`` with the first argument that alone fails as the whole did, which pydantic does not always say."""
+        for name, value in clear.items():
+            try:
+                _dump(self._arguments, {name: value}, what=name)
+            except UnserialisableError as named:
+                return named
+        return error
 
     def verify(self, bound: Mapping[str, Any], encoded: bytes) -> None:
         """Raise ``UnserialisableError`` naming the first argument that would arrive changed."""

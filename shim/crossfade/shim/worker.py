@@ -31,11 +31,12 @@ from .claims import (
     overdue,
     take,
 )
-from .errors import BusError, ConfigurationError, MalformedEventError, WrongPositionError
+from .errors import BusError, ConfigurationError, EventTooLargeError, MalformedEventError, WrongPositionError
 from .events import Event, derived_id
 from .execution import MAX_DELIVER, Execution, Finished
 from .health import Health
 from .hooks import report
+from .outcomes import ErrorRecord, error_payload, type_name
 from .ports import ConsumeOptions
 from .reaping import Reaper
 from .services import services
@@ -364,21 +365,34 @@ class Worker:
         self._reply(delivery, logged)
 
     async def _stored(self, subject: str, event: Event, claim: Position | None) -> Event | None:
-        """The result as it was logged, a claim check when it is large; ``None`` when the bus did not take it."""
+        """The result as it was logged; ``None`` when the bus did not take it."""
         try:
-            if event.data is not None and len(event.data) > CLAIM_CHECK:
-                dataref = format_dataref(await self._runtime.bus.put_object(event.data))
-                event = replace(event.with_extensions(dataref=dataref), data=None)
-            if claim is None:
-                await self._runtime.bus.publish(subject, event)
-            else:
-                await log_result(self._runtime.bus, CallPlace.of(subject), event, claim=claim)
+            return await self._append(subject, event, claim)
         except WrongPositionError:  # only a restore of the store moves a claim
             report.count("result-fenced", seam=event.get("seam") or "-")
             _log.error("seam %s: the claim of call %s is not ours any more", event.get("seam"), event.get("callid"))
+            return event
         except BusError as error:
             report.count("result-retried", seam=event.get("seam") or "-", reason=type(error).__name__)
             return None
+
+    async def _append(self, subject: str, event: Event, claim: Position | None) -> Event:
+        """Log a result as it is, else by claim check, else as an error: it ran, and no later try makes it smaller."""
+        if event.data is None or len(event.data) <= CLAIM_CHECK:
+            with contextlib.suppress(EventTooLargeError):  # a broker that accepts less than usual
+                return await self._append_once(subject, event, claim)
+        try:
+            dataref = format_dataref(await self._runtime.bus.put_object(event.data or b""))
+            return await self._append_once(subject, replace(event.with_extensions(dataref=dataref), data=None), claim)
+        except EventTooLargeError as error:
+            report.count("result-too-large", seam=event.get("seam") or "-")
+            return await self._append_once(subject, _as_too_large(event, error), claim)
+
+    async def _append_once(self, subject: str, event: Event, claim: Position | None) -> Event:
+        if claim is None:
+            await self._runtime.bus.publish(subject, event)
+        else:
+            await log_result(self._runtime.bus, CallPlace.of(subject), event, claim=claim)
         return event
 
     async def _spooling(self, act: Callable[..., None], *args: Any) -> None:
@@ -437,6 +451,13 @@ async def _done_before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, T]
     with contextlib.suppress(asyncio.CancelledError):
         await task
     return None
+
+
+def _as_too_large(event: Event, error: EventTooLargeError) -> Event:
+    """The result of a call whose value no form of an event can carry."""
+    record = ErrorRecord(type=type_name(type(error)), message=f"the call ran, and its result cannot be sent: {error}")
+    kind = "agent.task.failed" if event.type == "agent.task.completed" else event.type
+    return replace(event, type=kind, data=error_payload(record, handler="self", handler_ms=0.0))
 
 
 def _result_type(service: Service, finished: Finished) -> str:
