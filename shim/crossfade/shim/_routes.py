@@ -87,11 +87,15 @@ class _Started:
 
 
 class Observing:
-    """The body answers; a finished call leaves an observation."""
+    """The body answers; a finished call leaves an observation.
 
-    def __init__(self, runtime: Runtime, policy: Policy) -> None:
+    ``instead`` names what keeps the seam here although its stage says otherwise: each call is counted with it.
+    """
+
+    def __init__(self, runtime: Runtime, policy: Policy, *, instead: str = "") -> None:
         self._runtime = runtime
         self._policy = policy
+        self._instead = instead
         self._shadow = policy.stage is Stage.SHADOW
 
     def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -174,6 +178,8 @@ class Observing:
         arguments: bytes | None = None
         secrets: Mapping[str, bytes] = {}
         n = self._runtime.observer.number(seam.name)
+        if self._instead:
+            report.count("skipped", seam=seam.name, reason=self._instead)
         full = self._policy.sample >= 1 or random.random() < self._policy.sample  # noqa: S311 - a sample
         if full:
             try:

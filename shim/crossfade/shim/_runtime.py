@@ -296,23 +296,30 @@ class Runtime:
         if policy.effects == "unsafe" and policy.claiming:
             legacy = Keyed(self, policy, inner=observing or Observing(self, policy))
         if row.answers == "split" or policy.draining:
-            split = Split(self, policy, legacy=legacy or Observing(self, policy), bus=over_bus)
-            return split if self._may_command(seam, policy) else legacy
+            if instead := self._obstacle(seam, policy):
+                return Observing(self, policy, instead=instead)
+            return Split(self, policy, legacy=legacy or Observing(self, policy), bus=over_bus)
         return legacy
 
     def _over_bus(self, seam: Seam, over_bus: OverBus, policy: Policy) -> Route:
-        may = self._may_command(seam, policy) or policy.stage is Stage.RETIRED or not seam.has_body
-        return over_bus if may else Observing(self, policy)
+        if policy.stage is Stage.RETIRED or not seam.has_body:
+            return over_bus  # there is no way back to a body
+        instead = self._obstacle(seam, policy)
+        return Observing(self, policy, instead=instead) if instead else over_bus
 
-    def _may_command(self, seam: Seam, policy: Policy) -> bool:
-        """Whether this process can send commands of ``seam``; if not, it stays at observe and says why."""
+    def _obstacle(self, seam: Seam, policy: Policy) -> str:
+        """Why this process cannot send commands of ``seam``, so that it stays at observe; empty when it can."""
         if seam.has_body and seam.binding == "instance" and seam.bind is None and not self.registry.handler(seam.name):
-            self.skip(seam.name, "method", "it is a method, and self cannot cross: say bind=, or register a handler")
-            return False
+            self.warn_once(seam.name, "method", "the body answers: self cannot cross; say bind=, or register a handler")
+            return "method"
         if not storage_holds_claims(policy, self._info):
-            self.skip(seam.name, "storage", "it is unsafe, and this broker could lose a claim in a power cut")
-            return False
-        return True
+            self.warn_once(
+                seam.name,
+                "storage",
+                "the body answers: it is unsafe, and this broker could lose a claim in a power cut",
+            )
+            return "storage"
+        return ""
 
     # -- helpers of the routes ---------------------------------------------------------------------------------
 

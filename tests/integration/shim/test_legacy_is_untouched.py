@@ -339,7 +339,7 @@ async def adouble(x: int) -> int:
 
 
 def test_methods_stay_legacy_and_work(connect, counts):
-    """``self`` cannot cross a bus: the calls are answered by the body and counted."""
+    """Each is called on what it was called on, and leaves an observation without it."""
     from crossfade.shim.seam import registry
 
     for function in (Agent.act, Agent.make, Agent.static):
@@ -349,8 +349,25 @@ def test_methods_stay_legacy_and_work(connect, counts):
     assert agent.act(1) == Agent.act(agent, 1) == agent.tools[0](1) == "a1"
     assert Agent.make("m") == agent.make("m") == "Agent:m"
     assert Agent.static(1) == agent.static(1) == 2
-    assert counts.get("skipped", reason="method") == 5
-    assert len(kit.observed(connection, 2)) == 2
+    assert [json.loads(event.data)["arguments"] for event in kit.observed(connection, 7)] == [
+        *[{"x": 1}] * 3,
+        *[{"name": "m"}] * 2,
+        *[{"x": 1}] * 2,
+    ]
+
+
+def test_a_method_without_an_instance_at_the_worker_stays_legacy(connect, counts):
+    """``self`` cannot cross a bus: at ``bus`` the body answers, observed, and each call is counted."""
+
+    class Careless:
+        @tool("careless.act", effects="none", stage="bus")
+        def act(self, x: int) -> int:
+            return x
+
+    connection = connect()
+    assert [Careless().act(n) for n in range(3)] == [0, 1, 2]
+    assert counts.get("skipped", seam="careless.act", reason="method") == 3
+    assert len(kit.observed(connection, 3)) == 3
 
 
 @pytest.mark.parametrize("function", [double, adouble, Agent().act, Agent.act, Agent.make, Agent.static])

@@ -242,5 +242,5 @@ def test_a_call_that_meets_a_closed_connection_runs_its_body(connect, work):
     connection = connect()
     route, aroute = stale.__crossfade_seam__.route, astale.__crossfade_seam__.route
     connection.close()
-    assert route.call(stale.__crossfade_seam__, (), {}) == "body"
-    assert asyncio.run(aroute.acall(astale.__crossfade_seam__, (), {})) == "body"
+    assert route.call(stale.__crossfade_seam__, stale.__wrapped__, (), {}) == "body"
+    assert asyncio.run(aroute.acall(astale.__crossfade_seam__, astale.__wrapped__, (), {})) == "body"
