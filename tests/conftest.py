@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["pytester", "plugins.environment", "plugins.nats", "plugins.needs", "plugins.notes"]
+pytest_plugins = ["pytester", "plugins.environment", "plugins.nats", "plugins.needs", "plugins.notes", "plugins.shop"]

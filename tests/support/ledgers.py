@@ -68,7 +68,7 @@ class Ledgers:
     async def claim(self, callid: str, *, left: float = 30.0, owner: str = OWNER) -> Position:
         """A worker claims the call."""
         last = await self.bus.last(self.place(callid).everything)
-        record = self._record(callid, left, owner)
+        record = self.record(callid, left, owner)
         won = await take(self.bus, self.place(callid), record, at=last.position if last else None, nonces=Nonces())
         assert isinstance(won, Won)
         return won.position
@@ -126,7 +126,7 @@ class Ledgers:
         found = self.bus.read(self.subjects.commands(self.domain, self.seam))
         return [stored.event async for stored in found]
 
-    def _record(self, callid: str, left: float, owner: str) -> ClaimRecord:
+    def record(self, callid: str, left: float, owner: str) -> ClaimRecord:
         return ClaimRecord(
             callid=callid,
             seam=self.seam,

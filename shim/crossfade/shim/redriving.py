@@ -162,9 +162,10 @@ class Redriving:
         if unfit is not None:
             return replace(verdict, why=unfit[0], text=unfit[1])
         verdict = replace(verdict, policy=await self._policy(letter))
-        if verdict.marks and not wish.again:
-            return replace(verdict, why="redriven", text=_told(verdict.marks[-1]))
-        return verdict if verdict.policy.effects != "unsafe" else await self._judge_unsafe(verdict, wish)
+        unsafe = verdict.policy.effects == "unsafe"
+        if verdict.marks and (unsafe or not wish.again):
+            return replace(verdict, why="redriven", text=_told(verdict.marks[-1], unsafe=unsafe))
+        return await self._judge_unsafe(verdict, wish) if unsafe else verdict
 
     async def redrive(self, letter: DeadLetter, wish: Wish) -> tuple[Verdict, Mark | None]:
         """Send ``letter`` again when it may be; the mark says as which call.
@@ -221,11 +222,6 @@ class Redriving:
         return self._policies(_seam(letter)) or Policy(timeout=_budget(letter))
 
     async def _judge_unsafe(self, verdict: Verdict, wish: Wish) -> Verdict:
-        if verdict.marks:  # --again: the last copy may have run, so its own ledger decides
-            text = (
-                f"it was sent again as call {verdict.marks[-1].callid}: if that died, it has a dead letter of its own"
-            )
-            return replace(verdict, why="redriven", text=text)
         ledger = await self._ledger(verdict.letter)
         if ledger is None:
             return verdict if wish.not_done else replace(verdict, why="gone", text=_GONE)
@@ -401,8 +397,11 @@ def seam_of(letter: DeadLetter) -> str:
     return named or (seam_from_token(parts[5]) if len(parts) == 9 else "-")
 
 
-def _told(mark: Mark) -> str:
-    return f"{mark.actor} sent it again at {mark.time[:19]} as call {mark.callid}: --again sends it once more"
+def _told(mark: Mark, *, unsafe: bool) -> str:
+    told = f"{mark.actor} sent it again at {mark.time[:19]}Z as call {mark.callid}"
+    if unsafe:  # the copy may have run, so its own ledger decides
+        return f"{told}: if that one died, it has a dead letter of its own"
+    return f"{told}: --again sends it once more"
 
 
 def _seam(letter: DeadLetter) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from crossfade.shim.claims import ClaimRecord
+    from crossfade.shim.events import Event
     from crossfade.shim.ledger import CallLedger, OpenCall, State, Terminal
     from crossfade.shim.ports import Bus, DeadLetter, Stored
 
@@ -154,6 +155,7 @@ async def _document(
         "user": first.event.get("userid"),
         "guarded": bool(first.event.get("guarded")),
         "deadline": deadline.isoformat() if deadline else None,
+        "caller": _source(ledger.command.event) if ledger.command else None,
         "owner": _owner(ledger.claim),
         "events": [_event(stored, ledger) for stored in ledger.events],
         "dead_letters": [_dead(letter) for letter in dead],
@@ -170,7 +172,7 @@ def _event(stored: Stored, ledger: CallLedger) -> dict[str, Any]:
         "time": stored.time.isoformat(),
         "position": stored.position,
         "id": stored.event.id,
-        "source": stored.event.source.removeprefix("urn:crossfade:"),
+        "source": _source(stored.event),
     }
     if stored.subject == ledger.place.own:
         return {"what": "claim", **shown, "attempt": stored.event.get("attempt")}
@@ -179,6 +181,10 @@ def _event(stored: Stored, ledger: CallLedger) -> dict[str, Any]:
         return {"what": "result", **shown, **_terminal(read_terminal(stored)), "superseded": superseded}
     revision, replay = stored.event.get("policyrev"), stored.event.get("replayof")
     return {"what": "command", **shown, "policyrev": revision, "replayof": replay}
+
+
+def _source(event: Event) -> str:
+    return event.source.removeprefix("urn:crossfade:")
 
 
 def _terminal(ended: Terminal) -> dict[str, Any]:
@@ -240,6 +246,8 @@ def _print_call(found: Mapping[str, Any], now: datetime) -> None:
         ("deadline", _when(found["deadline"], now)),
         ("ledger", _ledger_rule(found)),
     ]
+    if found["caller"]:
+        facts.append(("caller", safe(found["caller"])))
     if found["owner"]:
         facts.append(("owner", safe(f"{found['owner']['role']} {found['owner']['instance']}")))
     print_columns(facts)
@@ -292,7 +300,8 @@ def _about(step: Mapping[str, Any]) -> str:
 def _said(step: Mapping[str, Any]) -> str:
     if step["handler_ms"] is not None and step["outcome"] == "value":
         return f"in {step['handler_ms']:.1f} ms, on the {step['by']} path"
-    return f"{step['reason']}: {step['message'][:200]}" if step["message"] else str(step["reason"])
+    told = step["message"] and step["outcome"] != "unknown"  # its message is the owner, who has a line above
+    return f"{step['reason']}: {step['message'][:200]}" if told else str(step["reason"])
 
 
 def _next(found: Mapping[str, Any]) -> str:
@@ -300,7 +309,7 @@ def _next(found: Mapping[str, Any]) -> str:
         return ""
     return (
         "Find out whether it happened, and whether its owner still runs; then\n"
-        f"  crossfade calls resolve {found['callid']} --outcome value|error|not-executed --reason ..."
+        f"  crossfade calls resolve {found['callid']} --outcome ..."
     )
 
 

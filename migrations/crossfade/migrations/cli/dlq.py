@@ -187,7 +187,7 @@ class _Report:
             _say_missing(self.missing)
         if self.passed:
             say(f"{plural(self.passed, 'dead letter')} passed over: no command, or sent again before (--again).")
-        if self.sent + self.refused != 1:
+        if self.sent + self.refused > 1 or self.passed:
             say(f"{self.sent} sent again, {self.refused} refused.")
 
 
@@ -259,12 +259,13 @@ async def _document(opened: Session, letter: DeadLetter) -> dict[str, Any]:
 
 
 def _print_letters(shown: Sequence[Mapping[str, Any]], total: int) -> None:
-    rows = [("pos", "died at", "seam", "reason", "tries", "again")]
+    rows = [("pos", "died at", "seam", "call", "reason", "tries", "again")]
     rows += [
         (
             safe(letter["position"]),
             letter["local_time"][:-4],
             safe(letter["seam"]),
+            safe((letter["callid"] or "-")[-8:]),
             safe(letter["reason"]),
             str(letter["attempts"]),
             "sent" if letter["redriven"] else "",
@@ -287,7 +288,8 @@ def _print_letter(document: Mapping[str, Any]) -> None:
     rows += [(name, safe(document[name])) for name in facts if document[name] is not None]
     print_columns(rows)
     say("")
-    print_columns([(name, safe(value)) for name, value in sorted(document["attributes"].items())] or [("", "")])
+    others = [(name, safe(value)) for name, value in sorted(document["attributes"].items()) if name not in facts]
+    print_columns(others or [("no attributes", "")])
     say("\npayload " + safe(json.dumps(document["data"], ensure_ascii=False)))
     verdict = document["redrive"]
     if verdict["possible"]:

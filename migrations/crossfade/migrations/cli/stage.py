@@ -23,16 +23,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Where each seam stands, and moving it.", no_args_is_help=True)
 
-_COLUMNS: Final = {
-    "seam": "seam",
-    "stage": "stage",
-    "effects": "effects",
-    "rev": "revision",
-    "follow": "follow",
-    "set by": "actor",
-    "body": "place",
-    "reason": "reason",
-}
+_TITLES: Final = ("seam", "stage", "effects", "rev", "procs", "set by", "body", "reason")
 
 
 @app.command("list")
@@ -45,9 +36,10 @@ def list_stages(bus: BusOption = None, config: ConfigOption = None, as_json: Jso
     if not rows:
         say("No seam is known here: start a process that declares one and calls crossfade.shim.connect().")
         return
-    print_columns([tuple(_COLUMNS), *([safe(row[name]) for name in _COLUMNS.values()] for row in rows)])
-    for remark in _remarks(rows):
-        say(safe(remark))
+    print_columns([_TITLES, *(_cells(row) for row in rows)])
+    remarks = "\n".join(map(safe, _remarks(rows)))
+    if remarks:
+        say(f"\n{remarks}")
 
 
 @app.command("set")
@@ -134,13 +126,28 @@ def _row(seam: Declared, live: LivePolicy | None, instances: Sequence[Instance],
         "processes": len(having),
         "workers": sum(instance.role == "worker" for instance in having),
         "lagging": lagging,
-        "follow": f"{len(having) - len(lagging)} of {len(having)}" if lagging else str(len(having)),
         "actor": live.actor if live else "(code)",
         "reason": live.reason if live else "",
         "changed": live.changed if live else "",
         "blockers": list(seam.blockers),
         "place": seam.place,
     }
+
+
+def _cells(row: Mapping[str, Any]) -> list[str]:
+    lagging, processes = len(row["lagging"]), row["processes"]
+    follow = f"{processes - lagging} of {processes}" if lagging else processes
+    shown = [
+        row["seam"],
+        row["stage"],
+        row["effects"],
+        row["revision"],
+        follow,
+        row["actor"],
+        row["place"],
+        row["reason"],
+    ]
+    return [safe(cell) for cell in shown]
 
 
 def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
