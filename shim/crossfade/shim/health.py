@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -80,7 +81,7 @@ class HealthServer:
             self._server = await asyncio.start_server(self._serve, address.host, address.port, limit=_HEAD)
         except OSError as error:
             raise ConfigurationError(
-                f"cannot listen on {address}: {error.strerror or error}", where="--health"
+                f"cannot listen on {address}: {os.strerror(error.errno) if error.errno else error}", where="--health"
             ) from error
         return Address(host=address.host, port=self._server.sockets[0].getsockname()[1])
 
