@@ -67,7 +67,7 @@ class Callable:
         property(len),
         None,
     ],
-    ids=repr,
+    ids=["class", "instance", "bound method", "builtin", "partial", "property", "nothing"],
 )
 def test_what_cannot_be_a_seam_is_refused_by_name(body):
     """Classes, bound methods, builtins, partials, descriptors."""
