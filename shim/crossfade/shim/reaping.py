@@ -43,6 +43,14 @@ class Reaper:
 
     async def claims(self) -> None:
         """Follow every claim until its call has a terminal; write ``unknown`` for those whose owner stays silent."""
+        while True:
+            try:
+                await self._follow()
+            except BusError as error:  # nobody else would notice that claims are not followed any more
+                report.count("reap-failed", reason=type(error).__name__)
+            await asyncio.sleep(self._every)
+
+    async def _follow(self) -> None:
         subject = self._runtime.subjects.call_filter("own")
         async with self._runtime.bus.consume(_GROUP, [subject], _OPTIONS) as deliveries:
             deliveries.want(64)

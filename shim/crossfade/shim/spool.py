@@ -53,14 +53,17 @@ class Spool:
         return sum(1 for _ in self._folder.glob("*.json"))
 
     def items(self) -> Iterator[tuple[str, Event, Position | None]]:
-        """What is spooled, oldest first. A file that cannot be read is renamed ``.bad`` and counted, never lost."""
-        if not self._folder.is_dir():
-            return
-        for file in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime):
+        """What is spooled, oldest first. A file that cannot be read is renamed ``.bad`` and counted, never lost.
+
+        One that is gone when its turn comes has been logged by another worker of this folder.
+        """
+        for file in sorted(self._folder.glob("*.json"), key=_written):
             try:
                 stored = json.loads(file.read_text("utf-8"))
                 data = b64decode(stored["data"]) if stored["data"] is not None else b""
                 yield stored["subject"], from_nats(stored["headers"], data), stored.get("claim")
+            except FileNotFoundError:
+                continue
             except Exception as error:
                 report.count("spool-unreadable", reason=type(error).__name__)
                 file.rename(file.with_suffix(".bad"))
@@ -74,3 +77,10 @@ class Spool:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _written(file: Path) -> float:
+    try:
+        return file.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

@@ -431,12 +431,19 @@ class Worker:
     async def _keep_spool(self) -> None:
         """Log what is spooled, now and then again what the bus did not take."""
         while True:
-            for subject, event, claim in await asyncio.to_thread(lambda: list(self._spool.items())):
+            for subject, event, claim in await self._spooled():
                 if await self._stored(subject, event, claim) is None:
                     continue  # another installation's, or the bus is full: it stays, and so does the worker
                 await self._spooling(self._spool.remove, event)
                 report.count("spool-drained", seam=event.get("seam") or "-")
             await asyncio.sleep(self._options.ack_wait)
+
+    async def _spooled(self) -> list[tuple[str, Event, Position | None]]:
+        try:
+            return await asyncio.to_thread(lambda: list(self._spool.items()))
+        except OSError as error:  # looked at again; what lies there is not lost
+            report.count("spool-failed", reason=type(error).__name__)
+            return []
 
 
 async def _done_before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:

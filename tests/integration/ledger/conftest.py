@@ -30,5 +30,6 @@ def counts(monkeypatch):
 @pytest.fixture
 def world(brokers, tmp_path):
     """A seam of the test's own on the shared brokers."""
-    with World(brokers.url, "led", tmp_path) as made:
+    url = brokers.url if "?" in brokers.url else f"{brokers.url}?sync=always"
+    with World(url, "led", tmp_path) as made:
         yield made
