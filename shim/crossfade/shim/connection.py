@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import importlib
+import logging
 import os
+import sys
 import threading
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from .config import DEFAULT_BUS, Config, load_config, switched_off
 from .errors import BusError, BusUnavailableError, ConfigurationError, NotConnectedError
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     from ._runtime import Runtime
     from .outcomes import Answer
 
+_REJOIN: Final = 1.0  # seconds that the first call in a forked child waits for a connection of its own
 _EXIT_FLUSH: Final = 0.5  # seconds an exiting process spends on buffered observations
+
+_POOLS: Final = ("multiprocessing.util", "billiard.util")
+
+_log = logging.getLogger("crossfade")
 
 _lock = threading.Lock()
 _current: Connection | None = None
@@ -31,6 +38,13 @@ class Connection:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime: Runtime | None = runtime
+        self._finalizers: list[Any] = []
+
+    def close_at_exit(self) -> None:
+        """Close when the process ends, also where multiprocessing (or Celery's copy of it) leaves by ``os._exit``."""
+        atexit.register(self.close)
+        loaded: list[Any] = [sys.modules[name] for name in _POOLS if name in sys.modules]
+        self._finalizers = [module.Finalize(None, self.close, exitpriority=0) for module in loaded]
 
     @property
     def runtime(self) -> Runtime:
@@ -55,6 +69,8 @@ class Connection:
             return
         registry.on_declare = None
         atexit.unregister(self.close)
+        for finalizer in self._finalizers:
+            finalizer.cancel()
         try:
             runtime.thread.run(runtime.stop(flush=_EXIT_FLUSH), timeout=10)
         finally:
@@ -131,7 +147,7 @@ def connect(
             connection = _current
         else:
             connection = _current = Connection(_start(url, config))
-            atexit.register(connection.close)
+            connection.close_at_exit()
             new = True
     try:
         _wait(connection, wait, required=required)
@@ -179,16 +195,38 @@ def _wait(connection: Connection, seconds: float, *, required: bool) -> None:
 
 
 def _forget_in_child() -> None:
-    """A forked child has no loop thread and must not share the socket: it starts as never connected."""
+    """A forked child has no loop thread and must not share the socket: its first call of a seam connects anew."""
     global _current, _lock  # noqa: PLW0603 - one connection per process
     _lock = threading.Lock()  # another thread of the parent's may have held it
     registry.after_fork()
     counters.after_fork()
+    if _current is None:
+        return
+    from .rejoining import Rejoining  # noqa: PLC0415 - only who was connected pays
+
+    url, config = _current.runtime.url, _current.runtime.config
+    _current.forget()
+    _current = None
+    registry.on_declare = None
+    rejoining = Rejoining(lambda: _rejoin(url, config))
+    for seam in registry.all():
+        seam.route = rejoining
+
+
+def _rejoin(url: str, config: Config) -> None:
+    """Connect as the parent was, unless this process has connected by itself, or closed that again."""
+    from .rejoining import Rejoining  # noqa: PLC0415 - only in a child
+
+    waiting = [seam for seam in registry.all() if isinstance(seam.route, Rejoining)]
     if _current is not None:
-        _current.forget()
-        _current = None
-        registry.on_declare = None
-        for seam in registry.all():
+        url = _current.runtime.url
+    try:
+        connect(url, config=config, wait=_REJOIN)
+    except (BusError, ConfigurationError) as error:
+        report.count("connect-failed", reason=type(error).__name__)
+        _log.warning("a forked process could not connect as its parent was: %s", error)
+    for seam in waiting:  # not connected in time: the body answers, and connecting goes on in the background
+        if isinstance(seam.route, Rejoining):
             seam.route = None
 
 

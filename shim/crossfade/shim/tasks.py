@@ -25,6 +25,7 @@ from .errors import BusError, NotConnectedError, SeamDefinitionError
 from .events import new_id
 from .hooks import report
 from .outcomes import Answer
+from .rejoining import Rejoining
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -75,6 +76,8 @@ def _prepare(
     """The command of a task that goes over the bus, or ``None`` when it runs here."""
     if seam.call_kind in ("generator", "async generator"):
         raise SeamDefinitionError(f"seam {seam.name!r} is a generator: iterate it, a stream cannot be submitted")
+    if isinstance(seam.route, Rejoining):
+        seam.route.join()
     route = seam.route
     if isinstance(route, Split):
         route = route.bus if route.takes_bus(seam) else None
