@@ -328,17 +328,22 @@ class Model:
             return [(f"worker {i} gets the command", got)]
         if phase in ("turn", "claim", "read"):
             return [(f"worker {i} {name}", after) for name, after in self.claiming(state, i)]
+        if phase in ("won", "start", "late", "log"):
+            return self.serving(state, i, phase, nonce)
+        if phase == "vanished":
+            return [(f"worker {i} rejects it", self.put(state, i, Actor("idle"), acked=True))]
+        return self.leaving(state, i)
+
+    def serving(self, state: State, i: int, phase: str, nonce: str) -> list[tuple[str, State]]:
+        """What an owner does: it looks at the clock, starts or refuses, logs."""
+        actor = state.actors[i]
         if phase == "won":
             checked = "late:" if state.time else "start:"
             return [(f"worker {i} looks at the clock", self.put(state, i, actor._replace(phase=checked + nonce)))]
         if phase == "start":
             started = self.put(state, i, actor._replace(phase="log:" + nonce), starts=state.starts + 1)
             return [(f"worker {i} STARTS", started)]
-        if phase in ("late", "log"):
-            return self.logging(state, i, "N" if phase == "late" else "V", nonce, Actor("idle"), acked=True)
-        if phase == "vanished":
-            return [(f"worker {i} rejects it", self.put(state, i, Actor("idle"), acked=True))]
-        return self.leaving(state, i)
+        return self.logging(state, i, "N" if phase == "late" else "V", nonce, Actor("idle"), acked=True)
 
     def leaving(self, state: State, i: int) -> list[tuple[str, State]]:
         """``_leave_to_owner``."""
@@ -391,25 +396,27 @@ class Model:
         if phase == "wait":
             return self.waiting(state, i)
         if phase in ("held", "vanished"):
-            joined = self.roles[i] == LEGACY and state.time == 0
-            known = terminal(state)
-            if known or joined or (self.setting.keyed and state.time == 0):
-                return [(f"caller {i} waits", self.put(state, i, actor._replace(phase="wait")))]
-            return [(f"caller {i} cannot know", self.tell(state, i, "U"))]
+            return self.losing(state, i)
+        return self.owning(state, i, phase, nonce)
+
+    def losing(self, state: State, i: int) -> list[tuple[str, State]]:
+        """The call is another's: its answer is ours while there is time to wait for it."""
+        joined = (self.roles[i] == LEGACY or self.setting.keyed) and state.time == 0
+        if terminal(state) or joined:
+            return [(f"caller {i} waits", self.put(state, i, state.actors[i]._replace(phase="wait")))]
+        return [(f"caller {i} cannot know", self.tell(state, i, "U"))]
+
+    def owning(self, state: State, i: int, phase: str, nonce: str) -> list[tuple[str, State]]:
+        """The body runs here, under a claim or as the only caller of a refused call; or the claim is given back."""
+        begun = state.starts + 1
         if phase == "won" and self.setting.falls_back:
-            return [
-                (
-                    f"caller {i} STARTS",
-                    self.put(state, i, actor._replace(phase="log:" + nonce), starts=state.starts + 1),
-                )
-            ]
-        if phase in ("won", "log"):
-            kind = "N" if phase == "won" else "V"
-            return self.logging(state, i, kind, nonce, Actor("done", told=kind))
+            running = state.actors[i]._replace(phase="log:" + nonce)
+            return [(f"caller {i} STARTS", self.put(state, i, running, starts=begun))]
         if phase == "fall back":
-            started = self.put(state, i, Actor("done", told="V"), starts=state.starts + 1)
+            started = self.put(state, i, Actor("done", told="V"), starts=begun)
             return [(f"caller {i} STARTS without a claim", started)]
-        return []
+        kind = "N" if phase == "won" else "V"
+        return self.logging(state, i, kind, nonce, Actor("done", told=kind))
 
     def sending(self, state: State, i: int) -> list[tuple[str, State]]:
         actor = state.actors[i]
