@@ -61,6 +61,7 @@ class Process:
     """A ``crossfade`` process of its own, whose first line of output says that it is ready."""
 
     def __init__(self, *arguments: object, folder: Path) -> None:
+        self._output = b""
         self.log = folder / f"process-{time.monotonic_ns()}.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -69,7 +70,6 @@ class Process:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                text=True,
             )
 
     def __enter__(self) -> Self:
@@ -82,12 +82,19 @@ class Process:
         self.process.stdout.close()
 
     def line(self) -> str:
-        """The next line of its output."""
+        """The next line of its output; nothing when it has ended."""
         assert self.process.stdout is not None
+        pipe = self.process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
-            selector.register(self.process.stdout, selectors.EVENT_READ)
-            assert selector.select(SOON), f"no word from it:\n{self.log.read_text()}"
-        return self.process.stdout.readline()
+            selector.register(pipe, selectors.EVENT_READ)
+            while b"\n" not in self._output:
+                assert selector.select(SOON), f"no word from it:\n{self.log.read_text()}"
+                read = os.read(pipe, 4096)
+                if not read:
+                    return ""
+                self._output += read
+        line, _, self._output = self._output.partition(b"\n")
+        return f"{line.decode()}\n"
 
     def ready(self) -> Any:
         """Its ready line, as JSON."""

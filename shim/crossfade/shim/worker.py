@@ -53,6 +53,9 @@ if TYPE_CHECKING:
     from .services import Service
 
 ACK_WAIT: Final = 10.0  # seconds; a third of a call's default timeout: a crashed worker's calls reach another in time
+BODIES: Final = "crossfade body"
+"""What the names of threads that run plain functions begin with."""
+
 CANCEL: Final = "cancel"
 """The address on which every worker hears of calls that their callers gave up."""
 
@@ -115,9 +118,7 @@ class Worker:
     def run(self) -> None:
         """Serve until ``stop`` is called from another thread or a signal handler."""
         bodies = LoopThread()
-        executor = ThreadPoolExecutor(
-            (self._options.concurrency + self._options.shadows) * len(self.services), "crossfade body"
-        )
+        executor = ThreadPoolExecutor((self._options.concurrency + self._options.shadows) * len(self.services), BODIES)
         try:
             self._runtime.thread.run(self._serve(executor, bodies.loop))
         finally:

@@ -112,9 +112,7 @@ def show_letter(
 
 @app.command("redrive")
 def redrive_letters(
-    positions: Annotated[
-        list[str] | None, typer.Argument(metavar="POSITION", help="As `dlq list` shows them.")
-    ] = None,
+    positions: Annotated[list[str] | None, typer.Argument(metavar="POSITION", help="As `dlq list` shows them.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Every command among them that was not sent again yet.")] = False,
     group: GroupOption = None,
     seam: SeamOption = None,

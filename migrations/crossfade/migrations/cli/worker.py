@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
+import threading
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
 from crossfade.shim.health import Address, HealthServer
-from crossfade.shim.worker import Worker, WorkerOptions
+from crossfade.shim.worker import ACK_WAIT, BODIES, Worker, WorkerOptions
 
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
+
+_LEAVING: Final = 0.5  # seconds for idle threads to end
 
 
 def worker(
@@ -27,7 +32,7 @@ def worker(
     shadows: Annotated[int, typer.Option(min=0, help="Shadow runs of one seam at once; 0: none here.")] = 2,
     ack_wait: Annotated[
         float, typer.Option(min=1, help="Seconds after which a dead worker's calls go to another.")
-    ] = 10.0,
+    ] = ACK_WAIT,
     grace: Annotated[float, typer.Option(min=0, help="Seconds for calls in progress when asked to stop.")] = 20.0,
     spool: Annotated[Path, typer.Option(help="Folder for results the bus does not take.")] = Path(".crossfade/spool"),
     health: Annotated[
@@ -57,6 +62,23 @@ def worker(
             serving.run()
         finally:
             thread.run(server.close())
+    _leave_bodies_behind()
+
+
+def _leave_bodies_behind() -> None:
+    """End now, although plain functions that outran the grace still run: Python itself would wait for their threads."""
+    end = time.monotonic() + _LEAVING
+    for thread in threading.enumerate():
+        if thread.name.startswith(BODIES):
+            thread.join(max(0.0, end - time.monotonic()))
+    running = sum(thread.name.startswith(BODIES) for thread in threading.enumerate())
+    if running:
+        logging.getLogger("crossfade").warning(
+            "ended while %d calls ran on: they are delivered again or unknown", running
+        )
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _say_ready(seams: list[str], options: WorkerOptions, health: Address | None, *, as_json: bool) -> None:

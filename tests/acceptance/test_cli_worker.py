@@ -1,0 +1,201 @@
+"""``crossfade worker`` as a supervisor has it: a ready line, a health page, an end in time."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+from contextlib import suppress
+
+import httpx
+import pytest
+
+from support.commands import Process, crossfade, until
+
+
+def ask(address, path="/healthz", method="GET"):
+    return httpx.request(method, f"http://{address}{path}", timeout=10, trust_env=False)
+
+
+@pytest.fixture
+def worker(installation, shop):
+    """A worker process with a health page; started by the test."""
+    started = []
+
+    def start(*options):
+        process = Process("worker", "shop", "--json", "--health", "127.0.0.1:0", *options, folder=shop)
+        started.append(process)
+        return process, process.ready()
+
+    yield start
+    for process in started:
+        process.__exit__()
+
+
+def test_the_health_page_says_what_it_serves(worker):
+    """Port 0 is chosen and told in the ready line; 200, and the seams, once it serves."""
+    _, ready = worker()
+    assert ready["seams"] == ["shop.charge", "shop.price"]
+
+    answer = until(lambda: (found := ask(ready["health"])).status_code == 200 and found, "never healthy")
+
+    assert answer.json() == {
+        "status": "serving",
+        "seams": ["shop.charge", "shop.price"],
+        "in_flight": 0,
+        "connected": True,
+        "spooled": 0,
+    }
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_worker_that_stops_is_not_healthy(worker, on_bus):
+    """SIGTERM with a call in hand: 503 while it drains, so no balancer counts on it, then exit code 0."""
+    process, ready = worker("--grace", 3)
+    on_bus(lambda calls: calls.send(data=b'{"arguments":{"who":"slow"}}'))
+    until(lambda: ask(ready["health"]).json()["in_flight"] == 1, "never started")
+
+    process.process.send_signal(signal.SIGTERM)
+
+    answer = until(lambda: (found := ask(ready["health"])).status_code == 503 and found)
+    assert (answer.json()["status"], answer.json()["in_flight"]) == ("stopping", 1)
+    process.process.wait(20)
+    assert process.process.returncode == 0
+    with pytest.raises(httpx.ConnectError):
+        ask(ready["health"])
+
+
+def test_a_bus_that_is_away_is_not_healthy(shop, tmp_path, prefix, monkeypatch):
+    """The broker is killed: 503 and no-bus while it is away, 200 when it is back."""
+    from support.nats_server import NatsServer
+
+    with NatsServer(tmp_path / "nats") as server:
+        monkeypatch.setenv("CROSSFADE_PREFIX", prefix)
+        with Process(
+            "worker", "shop", "--json", "--bus", server.url, "--health", "127.0.0.1:0", folder=shop
+        ) as process:
+            address = process.ready()["health"]
+            until(lambda: ask(address).status_code == 200, "never healthy")
+
+            server.kill()
+
+            answer = until(lambda: (found := ask(address)).status_code == 503 and found, "never away")
+            assert (answer.json()["status"], answer.json()["connected"]) == ("no-bus", False)
+            server.start()
+            until(lambda: ask(address).status_code == 200, "never back")
+
+
+def test_there_is_nothing_but_healthz(worker):
+    """Another path, another method, a HEAD, and garbage: each its answer, none of them ends the worker."""
+    _, ready = worker()
+    host, port = ready["health"].rsplit(":", 1)
+
+    assert ask(ready["health"], "/").status_code == 404
+    assert ask(ready["health"], method="POST").status_code == 405
+    assert ask(ready["health"], "/healthz?x=1", method="HEAD").content == b""
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(b"A" * 20_000)
+        with suppress(ConnectionError):
+            assert raw.recv(100) == b""
+    until(lambda: ask(ready["health"]).status_code == 200)
+
+
+def test_the_ready_line_for_people(installation, shop):
+    """What it serves, and where its health is."""
+    with Process("worker", "shop", "--health", "127.0.0.1:0", folder=shop) as process:
+        assert process.line() == "Serving shop.charge, shop.price, 8 calls of each at once. Ctrl-C stops.\n"
+        assert process.line().startswith("Health at http://127.0.0.1:")
+
+
+def test_spooled_results_are_counted(worker, shop):
+    """A result that the bus has not taken is on this disk only: whoever removes the machine wants to know."""
+    spool = shop / "elsewhere"
+    spool.mkdir()
+    record = {
+        "subject": "other.x",
+        "headers": {"ce-specversion": "1.0", "ce-id": "1", "ce-source": "a", "ce-type": "b"},
+    }
+    (spool / "1.json").write_text(json.dumps({**record, "data": None}))
+
+    _, ready = worker("--spool", "elsewhere")
+
+    assert ask(ready["health"]).json()["spooled"] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--health", "8080"), "--health: '8080' is no HOST:PORT"),
+        (("--health", "127.0.0.1:99999"), "is no HOST:PORT"),
+        (("--health", "0.0.0.0:0"), "--health: 0.0.0.0 can be reached from other machines: say --health-anywhere"),
+        (("--health", "[::]:0"), "can be reached from other machines"),
+        (("--health", "example.org:0"), "can be reached from other machines"),
+        (("--grace", "nan"), "--grace"),
+        (("--ack-wait", "inf"), "ack_wait: must be 1 second at least"),
+        (("--shadows", "-1"), "--shadows"),
+        (("--concurrency", "0"), "--concurrency"),
+    ],
+)
+def test_what_means_nothing_is_code_2(installation, options, says):
+    """One line, before anything starts."""
+    done = crossfade("worker", "shop", *options, width=200)
+
+    assert done.code == 2
+    assert says in done.err
+    assert "Traceback" not in done.err
+
+
+def test_a_port_that_is_taken_is_code_2(installation, shop):
+    """Named with its address."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with Process("worker", "shop", "--health", address, folder=shop) as process:
+            assert process.process.wait(20) == 2
+    assert f"crossfade: --health: cannot listen on {address}: Address already in use\n" in process.log.read_text()
+
+
+def test_who_follows_a_stage_is_listed(worker, installation):
+    """Live processes by seam; without a worker a seam on the bus is worth a remark."""
+    worker()
+
+    def rows():
+        return {row["seam"]: row for row in crossfade("stage", "list", "--json").json}
+
+    until(lambda: rows().get("shop.price", {}).get("workers") == 1, "the worker does not report")
+    moved = crossfade("stage", "set", "shop.price", "bus", "--force")
+    listed = crossfade("stage", "list")
+
+    assert "1 process follows." in moved.out
+    row = rows()["shop.price"]
+    assert (row["stage"], row["processes"], row["workers"], row["lagging"]) == ("bus", 1, 1, [])
+    assert listed.out.splitlines()[0].split()[:5] == ["seam", "stage", "effects", "rev", "procs"]
+    assert "no worker" not in listed.out
+
+
+def test_blockers_and_missing_workers_are_remarked(on_bus, installation):
+    """What keeps a seam from moving on, and a seam on the bus that nobody serves."""
+
+    async def declare(calls):
+        value = {
+            "domain": "tool",
+            "place": "shop.py:1",
+            "blockers": ["its body changes its arguments in place"],
+            "policy": {"stage": "bus", "effects": "none"},
+        }
+        await calls.bus.state("seams").put("shop.charge", json.dumps(value).encode())
+        report = {"role": "caller", "seen": calls.bus.now().isoformat(), "seams": {"shop.charge": 0}}
+        await calls.bus.state("instances").put("host_1_caller", json.dumps(report).encode())
+        live = {"policy": {"stage": "bus"}, "revision": 3}
+        await calls.bus.state("policy").put("shop.charge", json.dumps(live).encode())
+
+    on_bus(declare)
+
+    shown = crossfade("stage", "list").out
+
+    assert "shop.charge is blocked: its body changes its arguments in place\n" in shown
+    assert "shop.charge is not followed by host_1_caller\n" in shown
+    assert "shop.charge is at bus, and no worker that serves it is alive\n" in shown
+    assert "0 of 1" in shown
