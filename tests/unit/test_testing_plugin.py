@@ -200,6 +200,18 @@ def test_a_handler_with_another_signature_is_refused(stage):
         stage("plugin.double", "bus")
 
 
+def test_a_handler_that_comes_too_late_is_refused(stage):
+    """A test that declares its handler after staging would be answered by the body, and not notice."""
+    stage("plugin.double", "shadow")
+
+    @shim.handler("plugin.double")
+    def late(n: int) -> int:
+        return n
+
+    with pytest.raises(shim.ConfigurationError, match="declare its handler before the first stage"):
+        stage("plugin.double", "bus")
+
+
 def test_a_remote_seam_without_a_handler_is_refused(stage):
     """Staging what nobody serves would only time out; it says what to do instead."""
     shim.remote("plugin.elsewhere", signature=lambda n: n)  # a lambda declared here ends with the test

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from crossfade.adapters.memory import MemoryBroker
     from crossfade.shim.connection import Connection
-    from crossfade.shim.seam import Seam
+    from crossfade.shim.seam import Handler, Seam
 
 _PATIENCE: Final = 5.0  # seconds in which what must happen has happened, on a busy machine
 _GRACE: Final = 1.0  # seconds that calls in progress get at the end of a test
@@ -75,6 +75,7 @@ class Workers:
         self._broker = broker
         self._options = WorkerOptions(spool=spool, grace=_GRACE)
         self._running: dict[str, tuple[Worker, threading.Thread]] = {}
+        self._handlers: dict[str, Handler | None] = {}
         self._failures: list[BaseException] = []
 
     def serve_staged(self) -> None:
@@ -87,9 +88,12 @@ class Workers:
 
     def serve(self, seam: Seam) -> None:
         """Serve ``seam`` until ``stop``; returns when calls and shadow runs reach the worker."""
+        handler = self._runtime.registry.handler(seam.name)
         if seam.name in self._running:
+            if self._handlers[seam.name] is not handler:
+                raise ConfigurationError(f"{seam.name} is served already: declare its handler before the first stage()")
             return
-        if not seam.has_body and not self._runtime.registry.handler(seam.name):
+        if not seam.has_body and not handler:
             raise ConfigurationError(
                 f"{seam.name} is remote, and nothing serves it here: declare a handler in the test"
             )
@@ -97,6 +101,7 @@ class Workers:
         thread = threading.Thread(target=self._run, args=(worker,), name=f"crossfade worker {seam.name}", daemon=True)
         thread.start()
         self._running[seam.name] = worker, thread
+        self._handlers[seam.name] = handler
         self._wait_until_joined(worker, thread)
 
     def stop(self) -> None:
