@@ -17,7 +17,7 @@ from crossfade.shim.errors import (
     StageChangeRefusedError,
 )
 
-from . import bus, calls, demo, dlq, doctor, events, stage, worker
+from . import bench, bus, calls, demo, dlq, doctor, events, stage, worker
 from ._text import safe
 
 NO_BUS: Final = 3
@@ -53,6 +53,7 @@ app.add_typer(stage.app, name="stage")
 app.add_typer(events.app, name="events")
 app.add_typer(calls.app, name="calls")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(bench.app, name="bench")
 app.command("worker")(worker.worker)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
