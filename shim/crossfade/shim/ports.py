@@ -172,7 +172,8 @@ class Publisher(Protocol):
 
         Idempotent by ``event.id``: repeat after ``BusAmbiguousError`` with the same event. Raises
         ``BusUnavailableError`` (nothing was sent), ``BusAmbiguousError``, ``BusFullError``,
-        ``BusRefusedError``, ``EventTooLargeError`` (before sending).
+        ``BusRefusedError``, and before sending ``EventTooLargeError``, and ``MalformedEventError`` for an attribute
+        with control characters.
 
         NATS: publish with Nats-Msg-Id and Nats-Expected-Stream, repeated with the same id within ``timeout``
         while a leader is elected. Kafka: idempotent producer, acks=all; duplicates are dropped by consumers.
@@ -238,7 +239,10 @@ class Deliveries(Protocol):
         ...
 
     def want(self, n: int) -> None:
-        """Allow up to ``n`` deliveries in the hands of this member (default 1); the rest stays on the broker."""
+        """Allow up to ``n`` deliveries in the hands of this member (default 1); the rest stays on the broker.
+
+        Those handed out and not ended yet count.
+        """
         ...
 
 
@@ -301,7 +305,7 @@ class State(Protocol):
     def watch(self) -> AsyncIterator[Change]:
         """Every key's value now, then each change; recovers within 3 s of a broker restart, missing nothing.
 
-        Intermediate values may be folded into the last. NATS: pull consumer plus a leader read every 2 s.
+        Intermediate values may be folded into the last. NATS: a subscription as a hint plus a leader read every 2 s.
         Kafka: tail of the compacted topic.
         """
         ...
