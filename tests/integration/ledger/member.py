@@ -2,6 +2,7 @@
 
 Modes say where it halts, having left the mark ``halted``: ``claimed`` (before the effect), ``effect`` (before the
 result), ``logged`` (before the acknowledgement). ``run`` halts nowhere. It goes on when the mark ``go`` appears.
+``no-nonce`` is a worker that takes every claim it reads for its own, with a slow body: tests must notice it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 from pathlib import Path
 
-from crossfade.shim import connect, tool
+from crossfade.shim import claims, connect, tool
 from crossfade.shim.config import Config
 from crossfade.shim.worker import Worker, WorkerOptions
 from integration.ledger.world import Journal, shorten_grace
@@ -33,6 +34,8 @@ def body(arg: str) -> str:
     halt("claimed")
     journal.start(f"{arg}-{number}")
     halt("effect")
+    if mode == "no-nonce":
+        time.sleep(0.3)
     return f"{arg} by {number}"
 
 
@@ -41,6 +44,13 @@ async def halt_before_the_end(self, *args):
     await end(self, *args)
 
 
+async def take_for_ours(bus, place, record):
+    stored = await bus.last(place.own)
+    return claims.Won(position=stored.position) if stored else claims.Vanished()
+
+
+if mode == "no-nonce":
+    claims._read_owner = take_for_ours
 shorten_grace()
 end, Worker._end = Worker._end, halt_before_the_end
 connection = connect(url, config=Config(prefix=prefix), required=True, wait=40)
