@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 _LOOK_UPS: Final = (0.5, 0.9, 1.0)  # shares of the deadline at which the log is asked for a result
 _LAST_LOOK: Final = 1.0  # seconds by which the look-up at the deadline may exceed it
+_DOUBT: Final = 0.05  # seconds until a command is appended again whose answer was unclear: it may come at once
 _AGAIN: Final = 0.25  # seconds until a command in doubt is published again
 _HERD: Final = 0.5  # seconds over which waiters spread their look-ups after a reconnect
 _POLLS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between look-ups of a submitted call's result
@@ -164,6 +165,7 @@ class Calls:
             except BusAmbiguousError:
                 doubt = True
                 report.count("publish-ambiguous", seam=command.seam.name)
+                await asyncio.sleep(_DOUBT)
             except WrongPositionError:
                 doubt = True
                 if await self._joined(asked):
@@ -305,7 +307,10 @@ class Calls:
         return read_answer(await load_data(self._runtime.bus, event))
 
     async def follow(self, command: Command) -> Answer:
-        """Wait for the terminal of a command that was sent already, until its deadline and the grace have passed."""
+        """Wait for the terminal of a command that was sent already, until its deadline and the grace have passed.
+
+        One that nobody has started by then is claimed, and never runs.
+        """
         asked = self._remember(command)
         waiter, end = asked.waiter, command.deadline + GRACE
         polls = 0
@@ -314,7 +319,10 @@ class Calls:
                 await self._look_up(asked)
                 await asyncio.wait({waiter}, timeout=_POLLS[min(polls, len(_POLLS) - 1)])
                 polls += 1
-            return waiter.result() if waiter.done() else Answer(kind="unknown", reason="deadline")
+            if waiter.done():
+                return waiter.result()
+            unknown = Answer(kind="unknown", reason="deadline")
+            return await self._claim_late(asked, unknown) if command.guarded else unknown
         finally:
             self._forget(asked)
 
@@ -370,17 +378,17 @@ class Calls:
             asked.sent = sent.position if sent else None
         claim = await self.take(command, at=asked.sent)
         if isinstance(claim, Won):
-            return await self._owned(command, claim, reason="claimed-back")
+            return await self._owned(command, claim, reason="claimed-back", runs=not command.detached)
         stored = await find_terminal(self._runtime.bus, place)
         if stored is not None:
             return await self.read_result(stored.event)
         return Answer(kind="unknown", reason="started" if isinstance(claim, Held) else "vanished")
 
-    async def _owned(self, command: Command, claim: Won, *, reason: str) -> Answer:
+    async def _owned(self, command: Command, claim: Won, *, reason: str, runs: bool = True) -> Answer:
         """The call is ours: its body will run, or never, and then the ledger says so."""
         report.count("claimed", seam=command.seam.name, reason="caller")
         answer = Answer(kind="not-executed", reason=reason, claim=claim.position)
-        if command.policy.runs_legacy:
+        if runs and command.policy.runs_legacy:
             return answer
         await self.log_refusal(command, claim.position, reason=reason)
         return replace(answer, claim=None)

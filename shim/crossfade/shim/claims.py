@@ -23,7 +23,7 @@ import hashlib
 import json
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 from weakref import WeakValueDictionary
 
@@ -33,7 +33,7 @@ from .hooks import report
 from .outcomes import refusal_payload
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncGenerator
 
     from .ports import Bus, Position, Stored
 
@@ -116,11 +116,13 @@ class ClaimRecord:
         try:
             record: dict[str, Any] = json.loads(event.data or b"")
             expires: Any = datetime.fromisoformat(record["expires"])
-            expires - datetime.min.replace(tzinfo=UTC)  # TypeError without a zone: no clock could be held against it
             known = {field.name: record[field.name] for field in fields(cls)}
-            return cls(**{**known, "expires": expires})
+            found = cls(**{**known, "expires": expires})
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise MalformedEventError(f"this is no claim: {error!r}", reason="payload") from error
+        if found.expires.tzinfo is None:  # no clock could be held against it
+            raise MalformedEventError("this is no claim: its time has no zone", reason="payload")
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,7 +161,7 @@ class Nonces:
         self._turns: WeakValueDictionary[tuple[str, Role], asyncio.Lock] = WeakValueDictionary()
 
     @asynccontextmanager
-    async def turn(self, callid: str, role: Role) -> AsyncIterator[str]:
+    async def turn(self, callid: str, role: Role) -> AsyncGenerator[str]:
         """The nonce to claim ``callid`` with, once no other claim of it is under way here."""
         turn = self._turns.get((callid, role)) or asyncio.Lock()
         self._turns[callid, role] = turn

@@ -264,7 +264,7 @@ class Worker:
             await delivery.reject(error.reason, detail=str(error))
             return
         if call.callid in execution.running:
-            await delivery.retry(self._until_overdue(call), reason="running")
+            await self._come_again(delivery, self._until_overdue(call), reason="running")
             return
         place = CallPlace.of(delivery.stored.subject)
         record = await self._record(delivery, service, call)
@@ -285,12 +285,19 @@ class Worker:
             return
         if not overdue(self._runtime.bus, claim.record):
             wait = (claim.record.expires + GRACE - self._runtime.bus.now()).total_seconds()
-            await delivery.retry(max(1.0, wait), reason="owned")
+            await self._come_again(delivery, wait, reason="owned")
             return
         place = CallPlace.of(delivery.stored.subject)
         await log_unknown(self._runtime.bus, place, claim.record, reason="owner-silent", writer=self._runtime.instance)
         if await self._answered_before(delivery, service):
             await delivery.ack()
+
+    async def _come_again(self, delivery: Delivery, seconds: float, *, reason: str) -> None:
+        """See later how a claimed call ended; with the last delivery leave that to the reaper: it is no dead letter."""
+        if delivery.attempt >= MAX_DELIVER:
+            await delivery.ack()
+        else:
+            await delivery.retry(max(1.0, seconds), reason=reason)
 
     def _until_overdue(self, call: CurrentCall) -> float:
         return max(1.0, (call.deadline + GRACE - self._runtime.bus.now()).total_seconds())
@@ -356,11 +363,15 @@ class Worker:
         event = self._result(delivery, service, finished, claim)
         subject = CallPlace.of(delivery.stored.subject).result
         failures = 0
-        while (logged := await self._stored(subject, event, claim)) is None:
-            if failures == 0:
-                await self._spooling(self._spool.add, subject, event, claim)
-            await asyncio.sleep(_RETRY[min(failures, len(_RETRY) - 1)])
-            failures += 1
+        try:
+            while (logged := await self._stored(subject, event, claim)) is None:
+                if failures == 0:
+                    await self._spooling(self._spool.add, subject, event, claim)
+                await asyncio.sleep(_RETRY[min(failures, len(_RETRY) - 1)])
+                failures += 1
+        except asyncio.CancelledError:  # the worker stops, and nobody else knows this result
+            self._spool_now(subject, event, claim)
+            raise
         if failures:
             await self._spooling(self._spool.remove, event)
         self._reply(delivery, logged)
@@ -400,8 +411,13 @@ class Worker:
         try:
             await asyncio.to_thread(act, *args)
         except OSError as error:  # the bus may still take the result, so go on
-            report.count("spool-failed", reason=type(error).__name__)
-            _log.warning("the spool fails, so a result may be lost when this process ends: %s", error)
+            _complain(error)
+
+    def _spool_now(self, subject: str, event: Event, claim: Position | None) -> None:
+        try:
+            self._spool.add(subject, event, claim)
+        except OSError as error:
+            _complain(error)
 
     def _result(self, delivery: Delivery, service: Service, finished: Finished, claim: Position | None) -> Event:
         command = delivery.stored.event
@@ -445,6 +461,11 @@ class Worker:
         except OSError as error:  # looked at again; what lies there is not lost
             report.count("spool-failed", reason=type(error).__name__)
             return []
+
+
+def _complain(error: OSError) -> None:
+    report.count("spool-failed", reason=type(error).__name__)
+    _log.warning("the spool fails, so a result may be lost when this process ends: %s", error)
 
 
 async def _done_before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:

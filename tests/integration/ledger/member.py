@@ -2,7 +2,8 @@
 
 Modes say where it halts, having left the mark ``halted``: ``claimed`` (before the effect), ``effect`` (before the
 result), ``logged`` (before the acknowledgement). ``run`` halts nowhere. It goes on when the mark ``go`` appears.
-``no-nonce`` is a worker that takes every claim it reads for its own, with a slow body: tests must notice it.
+``unlogged`` cannot log results. ``no-nonce`` takes every claim it reads for its own, with a slow body: tests must
+notice it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from crossfade.shim import claims, connect, tool
 from crossfade.shim.config import Config
+from crossfade.shim.errors import BusUnavailableError
 from crossfade.shim.worker import Worker, WorkerOptions
 from integration.ledger.world import Journal, shorten_grace
 
@@ -55,6 +57,17 @@ shorten_grace()
 end, Worker._end = Worker._end, halt_before_the_end
 connection = connect(url, config=Config(prefix=prefix), required=True, wait=40)
 worker = Worker(connection.runtime, WorkerOptions(ack_wait=1.0, shadows=0, spool=Path(folder, "spool")))
+append = connection.runtime.bus.append
+
+
+async def append_no_result(subject, event, **options):
+    if subject.endswith(".result"):
+        raise BusUnavailableError("the log is out of reach")
+    return await append(subject, event, **options)
+
+
+if mode == "unlogged":
+    connection.runtime.bus.append = append_no_result
 serving = threading.Thread(target=worker.run)
 serving.start()
 while not worker.ready:

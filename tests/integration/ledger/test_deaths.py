@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 
@@ -84,26 +85,60 @@ def restart(brokers, side, world):
     if not isinstance(brokers, NatsCluster):
         brokers.restart(kill=True)
         return
-    info = side.run(side.bus._connection.api(f"STREAM.INFO.{world.prefix.upper()}_CMD"))
-    brokers.named(info["cluster"]["leader"]).restart(kill=True)
+    first = side.run(cluster(side, world))
+    brokers.named(first["leader"]).restart(kill=True)
+    until(lambda: whole(side, world), timeout=40)
+
+
+async def cluster(side, world):
+    """Who leads and follows."""
+    try:
+        return (await side.bus._connection.api(f"STREAM.INFO.{world.prefix.upper()}_CMD"))["cluster"]
+    except Exception:
+        return {}
+
+
+def whole(side, world):
+    """Whether all three have the commands again."""
+    seen = side.run(cluster(side, world))
+    return seen.get("leader") and len(seen["replicas"]) == 2 and all(found["current"] for found in seen["replicas"])
 
 
 def test_the_owners_result_waits_on_disk(world, monkeypatch):
     """A worker cannot log, is killed, and the next one on that machine logs what it spooled, fenced by its claim."""
-    with Relay(world.url) as relay:
-        member = world.member("effect", url=relay.url, timeout=2)
-        caller = world.side(timeout=2)
-        call = world.pool.submit(call_unknown, caller)
-        until(world.mark("halted").exists)
-        relay.cut()
-        world.mark("go").touch()
-        until(lambda: list((world.folder / "spool").glob("*.json")))
-        kill(member)
+    member = world.member("unlogged", timeout=2)
+    caller = world.side(timeout=2)
+    call = world.pool.submit(call_unknown, caller)
+    until(lambda: list((world.folder / "spool").glob("*.json")))
+    kill(member)
     call.result(SOON)
     world.side().serve()
     until(lambda: "value" in [answer.kind for answer in world.terminals(caller)])
     assert world.journal.lines == ["a-0"]
     assert not list((world.folder / "spool").iterdir())
+
+
+def test_a_worker_stopped_while_it_logs(world, monkeypatch):
+    """SIGTERM while the log does not answer: when the grace is over the result lies on disk, for the next worker."""
+    caller, worker = world.side(timeout=1.5), world.side()
+    append, logging = worker.bus.append, threading.Event()
+
+    async def silent(subject, event, **options):
+        if subject.endswith(".result"):
+            logging.set()
+            await asyncio.Event().wait()
+        return await append(subject, event, **options)
+
+    monkeypatch.setattr(worker.bus, "append", silent)
+    worker.serve(grace=0.2)
+    call = world.pool.submit(call_unknown, caller)
+    assert logging.wait(SOON)
+    worker._worker.stop()
+    call.result(SOON)
+    until(lambda: list((world.folder / "spool").glob("*.json")))
+    world.side().serve()
+    until(lambda: "value" in [answer.kind for answer in world.terminals(caller)])
+    assert world.journal.lines == ["a"]
 
 
 def test_a_claim_whose_answer_the_network_swallows(world, counts):

@@ -41,7 +41,7 @@ def losing(append, losses, *, kind=".own"):
 def test_hundreds_of_races(world, note, brokers):
     """A caller whose time is up against two workers that claim at that moment: one start, one terminal, each time."""
     # From less than a claim takes to more, on one server and on three.
-    callers = [world.side(timeout=0.01 * 1.6**step) for step in range(8)]
+    callers = [world.side(timeout=0.01 * 2.2**step) for step in range(8)]
     for _ in range(2):
         world.side().serve(concurrency=32)
     caller, began = callers[0], time.monotonic()
@@ -166,6 +166,7 @@ def test_a_command_that_lands_late(world, monkeypatch, counts):
     monkeypatch.setattr(caller.bus, "append", delayed)
     world.side().serve()
     assert caller.call("a") == "a done"
+    assert len(held) < 20, "it is repeated without a pause"
     for subject, event, options in held:
         with pytest.raises(WrongPositionError):
             caller.run(append(subject, event, **options))
@@ -226,6 +227,33 @@ def test_an_expired_command(world):
     with pytest.raises(NotExecutedError, match="expired"):
         task.result(SOON)
     assert world.journal.lines == []
+
+
+def test_a_submitted_call_that_nobody_started(world):
+    """No worker ever comes: after deadline and grace whoever asks claims it, and it provably never runs."""
+    caller = world.side(timeout=0.2)
+    task = caller.call.submit("a")
+    with pytest.raises(NotExecutedError, match="claimed-back"):
+        task.result(SOON)
+    world.side().serve()
+    assert [answer.kind for answer in world.terminals(caller)] == ["not-executed"]
+    assert world.journal.lines == []
+
+
+def test_the_last_delivery_of_a_call_that_somebody_owns(world, monkeypatch):
+    """Deliveries run out while the owner works: that is no dead letter, and the owner's result counts."""
+    monkeypatch.setattr("crossfade.shim.worker.MAX_DELIVER", 2)
+
+    async def no_heart(self, *args):
+        await caller.runtime.ready.wait()
+
+    monkeypatch.setattr("crossfade.shim.worker.Worker._beat", no_heart)
+    caller = world.side(timeout=15)
+    world.side(slow(world.journal, 2.5)).serve(ack_wait=1.0)
+    world.side(slow(world.journal, 2.5)).serve(ack_wait=1.0)
+    assert caller.call("a") == "a done"
+    assert world.journal.lines == ["a"]
+    assert world.dead_letters(caller) == []
 
 
 def test_no_fallback_leaves_a_terminal(world):

@@ -219,6 +219,15 @@ class World:
         """Every claim logged."""
         return [ClaimRecord.read(found.event) for found in self.log(side) if found.subject.endswith(".own")]
 
+    def dead_letters(self, side: Side) -> list[str]:
+        """The reasons of this seam's dead letters."""
+        token = self.seam.replace(".", "-")
+
+        async def collect() -> list[str]:
+            return [letter.reason async for letter in side.bus.dead_letters() if token in letter.subject]
+
+        return side.run(collect())
+
     def place(self, side: Side) -> CallPlace:
         """Where the only call's ledger lies."""
         return CallPlace.of(until(lambda: self.log(side))[0].subject)
