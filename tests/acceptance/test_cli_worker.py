@@ -199,3 +199,21 @@ def test_blockers_and_missing_workers_are_remarked(on_bus, installation):
     assert "shop.charge is not followed by host_1_caller\n" in shown
     assert "shop.charge is at bus, and no worker that serves it is alive\n" in shown
     assert "0 of 1" in shown
+
+
+def test_a_worker_with_nothing_but_a_handler_counts(on_bus, installation, shop):
+    """It answers the seam's calls, so a rollback has to reach it, too."""
+    lone = (
+        "from crossfade import shim\n\n\n@shim.handler('shop.charge')\ndef charge(who: str) -> str:\n    return who\n"
+    )
+    (shop / "lone.py").write_text(lone)
+    on_bus(lambda calls: calls.declare("none"))
+
+    with Process("worker", "lone", "--json", folder=shop) as process:
+        assert process.ready()["seams"] == ["shop.charge"]
+
+        def workers():
+            return crossfade("stage", "list", "--json").json[0]["workers"]
+
+        until(lambda: workers() == 1, "the worker does not report")
+        assert "1 process follows." in crossfade("stage", "set", "shop.charge", "legacy").out

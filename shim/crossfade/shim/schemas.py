@@ -74,6 +74,15 @@ class Timings(Payload):
     queue_ms: _Milliseconds | None = Field(default=None, description="between publishing and delivery, by broker time")
 
 
+class OperatorWord(Payload):
+    """Who said how an unknown call ended, in the owner's place."""
+
+    actor: str = Field(description="who")
+    reason: str = Field(description="how they knew")
+    replaces: str = Field(description="position of the `unknown` that this replaces, or of the dead command sent again")
+    time: str = Field(description="when, in the broker's time")
+
+
 class ValueResult(Payload):
     """The handler returned."""
 
@@ -81,6 +90,7 @@ class ValueResult(Payload):
     value: Any = Field(description="what it returned; may be null, never absent")
     handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
     timings: Timings | None = None
+    operator: OperatorWord | None = Field(default=None, description="present when an operator wrote this result")
 
 
 class ErrorResult(Payload):
@@ -90,6 +100,7 @@ class ErrorResult(Payload):
     error: ErrorData
     handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
     timings: Timings | None = None
+    operator: OperatorWord | None = Field(default=None, description="present when an operator wrote this result")
 
 
 class NotExecutedResult(Payload):
@@ -98,6 +109,7 @@ class NotExecutedResult(Payload):
     outcome: Literal["not-executed"]
     reason: str = Field(description="short token: `expired`, `stale-policy`, `cancelled` ...")
     message: str = Field(default="", description="for people")
+    operator: OperatorWord | None = Field(default=None, description="present when an operator wrote this result")
 
 
 class UnknownResult(Payload):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
+from crossfade.shim import schemas
 from crossfade.shim.errors import BusAmbiguousError, CallMissingError, ConfigurationError, ResolutionRefusedError
 from crossfade.shim.ledger import read_call
 from crossfade.shim.outcomes import read_answer, rebuild_error
 from crossfade.shim.resolving import Resolution, resolve
-from support.ledgers import OWNER
+from support.ledgers import OWNER, Ledgers
 
 
 def said(outcome="value", **more):
@@ -156,6 +158,19 @@ async def test_a_lost_acknowledgement_is_no_refusal(calls, broker):
     assert len(results) == 2
 
 
+@pytest.mark.parametrize(
+    ("outcome", "model"),
+    [("value", schemas.ValueResult), ("error", schemas.ErrorResult), ("not-executed", schemas.NotExecutedResult)],
+)
+def test_what_is_written_is_what_the_reference_says(outcome, model):
+    """A reader in another language finds the operator where the schema has them."""
+    payload = said(outcome).payload(replaces="7", now=datetime.now(UTC))
+
+    read = model.model_validate_json(payload)
+
+    assert (read.operator.actor, read.operator.reason, read.operator.replaces) == ("ann", "receipt 17", "7")
+
+
 async def test_a_call_that_is_not_there(calls):
     """Nothing is written for a mistyped id."""
     with pytest.raises(CallMissingError):
@@ -184,8 +199,6 @@ def test_what_means_nothing_is_refused_before_anything_is_read(wrong, place):
 
 async def test_an_agents_call_ends_in_an_agents_event(bus, subjects):
     """Who follows tasks by type sees it."""
-    from support.ledgers import Ledgers
-
     calls = Ledgers(bus, subjects, seam="research", domain="agent")
     callid = await calls.lost()
 
