@@ -203,9 +203,8 @@ def test_blockers_and_missing_workers_are_remarked(on_bus, installation):
 
 def test_a_worker_with_nothing_but_a_handler_counts(on_bus, installation, shop):
     """It answers the seam's calls, so a rollback has to reach it, too."""
-    lone = (
-        "from crossfade import shim\n\n\n@shim.handler('shop.charge')\ndef charge(who: str) -> str:\n    return who\n"
-    )
+    handler = "@shim.handler('shop.charge')\ndef charge(who: str) -> str:\n    return who\n"
+    lone = f"from crossfade import shim\n\n\n{handler}"
     (shop / "lone.py").write_text(lone)
     on_bus(lambda calls: calls.declare("none"))
 
