@@ -81,7 +81,7 @@ def test_concurrent_retries_in_one_process(world, path):
 
 def test_concurrently_on_both_paths(world):
     """Both paths at the same moment, twenty keys: each key starts once and both callers get its result."""
-    caller, legacy = world.side(timeout=10), on_legacy(world, timeout=10)
+    caller, legacy = world.side(timeout=4), on_legacy(world, timeout=4)
     world.side().serve()
     calls = [
         world.pool.submit(keyed, side, key=f"k{number}", arg=f"a{number}")
