@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import nats
 
-STREAM: Final = "CROSSFADE_BENCH"
+STREAM: Final = "BENCH_FLOOR"
 COMMAND: Final = "crossfade-bench.command"
 CLAIM: Final = "crossfade-bench.claim"
 RESULT: Final = "crossfade-bench.result"
