@@ -173,7 +173,7 @@ def test_a_key_that_would_come_back_as_text_is_refused_by_name():
         (Point, DerivedPoint(Decimal(1), datetime.now(UTC), frozenset()), "DerivedPoint"),
         (list[Base], [Derived(a=1)], "list"),
     ],
-    ids=lambda value: str(value)[:24],
+    ids=lambda value: str(value)[:18],
 )
 def test_what_cannot_cross_stays_legacy_and_is_named(on_bus, counts, caplog, hint, value, says):  # noqa: PLR0917
     """Unserialisable, changed by JSON, or an instance of a subclass: the body gets the very object, one warning."""
