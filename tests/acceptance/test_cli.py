@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import pty
@@ -35,7 +36,7 @@ def quote(item: str, api_key: str = "") -> str:
 
 @shim.tool("shop.pay")
 def pay(order: str) -> str:
-    return order
+    return f"{order} by {os.getpid()}"
 
 @shim.tool("shop.slow", effects="none", stage="bus", timeout=20)
 def slow(name: str, go: str) -> int:
@@ -43,6 +44,14 @@ def slow(name: str, go: str) -> int:
     while not Path(go).exists():
         time.sleep(0.01)
     return os.getpid()
+""",
+    "noting.py": """
+import shop
+from crossfade import shim
+
+@shim.tool("shop.note", effects="none")
+def note(items: list[str]) -> None:
+    items.append("noted")
 """,
     "empty.py": "",
     "broken.py": "def f(:\n",
@@ -154,12 +163,40 @@ def shop(broker, tmp_path_factory):
     shell.close()
 
 
+@pytest.fixture(scope="module")
+def blocked(broker, tmp_path_factory):
+    """An installation with a seam at shadow that has a blocker: its body was seen to change its arguments."""
+    folder = write_modules(tmp_path_factory.mktemp("blocked"))
+    shell = Shell(folder=folder, environment={"CROSSFADE_BUS": broker, "CROSSFADE_PREFIX": "blocked"})
+    declare = "import noting; c = shim.connect(required=True); noting.note(['one']); c.close()"
+    assert shell.python(declare).wait(30) == 0
+    shell.run("stage", "set", "shop.note", "observe")
+    assert shell.python(declare).wait(30) == 0
+    shell.run("stage", "set", "shop.note", "shadow")
+    yield shell
+    shell.close()
+
+
 def await_file(path: Path, seconds: float = 20) -> str:
     end = time.monotonic() + seconds
     while not (path.exists() and path.read_text()):
         assert time.monotonic() < end, f"{path.name} did not appear"
         time.sleep(0.01)
     return path.read_text()
+
+
+def await_health(address: str, seconds: float = 20) -> tuple[int, dict]:
+    """What a worker answers once it no longer says that it is starting."""
+    end = time.monotonic() + seconds
+    while True:
+        connection = http.client.HTTPConnection(address, timeout=10)
+        connection.request("GET", "/healthz")
+        answer = connection.getresponse()
+        found = json.loads(answer.read())
+        connection.close()
+        if found["status"] != "starting" or time.monotonic() > end:
+            return answer.status, found
+        time.sleep(0.01)
 
 
 # -- the command itself --------------------------------------------------------------------------------------------
@@ -243,19 +280,24 @@ def test_declared_seams_are_listed(shop):
     lines = shop.run("stage", "list").out.splitlines()
     rows = {row["seam"]: row for row in shop.run("stage", "list", "--json").json()}
 
-    assert lines[0].split() == ["seam", "stage", "effects", "rev", "set", "by", "body", "reason"]
-    assert lines[2].split() == ["shop.quote", "legacy", "none", "0", "(code)", "shop.py:6"]
+    assert lines[0].split() == ["seam", "stage", "effects", "rev", "procs", "set", "by", "body", "reason"]
+    assert lines[2].split() == ["shop.quote", "legacy", "none", "0", "0", "(code)", "shop.py:6"]
     assert set(rows) == {"shop.pay", "shop.quote", "shop.slow"}
     assert rows["shop.quote"] == {
         "seam": "shop.quote",
         "domain": "tool",
         "stage": "legacy",
+        "percent": 0.0,
         "effects": "none",
-        "timeout": None,
+        "timeout": 30.0,
         "revision": 0,
+        "processes": 0,
+        "workers": 0,
+        "lagging": [],
         "actor": "(code)",
         "reason": "",
         "changed": "",
+        "blockers": [],
         "place": f"{shop.folder}/shop.py:6",
     }
 
@@ -291,41 +333,133 @@ def test_a_reason_is_shown_as_it_was_written(shell):
 
 REFUSALS = {
     "skips stages": (["shop.quote", "bus"], 4, "--force"),
-    "not in this version": (["shop.quote", "shadow"], 4, "legacy, observe, bus"),
-    "not in this version, forced": (["shop.quote", "canary", "--force"], 4, "legacy, observe, bus"),
-    "unsafe": (["shop.pay", "bus", "--force"], 4, "effects='unsafe'"),
+    "skips one stage": (["shop.quote", "shadow"], 4, "legacy to shadow skips observe"),
+    "changes its arguments": (["shop.note", "canary"], 4, "in place"),
     "no such stage": (["shop.quote", "production"], 2, "legacy, observe, shadow, canary, bus, retired"),
+    "no such stage, forced": (["shop.quote", "production", "--force"], 2, "legacy, observe, shadow, canary, bus"),
     "no such seam": (["shop.qoute", "observe"], 2, "shop.quote"),
     "no time at all": (["shop.quote", "observe", "--timeout", "0"], 2, "timeout"),
     "not a number": (["shop.quote", "observe", "--timeout", "nan"], 2, "timeout"),
+    "more than all": (["shop.quote", "observe", "--percent", "100.5"], 2, "percent"),
+    "less than none": (["shop.quote", "observe", "--sample", "-0.1"], 2, "sample"),
 }
 
 
 @pytest.mark.parametrize("case", REFUSALS)
-def test_a_move_that_must_not_be_is_refused_in_one_line(shop, case):
+def test_a_move_that_must_not_be_is_refused_in_one_line(blocked, case):
     """Each refusal has its exit code, one line that says what can be done, and nothing on stdout."""
     words, code, text = REFUSALS[case]
 
-    done = shop.run("stage", "set", *words, code=code)
+    done = blocked.run("stage", "set", *words, code=code)
 
     assert re.fullmatch(r"crossfade: .+\n", done.err)
     assert text in done.err
     assert done.out == ""
 
 
-def test_a_refused_move_changes_nothing(shell):
-    """After a refusal the seams stand where they stood, and no event tells of a move."""
-    shell.declare()
-    for words, code, _ in (REFUSALS["unsafe"], REFUSALS["not in this version, forced"]):
-        shell.run("stage", "set", *words, code=code)
+def test_a_refused_move_changes_nothing(blocked):
+    """Refused by the stage table, by a blocker or for a wrong setting: no seam and no event has changed."""
 
-    rows = shell.run("stage", "list", "--json").json()
-    assert {row["seam"]: (row["stage"], row["revision"]) for row in rows} == {
-        "shop.pay": ("legacy", 0),
-        "shop.quote": ("legacy", 0),
-        "shop.slow": ("bus", 0),
+    def standing():
+        told = blocked.run("events", "tail", "--json", "--type", "seam.stage.changed").lines()
+        return blocked.run("stage", "list", "--json").json(), told
+
+    before = standing()
+    for case in ("skips stages", "changes its arguments", "more than all"):
+        words, code, _ = REFUSALS[case]
+        blocked.run("stage", "set", *words, code=code)
+
+    assert {row["seam"]: row["stage"] for row in before[0]} == {
+        "shop.note": "shadow",
+        "shop.pay": "legacy",
+        "shop.quote": "legacy",
+        "shop.slow": "bus",
     }
-    assert shell.run("events", "tail").out == ""
+    assert standing() == before
+
+
+def test_what_blocks_a_seam_is_told_and_force_passes_over_it(blocked):
+    """The list names the blocker; with --force the seam goes on, back it may go at any time."""
+    listed = blocked.run("stage", "list")
+    forced = blocked.run("stage", "set", "shop.note", "canary", "--force", "--json").json()
+    back = blocked.run("stage", "set", "shop.note", "shadow", "--json").json()
+
+    assert re.search(r"^shop\.note is blocked: .*in place", listed.out, re.MULTILINE)
+    assert (forced["from"], forced["to"]) == ("shadow", "canary")
+    assert (back["from"], back["to"]) == ("canary", "shadow")
+
+
+def test_a_seam_goes_through_every_stage_and_back(shell):
+    """Stage by stage without --force; canary shows its share; retired is left with --force only."""
+    shell.declare()
+    share = ["--percent", "12.5"]
+    moves = [
+        shell.run("stage", "set", "shop.quote", stage, *(share if stage == "canary" else []), "--json").json()
+        for stage in ("observe", "shadow", "canary", "bus", "retired")
+    ]
+    row = shell.run("stage", "list", "--json").json()[1]
+    held = shell.run("stage", "set", "shop.quote", "bus", code=4)
+    freed = shell.run("stage", "set", "shop.quote", "legacy", "--force", "--abort").out
+
+    assert [(move["from"], move["to"]) for move in moves] == [
+        ("legacy", "observe"),
+        ("observe", "shadow"),
+        ("shadow", "canary"),
+        ("canary", "bus"),
+        ("bus", "retired"),
+    ]
+    assert (row["seam"], row["stage"], row["percent"], row["revision"]) == ("shop.quote", "retired", 12.5, 5)
+    assert "one-way" in held.err
+    assert freed == "shop.quote: retired -> legacy (revision 6)\n"
+
+
+def test_a_move_tells_who_follows_and_a_list_what_nobody_serves(shell):
+    """A running worker follows and is counted; once it is gone, its seams on the bus are named as served by nobody."""
+    worker = shell.worker()
+    moved = shell.run("stage", "set", "shop.quote", "observe")
+    row = next(row for row in shell.run("stage", "list", "--json").json() if row["seam"] == "shop.quote")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(20) == 0
+    alone = shell.run("stage", "list").out
+
+    assert moved.out == "shop.quote: legacy -> observe (revision 1)\n1 process follows.\n"
+    assert (row["processes"], row["workers"], row["lagging"]) == (1, 1, [])
+    assert "shop.slow is at bus, and no worker that serves it is alive" in alone
+    assert "shop.quote is at" not in alone
+
+
+def test_an_unsafe_seam_travels_where_claims_are_safe(shell):
+    """On a broker that syncs every write an unsafe seam goes to the bus, and a worker, not the caller, runs it."""
+    worker = shell.worker()
+    shell.run("stage", "set", "shop.pay", "bus", "--force")
+    caller = shell.python("shim.connect(required=True); print(shop.pay('seven'))")
+    answer = caller.communicate(timeout=30)[0]
+    told = [event["type"] for event in shell.run("events", "tail", "--json", "--seam", "shop.pay").lines()]
+
+    assert answer == f"seven by {worker.pid}\n"
+    assert told == ["seam.stage.changed", "tool.invoke", "call.claimed", "tool.result"]
+
+
+def test_an_unsafe_seam_stays_where_a_power_cut_could_forget_a_claim(tmp_path):
+    """Without sync_interval: always it is refused, also with --force; --unsafe-storage is the only way, and is kept."""
+    with NatsServer() as server:
+        shell = Shell(folder=write_modules(tmp_path), environment={"CROSSFADE_BUS": f"nats://127.0.0.1:{server.port}"})
+        try:
+            shell.declare()
+            shell.run("stage", "set", "shop.pay", "observe")
+            refused = shell.run("stage", "set", "shop.pay", "bus", "--force", code=4)
+            stands = shell.run("stage", "list", "--json").json()[0]
+            shell.run("stage", "set", "shop.pay", "bus", "--force", "--unsafe-storage")
+            shell.run("stage", "set", "shop.pay", "legacy")
+            again = shell.run("stage", "set", "shop.pay", "bus", "--force")
+            harmless = shell.run("stage", "set", "shop.quote", "bus", "--force")
+        finally:
+            shell.close()
+
+    assert re.fullmatch(r"crossfade: shop.pay has effects='unsafe'.+--unsafe-storage\n", refused.err)
+    assert (stands["seam"], stands["stage"], stands["revision"]) == ("shop.pay", "observe", 1)
+    assert again.out == "shop.pay: legacy -> bus (revision 4)\n"
+    assert harmless.out == "shop.quote: legacy -> bus (revision 1)\n"
 
 
 # -- worker --------------------------------------------------------------------------------------------------------
@@ -354,7 +488,19 @@ def test_a_worker_tells_scripts_when_it_is_ready(shell):
     assert json.loads(shell.worker("--json").ready) == {
         "ready": True,
         "seams": ["shop.quote", "shop.pay", "shop.slow"],
+        "health": None,
     }
+
+
+def test_a_worker_answers_for_its_health(shell):
+    """--health: 200 and what it serves, at the address that the ready line names; 127.0.0.1 unless said otherwise."""
+    ready = json.loads(shell.worker("--json", "--health", "127.0.0.1:0").ready)
+    status, found = await_health(ready["health"])
+    refused = shell.run("worker", "shop", "--health", "0.0.0.0:0", code=2)
+
+    assert (status, found["status"], found["connected"]) == (200, "serving", True)
+    assert found["seams"] == ready["seams"]
+    assert "--health-anywhere" in refused.err
 
 
 def test_two_workers_share_the_calls(shell):
@@ -410,7 +556,9 @@ def test_an_error_in_a_users_module_shows_the_users_lines_only(shop, module, lin
     assert "importlib" not in done.err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--concurrency", "0"), ("--ack-wait", "0"), ("--grace", "-1")])
+@pytest.mark.parametrize(
+    ("option", "value"), [("--concurrency", "0"), ("--ack-wait", "0"), ("--grace", "-1"), ("--shadows", "-1")]
+)
 def test_a_worker_refuses_numbers_that_mean_nothing(shop, option, value):
     """No places, no time for a sign of life and negative grace are wrong usage."""
     assert option in shop.run("worker", "shop", option, value, code=2).err
@@ -675,14 +823,18 @@ def test_the_demo_loses_and_doubles_nothing(shop, note):
     summary = done.json()
 
     assert {"calls", "executed", "mismatches", "stages", "latency_ms", "seconds", "unknown"} <= summary.keys()
-    assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 1)
+    assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 2)
     assert summary["redelivered"] >= 1
     assert summary["mismatches"] == []
     assert summary["executed"].keys() == summary["latency_ms"].keys() == {"legacy", "bus"}
     assert min(summary["executed"].values()) > 0
     assert all(latency.keys() == {"p50", "p99"} for latency in summary["latency_ms"].values())
-    assert [row["stage"] for row in summary["stages"]] == ["legacy", "observe", "bus"]
-    assert "kill -9" in done.err
+    assert [row["stage"] for row in summary["stages"]] == ["legacy", "observe", "shadow", "canary", "bus"]
+    assert summary["regression_caught"]
+    assert summary["stayed_back"] == ["desk.summarise"]
+    assert summary["verdicts"]["desk.search"].keys() == {"match"}
+    assert summary["verdicts"]["desk.summarise"]["mismatch"] > 0
+    assert done.err.count("kill -9") == 2
     note(
         f"crossfade demo: {summary['calls']} calls in {summary['seconds']} s, {summary['redelivered']} delivered again"
     )
