@@ -398,6 +398,8 @@ def test_a_seam_goes_through_every_stage_and_back(shell):
         for stage in ("observe", "shadow", "canary", "bus", "retired")
     ]
     row = shell.run("stage", "list", "--json").json()[1]
+    shell.run("stage", "set", "shop.slow", "canary", "--percent", "12.5")
+    listed = shell.run("stage", "list").out
     held = shell.run("stage", "set", "shop.quote", "bus", code=4)
     freed = shell.run("stage", "set", "shop.quote", "legacy", "--force", "--abort").out
 
@@ -409,6 +411,8 @@ def test_a_seam_goes_through_every_stage_and_back(shell):
         ("bus", "retired"),
     ]
     assert (row["seam"], row["stage"], row["percent"], row["revision"]) == ("shop.quote", "retired", 12.5, 5)
+    assert re.search(r"^shop\.slow   canary 12\.5%  none ", listed, re.MULTILINE)
+    assert re.search(r"^shop\.quote  retired  ", listed, re.MULTILINE)
     assert "one-way" in held.err
     assert freed == "shop.quote: retired -> legacy (revision 6)\n"
 

@@ -137,9 +137,10 @@ def _row(seam: Declared, live: LivePolicy | None, instances: Sequence[Instance],
 def _cells(row: Mapping[str, Any]) -> list[str]:
     lagging, processes = len(row["lagging"]), row["processes"]
     follow = f"{processes - lagging} of {processes}" if lagging else processes
+    share = f" {row['percent']:g}%" if row["stage"] == Stage.CANARY else ""
     shown = [
         row["seam"],
-        row["stage"],
+        f"{row['stage']}{share}",
         row["effects"],
         row["revision"],
         follow,
