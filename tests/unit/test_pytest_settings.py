@@ -22,7 +22,9 @@ def project(pytester, monkeypatch):
 
 
 def run(project, *options: str) -> pytest.RunResult:
-    return project.runpytest_subprocess("-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", *options)
+    return project.runpytest_subprocess(
+        "-p", "pytest_asyncio.plugin", "-p", "pytest_timeout", "-p", "xdist.plugin", "-n", "0", *options
+    )
 
 
 def write(project, path: str, text: str) -> None:
