@@ -158,7 +158,7 @@ def agrees(expected: str, output: str) -> bool:
     return re.fullmatch(pattern, output.strip("\n") + "\n") is not None
 
 
-def run_page(page: Path, folder: Path, *, seconds: float = 60) -> tuple[int, str]:
+def run_page(page: Path, folder: Path, *, seconds: float = 110) -> tuple[int, str]:
     """Run a page's blocks in ``folder``, as its home and with a bus of its own; returns status and output.
 
     Whatever the page started and left running is ended. Raises ``PageError`` after ``seconds``.

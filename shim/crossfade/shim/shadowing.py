@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,7 +25,7 @@ from .ports import ConsumeOptions
 from .redaction import is_redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ._runtime import Runtime
     from .execution import Execution, Ran
@@ -32,8 +33,11 @@ if TYPE_CHECKING:
     from .ports import Delivery, Stored
     from .services import Service
 
+_log = logging.getLogger("crossfade")
+
 MAX_AGE: Final = timedelta(seconds=60)
 _ACK_WAIT: Final = 60.0
+_AGAIN: Final = 2.0  # seconds until a consumer that ended is begun again
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,8 +58,25 @@ class Shadowing:
         self._execution = execution
         self._limit = limit
 
-    async def run(self) -> None:
-        """Consume until cancelled."""
+    async def run(self, joined: Callable[[], None]) -> None:
+        """Consume until cancelled, again after whatever ends the consumer; ``joined`` is called the first time."""
+        told = False
+
+        def tell_once() -> None:
+            nonlocal told
+            if not told:
+                told = True
+                joined()
+
+        while True:
+            try:
+                await self._consume(tell_once)
+            except Exception as error:  # a shadow must not end the worker, nor end unnoticed
+                report.count("shadow-failed", seam=self._service.name, reason=type(error).__name__)
+                _log.warning("seam %s: its shadow runs stopped (%r) and begin again", self._service.name, error)
+                await asyncio.sleep(_AGAIN)
+
+    async def _consume(self, joined: Callable[[], None]) -> None:
         options = ConsumeOptions(max_in_flight=self._limit * 4, ack_wait=_ACK_WAIT, max_deliver=2, start="new")
         filters = [self._runtime.subjects.observations(self._service.name, kind="shadow")]
         free = asyncio.Semaphore(self._limit)
@@ -63,6 +84,7 @@ class Shadowing:
             self._runtime.bus.consume(f"shadow-{self._service.group}", filters, options) as deliveries,
             asyncio.TaskGroup() as group,
         ):
+            joined()
             deliveries.want(self._limit)
             while True:
                 await free.acquire()

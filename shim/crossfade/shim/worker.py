@@ -111,12 +111,19 @@ class Worker:
         self._spool = Spool(self._options.spool)
         self._stopping = asyncio.Event()  # belongs to the runtime's loop: set it there
         self._executions: list[Execution] = []
+        self._unjoined = 0
+        self._when_ready: Callable[[], None] = _nothing
         self.ready = False
         self.in_flight = 0
         runtime.act_as("worker")
 
-    def run(self) -> None:
-        """Serve until ``stop`` is called from another thread or a signal handler."""
+    def run(self, *, when_ready: Callable[[], None] | None = None) -> None:
+        """Serve until ``stop`` is called from another thread or a signal handler.
+
+        ``when_ready`` is called, on the loop's thread, once every group is joined: from then on no call and no shadow
+        observation is missed.
+        """
+        self._when_ready = when_ready or _nothing
         bodies = LoopThread()
         executor = ThreadPoolExecutor((self._options.concurrency + self._options.shadows) * len(self.services), BODIES)
         try:
@@ -145,6 +152,7 @@ class Worker:
         await self._runtime.bus.listen(CANCEL, self._on_cancel)
         reaper = Reaper(self._runtime, self._options.ack_wait)
         helpers = [asyncio.create_task(work) for work in (reaper.dead(), reaper.claims(), self._keep_spool())]
+        self._unjoined = len(self.services) * (2 if self._options.shadows else 1)
         try:
             async with asyncio.TaskGroup() as group:
                 for service in self.services:
@@ -153,19 +161,26 @@ class Worker:
                     group.create_task(self._serve_one(service, execution))
                     if self._options.shadows:
                         shadowing = Shadowing(self._runtime, service, execution, limit=self._options.shadows)
-                        helpers.append(asyncio.create_task(shadowing.run()))
-                self.ready = True
+                        helpers.append(asyncio.create_task(shadowing.run(self._joined)))
         finally:
             self.ready = False
             for task in helpers:
                 task.cancel()
             await asyncio.gather(*helpers, return_exceptions=True)
 
+    def _joined(self) -> None:
+        """One more group is joined."""
+        self._unjoined -= 1
+        if self._unjoined == 0:
+            self.ready = True
+            self._when_ready()
+
     async def _serve_one(self, service: Service, execution: Execution) -> None:
         options = ConsumeOptions(ack_wait=self._options.ack_wait, max_in_flight=1000, max_deliver=MAX_DELIVER)
         filters = [self._runtime.subjects.commands(service.domain, service.name)]
         calls: set[asyncio.Task[None]] = set()
         async with self._runtime.bus.consume(service.group, filters, options) as deliveries:
+            self._joined()
             await self._take(deliveries, service, execution, calls)
             if calls:
                 _, late = await asyncio.wait(calls, timeout=self._options.grace)
@@ -466,6 +481,10 @@ class Worker:
 def _complain(error: OSError) -> None:
     report.count("spool-failed", reason=type(error).__name__)
     _log.warning("the spool fails, so a result may be lost when this process ends: %s", error)
+
+
+def _nothing() -> None:
+    """Nobody waits for the worker to be ready."""
 
 
 async def _done_before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:

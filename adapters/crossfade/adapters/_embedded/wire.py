@@ -100,10 +100,12 @@ def connections(record: Record, *, timeout: float) -> int:
 
 
 def facts(record: Record, *, timeout: float) -> dict[str, Any]:
-    """What the server says of itself (``VARZ``). Raises ``OSError``."""
+    """What the server says of itself (``VARZ``). Raises ``OSError``, also for a server that is still starting."""
     with _system_line(record, timeout) as line:
         found: dict[str, Any] = line.request("$SYS.REQ.SERVER.PING.VARZ", {})
-        return found
+    if not {"version", "connections", "start", "now"} <= found.keys():
+        raise OSError(f"the server's answer lacks what it says of itself: {sorted(found)}")
+    return found
 
 
 def _system_line(record: Record, timeout: float) -> Line:

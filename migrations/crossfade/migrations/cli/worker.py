@@ -58,8 +58,8 @@ def worker(
         server, thread = HealthServer(serving.health), connection.runtime.thread
         try:
             heard_at = thread.run(server.start(address)) if address else None
-            _say_ready([service.name for service in serving.services], options, heard_at, as_json=as_json)
-            serving.run()
+            names = [service.name for service in serving.services]
+            serving.run(when_ready=lambda: _say_ready(names, options, heard_at, as_json=as_json))
         finally:
             thread.run(server.close())
     _leave_bodies_behind()
