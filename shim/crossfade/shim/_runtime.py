@@ -18,6 +18,7 @@ from .buses import hide_credentials
 from .claimcheck import CLAIM_CHECK
 from .claims import Nonces
 from .errors import (
+    BusAmbiguousError,
     BusError,
     BusUnavailableError,
     CrossfadeError,
@@ -105,12 +106,12 @@ class Runtime:
     async def settled(self, *, patient: bool) -> None:
         """Return when connected, or when an attempt has failed.
 
-        ``patient``: a broker that cannot be reached is waited for; one that refuses us is not.
+        ``patient``: a broker that cannot be reached, or does not answer, is waited for; one that refuses us is not.
         """
         while not self.ready.is_set():
             self._settled.clear()
             await self._settled.wait()
-            if not (patient and isinstance(self.failure, BusUnavailableError)):
+            if not (patient and isinstance(self.failure, BusUnavailableError | BusAmbiguousError)):
                 return
 
     async def stop(self, *, flush: float) -> None:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from crossfade.shim import NotExecutedError, OutcomeUnknownError, current_call, tool
+from crossfade.shim.errors import BusAmbiguousError
 from integration.shim import kit
 
 
@@ -244,3 +245,9 @@ def test_a_call_that_meets_a_closed_connection_runs_its_body(connect, work):
     connection.close()
     assert route.call(stale.__crossfade_seam__, stale.__wrapped__, (), {}) == "body"
     assert asyncio.run(aroute.acall(astale.__crossfade_seam__, astale.__wrapped__, (), {})) == "body"
+
+
+def test_a_broker_that_does_not_answer_at_first_is_waited_for(connect, broker):
+    """While a cluster elects its leaders nobody answers: ``required`` is patient with that, within its wait."""
+    broker.fail_next("open", BusAmbiguousError("no answer within 5 s"))
+    assert connect().connected
