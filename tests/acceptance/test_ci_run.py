@@ -15,6 +15,7 @@ FAKE = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$FAKE_LOG"
 case "$*" in *pytest) echo "CI=$CI"; echo "==== 3 passed in 0.01s ====";; esac
 case "$(basename "$0") $*" in *"$FAKE_FAILURE") exit 3;; esac
+case "$FAKE_ONCE$FAKE_FAILURE: $*" in once*) ;; *"uv run pytest: "*--last-failed*) exit 3;; esac
 """
 STEPS = [
     "python3 -m uv run pytest",
@@ -37,13 +38,16 @@ def ci(tmp_path):
         (fakes / name).chmod(0o755)
     log = tmp_path / "log"
 
-    def run(*, failure: str = "nothing", packages: str = "") -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    def run(
+        *, failure: str = "nothing", packages: str = "", once: str = ""
+    ) -> tuple[subprocess.CompletedProcess[str], list[str]]:
         (tmp_path / ".ci" / "debian-packages.txt").write_text(packages)
         environment = os.environ | {
             "PATH": f"{fakes}:{os.environ['PATH']}",
             "CI": "",
             "FAKE_LOG": str(log),
             "FAKE_FAILURE": failure,
+            "FAKE_ONCE": once,
         }
         result = subprocess.run(
             [tmp_path / ".ci" / "run"], env=environment, capture_output=True, text=True, check=False
@@ -71,6 +75,15 @@ def test_one_failing_step_fails_the_run(ci, failure):
     assert result.returncode == 1
     assert [line for line in asked if line in STEPS] == STEPS
     assert result.stdout.count("FAILED (3)") == 1
+
+
+def test_what_fails_beside_others_is_tried_again_alone(ci):
+    """A test that only minds a busy machine does not fail the run, and the log shows that it had to be asked twice."""
+    result, asked = ci(failure="uv run pytest", once="once ")
+
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert any("--last-failed" in line for line in asked)
+    assert "again, alone" in result.stdout
 
 
 def test_missing_packages_are_installed(ci):

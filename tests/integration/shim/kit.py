@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 SOON = 10.0  # seconds in which something that must happen has happened, on a busy machine
 _revisions = itertools.count(1)
+_SLOW_CALLBACK = re.compile(r"Executing <.*> took [0-9.]+ seconds\n")  # asyncio's debug mode on a busy machine
 ROOT = Path(__file__).parents[3]
 
 
@@ -123,7 +125,7 @@ def finish(process: subprocess.Popen[str], *, timeout: float = 30.0) -> tuple[st
         out, err = process.communicate()
         raise AssertionError(f"the process did not end:\n{out}\n{err}") from None
     assert process.returncode == 0, f"{process.returncode}\n{out}\n{err}"
-    return out, err
+    return out, _SLOW_CALLBACK.sub("", err)
 
 
 async def gather(*coroutines: Any) -> list[Any]:
