@@ -262,7 +262,7 @@ def _signature(value: object) -> str:
     """The call as written, ``""`` where Python does not know it; defaults that are objects are shown as ``...``."""
     try:
         signature = inspect.signature(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (AttributeError, TypeError, ValueError):  # AttributeError: select.epoll.register, CPython 3.13.0
         return ""
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty, default=_plain(parameter.default))
