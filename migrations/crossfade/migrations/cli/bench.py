@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
-from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from ._session import JsonOption, print_json
+from ._session import JsonOption, print_json, terminal
+
+if TYPE_CHECKING:
+    from crossfade.migrations.bench.measuring import Row
 
 app = typer.Typer(help="What crossfade costs, measured here and now.", no_args_is_help=True)
 
@@ -20,21 +24,49 @@ def bench() -> None:
 
 @app.command("shim")
 def shim(as_json: JsonOption = False) -> None:
-    """Measure the decorator, an observation and calls over the bus beside their floors. Takes about half a minute."""
+    """Measure the decorator, an observation, calls and a worker beside their floors. Takes about half a minute."""
     from crossfade.migrations.bench.shim import run  # noqa: PLC0415 - it imports nats and wrapt
 
-    rows = run()
+    rows = list(run())
     if as_json:
-        print_json([{**asdict(row), "ratio": row.ratio, "reached": row.reached} for row in rows])
+        print_json([_as_json(row) for row in rows])
         return
-    table = Table("what", "ours p50", "floor p50", "ours p99", "floor p99", "ratio", "goal", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
+    for column in ("what", "ours / beside it", "p50", "p99", "CPU, us", "ratio", "goal", ""):
+        table.add_column(column, justify="left" if column in ("what", "ours / beside it", "") else "right")
     for row in rows:
-        figures = (row.ours_p50, row.floor_p50, row.ours_p99, row.floor_p99)
-        mark = "green" if row.reached else "red"
-        table.add_row(
-            row.what,
-            *(f"{figure:.4g} {row.unit}" for figure in figures),
-            f"[{mark}]{row.ratio:.2f}[/]",
-            f"{row.goal:g}",
-        )
-    Console().print(table)
+        table.add_row(*_cells(row))
+    terminal().print(table)
+
+
+def _as_json(row: Row) -> dict[str, object]:
+    return {**asdict(row), "ratio": row.ratio, "ratio_p99": row.ratio_p99, "reached": row.reached}
+
+
+def _cells(row: Row) -> list[str | Text]:
+    theirs = row.theirs
+    sides = (row.ours, *([theirs] if theirs else []))
+    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
+    if row.tail and row.ratio_p99 is not None:
+        ratio += f" / {row.ratio_p99:.2f}"
+    goal = "" if row.goal is None else f"{'>=' if row.unit == '/s' else '<='} {row.goal:.3g}"
+    verdict = {True: Text("met", "green"), False: Text("missed", "red"), None: Text("reported")}[row.reached]
+    return [
+        row.what,
+        row.beside,
+        _pair([side.p50 for side in sides], row.unit),
+        _pair([side.p99 for side in sides], row.unit),
+        _pair([side.cpu for side in sides], ""),
+        ratio,
+        goal,
+        verdict,
+    ]
+
+
+def _pair(figures: list[float | None], unit: str) -> str:
+    known = [_number(figure) for figure in figures if figure is not None]
+    return f"{' / '.join(known)} {unit}".strip() if known else "-"
+
+
+def _number(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
