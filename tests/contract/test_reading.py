@@ -10,6 +10,7 @@ import pytest
 
 from contract.helpers import NEVER, SOON, collect, event, number, until
 from crossfade.shim.errors import BusError, ConfigurationError, MalformedEventError
+from crossfade.shim.ports import Position
 
 
 def numbers(stored):
@@ -223,3 +224,29 @@ async def test_abandoned_readers_leave_nothing_behind(bus, subject):
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert numbers(await collect(bus.read(subject))) == [0, 1, 2]
+
+
+async def test_the_extent_of_a_stream(bus, make_bus, subjects, subject):
+    """Its last place counts every subject of it; its epoch is the same for every client and after a reconnect."""
+    before = await bus.extent(f"{subjects.prefix}.>")
+    acks = [await bus.publish(subject, event(n)) for n in range(3)]
+    found = await (await make_bus()).extent(subject)
+
+    assert (found.epoch, found.last, found.whole) == (before.epoch, acks[-1].position, True)
+    assert found.epoch.isalnum()
+    assert (await bus.extent(f"{subjects.prefix}ui.>")).last != found.last
+
+
+async def test_what_is_gone_is_not_whole(bus, backend, subjects):
+    """Once the oldest are discarded, only what lies behind the newest of them is whole; other positions never are."""
+    address = subjects.ui("tool.progress", run="r")
+    first = await bus.publish(address, event(0))
+    await backend.limit(subjects.prefix, f"{subjects.prefix}ui", 20_000)
+    last = first
+    for n in range(1, 12):
+        last = await bus.publish(address, event(n, data=b'"%s"' % (b"x" * 4000)))
+
+    assert not (await bus.extent(address)).whole
+    assert not (await bus.extent(address, after=first.position)).whole
+    assert (await bus.extent(address, after=last.position)).whole
+    assert not (await bus.extent(address, after=Position("nonsense"))).whole

@@ -65,6 +65,8 @@ EXAMPLES = {
     "call.claimed": [
         {"callid": "c1", "seam": "a.b", "nonce": "n", "role": "worker", "expires": "2026-11-22T10:00:00Z"},
     ],
+    "call.started": [{"attempt": 1}],
+    "call.ended": [{"outcome": "value", "reason": ""}, {"outcome": "error", "reason": "ValueError"}],
     "call.deadlettered": [{"group": "workers", "reason": "payload", "attempts": 5, "origin": "CMD:7"}],
 }
 

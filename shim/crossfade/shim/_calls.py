@@ -228,6 +228,8 @@ class Calls:
             attributes["guarded"] = "1"
         elif command.detached:
             attributes["cancellable"] = "1"
+        if command.detached or command.seam.domain == "agent":
+            attributes["task"] = "1"
         if command.sealed:
             attributes["sealed"] = "1"
         if len(command.data) > CLAIM_CHECK:

@@ -44,6 +44,7 @@ EXTENSIONS: Final = (
     "policyrev",
     "replyto",
     "guarded",
+    "task",
     "pins",
     "obsseq",
     "replayof",
@@ -82,6 +83,8 @@ TYPES: Final[Mapping[str, Kind]] = MappingProxyType(
         "seam.stage.changed": "fact",
         "seam.skipped": "fact",
         "call.claimed": "fact",
+        "call.started": "fact",
+        "call.ended": "fact",
         "call.deadlettered": "fact",
     }
 )

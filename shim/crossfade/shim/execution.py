@@ -27,6 +27,7 @@ from .errors import (
 from .events import Event
 from .hooks import report
 from .outcomes import error_payload, record_error, refusal_payload, value_payload
+from .projection import Projection
 
 if TYPE_CHECKING:
     import inspect
@@ -72,6 +73,7 @@ class Execution:
         self._service = service
         self._executor = executor
         self._loop = loop
+        self.seam = service.name
         self.running: dict[str, CurrentCall] = {}
         self._cancels: dict[str, Callable[[], object]] = {}
 
@@ -114,6 +116,8 @@ class Execution:
         if self.expired(call):  # a claim check may have taken long
             return refused("expired")
         self.running[call.callid] = call
+        if (projection := self.projection(event)) is not None:
+            projection.started(call.attempt)
         try:
             ran = await self.execute(from_event(event), call, bound, chunks=lambda n, item: self._chunk(event, n, item))
         finally:
@@ -225,6 +229,18 @@ class Execution:
         )
 
     # -- what a running call says ------------------------------------------------------------------------------
+
+    def projection(self, command: Event) -> Projection | None:
+        """What to tell the UI through, when somebody follows the call."""
+        if not command.get("task"):
+            return None
+        return Projection(
+            runtime=self._runtime,
+            seam=self._service.name,
+            domain=self._service.domain,
+            callid=command.get("callid") or "",
+            correlation=from_event(command),
+        )
 
     def _progress(self, event: Event, progress: Progress) -> None:
         """Send a step of the call, fail-open, from whatever thread the handler runs in."""

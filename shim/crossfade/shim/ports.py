@@ -53,6 +53,19 @@ class Stored:
     time: datetime
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extent:
+    """How far a stream reaches. ``last``: where its newest event lies, under whatever subject.
+
+    ``epoch`` (``[A-Za-z0-9_]+``) changes when the stream is made anew: positions of another epoch mean nothing here.
+    ``whole``: everything stored after the position asked about is still there.
+    """
+
+    epoch: str
+    last: Position
+    whole: bool
+
+
 class Delivery(Protocol):
     """One hand-out of a stored event to one consumer. Exactly one of ack, retry, reject ends it."""
 
@@ -269,6 +282,14 @@ class Reader(Protocol):
 
     async def last(self, filter: str) -> Stored | None:  # noqa: A002 - the field's word
         """The last event under ``filter`` or ``None``; never stale. NATS: a leader read. Kafka: read to the end."""
+        ...
+
+    async def extent(self, filter: str, *, after: Position | None = None) -> Extent:  # noqa: A002 - the field's word
+        """How far the stream of ``filter`` reaches, and whether it is whole after ``after`` (``None``: its beginning).
+
+        What is no position of this stream is not ``whole``. NATS: stream information, its time of creation. Kafka:
+        topic id, beginning and end offsets.
+        """
         ...
 
 

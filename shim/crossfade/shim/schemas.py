@@ -384,6 +384,19 @@ class CallClaimed(Payload):
     expires: AwareDatetime = Field(description="the call's deadline, the broker's time")
 
 
+class CallStarted(Payload):
+    """For the UI: a task or an agent's call has begun to run."""
+
+    attempt: int = Field(default=1, ge=1, description="2 or more: it was started before, and begins again")
+
+
+class CallEnded(Payload):
+    """For the UI: how a task or an agent's call ended. The value itself never travels here."""
+
+    outcome: Literal["value", "error", "cancelled", "not-executed", "unknown"]
+    reason: str = Field(default="", description="the error's type, or a short token")
+
+
 class CallDeadlettered(Payload):
     """A command could not be processed and waits for a person."""
 
@@ -423,6 +436,8 @@ MODELS: Final[Mapping[str, Any]] = MappingProxyType(
         "seam.stage.changed": SeamStageChanged,
         "seam.skipped": SeamSkipped,
         "call.claimed": CallClaimed,
+        "call.started": CallStarted,
+        "call.ended": CallEnded,
         "call.deadlettered": CallDeadlettered,
     }
 )
@@ -481,6 +496,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
         "policyrev": "revision of the live policy the call was routed by",
         "replyto": "where the waiting caller listens",
         "guarded": "`1`: the ledger decides who starts the call",
+        "task": "`1`: somebody follows the call, so the UI is told when it starts and ends",
         "pins": "paths the run took before, `seam=path` joined by commas",
         "obsseq": "number of an observation in its process",
         "replayof": "id of the recorded event that this replays",

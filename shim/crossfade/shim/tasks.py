@@ -21,10 +21,13 @@ from ._loop import wait_for
 from ._routes import Keyed, Observing, OverBus, Split, arun_owned, result_of, run_owned
 from .calls import CurrentCall, Progress, serving
 from .claims import Held, Won
+from .connection import current
+from .correlate import current_correlation
 from .errors import BusError, NotConnectedError, SeamDefinitionError
 from .events import new_id
 from .hooks import report
-from .outcomes import Answer
+from .outcomes import Answer, type_name
+from .projection import Projection
 from .rejoining import Rejoining
 
 if TYPE_CHECKING:
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from ._runtime import Runtime
     from .events import Event
     from .handles import TaskHandle
+    from .projection import Ending
     from .seam import Seam
 
 R = TypeVar("R")
@@ -125,6 +129,16 @@ def _sent(
     return BusTask(runtime, command, answer)
 
 
+def _projection(seam: Seam, callid: str) -> Projection | None:
+    """What to tell the UI through: there is a bus, and a run that somebody may follow."""
+    connection, correlation = current(), current_correlation()
+    if connection is None or correlation is None or not connection.connected:
+        return None
+    return Projection(
+        runtime=connection.runtime, seam=seam.name, domain=seam.domain, callid=callid, correlation=correlation
+    )
+
+
 class LocalTask(Generic[R]):
     """A task that runs in a thread of this process and dies with it."""
 
@@ -136,6 +150,7 @@ class LocalTask(Generic[R]):
         self._future: Future[R] = Future()
         self._progress: list[Progress] = []
         self._told = threading.Condition()
+        self._projection = _projection(seam, self.callid)
         deadline = datetime.now(UTC) + timedelta(seconds=seam.policy.timeout)
         self._call = CurrentCall(callid=self.callid, seam=seam.name, attempt=1, deadline=deadline, _tell=self._tell)
         context = contextvars.copy_context()
@@ -189,14 +204,27 @@ class LocalTask(Generic[R]):
         return cast("R", body(*args, **kwargs))
 
     def _guarded(self, run: Callable[[], R]) -> None:
+        if self._projection is not None:
+            self._projection.started()
         try:
-            self._future.set_result(run())
+            value = run()
         except BaseException as error:  # it belongs to whoever asks for the result
+            self._say_end("error", type_name(type(error)))
             self._future.set_exception(error)
+        else:
+            self._say_end("value")
+            self._future.set_result(value)
         with self._told:
             self._told.notify_all()
 
+    def _say_end(self, outcome: Ending, reason: str = "") -> None:
+        if self._projection is not None:
+            gave_up = outcome == "error" and self._call.cancelled
+            self._projection.ended("cancelled" if gave_up else outcome, reason)
+
     def _tell(self, progress: Progress) -> None:
+        if self._projection is not None:
+            self._projection.said(progress)
         with self._told:
             self._progress.append(progress)
             self._told.notify_all()
@@ -294,6 +322,13 @@ class BusTask(Generic[R]):
         if isinstance(claim, Won):
             await runtime.calls.log_refusal(command, claim.position, reason="cancelled")
             self._answer = Answer(kind="not-executed", reason="cancelled")
+            Projection(
+                runtime=runtime,
+                seam=command.seam.name,
+                domain=command.seam.domain,
+                callid=self.callid,
+                correlation=command.correlation,
+            ).ended("cancelled")
             return True
         if isinstance(claim, Held):
             runtime.calls.broadcast_cancel(command)

@@ -38,6 +38,7 @@ from .health import Health
 from .hooks import report
 from .outcomes import ErrorRecord, error_payload, type_name
 from .ports import ConsumeOptions
+from .projection import ending
 from .reaping import Reaper
 from .services import services
 from .shadowing import Shadowing
@@ -254,7 +255,7 @@ class Worker:
             await delivery.retry(finished.retry_after, reason="handler")
             return
         await self._log(delivery, service, finished, claim=None)
-        await self._end(delivery, service, finished)
+        await self._end(delivery, execution, finished)
 
     async def _cancelled_before(self, delivery: Delivery, service: Service, execution: Execution) -> bool:
         """Claim a submitted call, so that a cancel knows whether it started; what a worker claimed may run again."""
@@ -287,7 +288,7 @@ class Worker:
         if isinstance(claim, Won):
             finished = await self._run(delivery, execution, fence=claim.position)
             await self._log(delivery, service, finished, claim=claim.position)
-            await self._end(delivery, service, finished)
+            await self._end(delivery, execution, finished)
         elif isinstance(claim, Held):
             await self._leave_to_owner(delivery, service, claim)
         else:
@@ -344,12 +345,14 @@ class Worker:
             return execution.undecodable(error)
         return await execution.run(delivery, call)
 
-    async def _end(self, delivery: Delivery, service: Service, finished: Finished) -> None:
+    async def _end(self, delivery: Delivery, execution: Execution, finished: Finished) -> None:
+        if (projection := execution.projection(delivery.stored.event)) is not None:
+            projection.ended(*(("value", "") if finished.kind == "value" else ending(finished.payload)))
         if finished.reject:
             await delivery.reject(finished.reject, detail=finished.detail)
         else:
             await delivery.ack()
-        report.count("served", seam=service.name, reason=finished.kind)
+        report.count("served", seam=execution.seam, reason=finished.kind)
 
     async def _beat(self, delivery: Delivery, service: Service) -> None:
         while True:

@@ -28,7 +28,7 @@ from crossfade.shim.subjects import Subjects, check_group
 
 from ._broker import MemoryBroker, broker
 from ._deliveries import MemoryDeliveries
-from ._places import dead_letter, position, sequence_of, stored
+from ._places import dead_letter, extent, position, sequence_of, stored
 from ._signal import Signal
 from ._state import MemoryState
 from ._stream import Rejection, wire_size
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from crossfade.shim.events import Event
     from crossfade.shim.hooks import Hooks
-    from crossfade.shim.ports import BusSettings, DeadLetter, Deliveries, Position, Stored
+    from crossfade.shim.ports import BusSettings, DeadLetter, Deliveries, Extent, Position, Stored
 
     from ._faults import Operation
     from ._stream import Message, Stream
@@ -237,6 +237,11 @@ class MemoryBus:
         stream = self._one_stream((filter,))
         message = await self.perform("last", lambda: stream.last(filter))
         return stored(stream, message) if message else None
+
+    async def extent(self, filter: str, *, after: Position | None = None) -> Extent:  # noqa: A002 - the port's word
+        """See ``Reader.extent``."""
+        stream = self._one_stream((filter,))
+        return await self.perform("extent", lambda: extent(stream, after))
 
     def _one_stream(self, filters: Sequence[str]) -> Stream:
         """The one stream all ``filters`` lie in; ``ConfigurationError`` when they do not."""

@@ -10,8 +10,9 @@ if TYPE_CHECKING:
 
 Operation = Literal[
     "append",
-    "open", "publish", "emit", "next", "ack", "retry", "reject", "extend", "read", "last", "get", "create", "update",
-    "put", "delete", "entries", "watch", "put_object", "get_object", "listen", "reply", "dead_letters", "reap",
+    "open", "publish", "emit", "next", "ack", "retry", "reject", "extend", "read", "last", "extent", "get", "create",
+    "update", "put", "delete", "entries", "watch", "put_object", "get_object", "listen", "reply",
+    "dead_letters", "reap",
 ]  # fmt: skip
 """The methods of the port, by name."""
 

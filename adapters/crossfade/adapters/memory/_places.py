@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from crossfade.shim.bindings import from_nats
 from crossfade.shim.errors import ConfigurationError, MalformedEventError
-from crossfade.shim.ports import DeadLetter, Position, Stored
+from crossfade.shim.ports import DeadLetter, Extent, Position, Stored
 
 if TYPE_CHECKING:
     from ._stream import Message, Rejection, Stream
@@ -23,6 +23,16 @@ def sequence_of(stream: Stream, place: Position) -> int:
     if name != stream.name or not sequence.isdecimal():
         raise ConfigurationError(f"{place!r} is no position in {stream.name}", where="after")
     return int(sequence)
+
+
+def extent(stream: Stream, after: Position | None) -> Extent:
+    """How far a stream reaches."""
+    try:
+        start = sequence_of(stream, after) if after is not None else 0
+    except ConfigurationError:
+        start = -1
+    whole = stream.first_sequence - 1 <= start <= stream.last_sequence
+    return Extent(epoch=stream.epoch, last=position(stream, stream.last_sequence), whole=whole)
 
 
 def stored(stream: Stream, message: Message) -> Stored:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from crossfade.shim.errors import BusFullError
+from crossfade.shim.events import new_id
 from crossfade.shim.subjects import matches
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class Stream:
         self.name = name
         self.max_bytes: int | None = None
         self.discard: Discard = "new"
+        self.epoch = new_id()
         self.last_sequence = 0
         self._messages: OrderedDict[int, Message] = OrderedDict()
         self._bytes = 0
@@ -96,14 +98,18 @@ class Stream:
         self._ids[message_id] = message.sequence, now
         return message.sequence, False
 
+    @property
+    def first_sequence(self) -> int:
+        """The oldest message that is still there, or the next one to come."""
+        return next(iter(self._messages), self.last_sequence + 1)
+
     def get(self, sequence: int) -> Message | None:
         """The message, or ``None`` when it was discarded."""
         return self._messages.get(sequence)
 
     def after(self, sequence: int, filters: Sequence[str]) -> Iterator[Message]:
         """What is stored behind ``sequence`` under any of ``filters``, in order."""
-        first = next(iter(self._messages), self.last_sequence + 1)
-        for number in range(max(sequence + 1, first), self.last_sequence + 1):
+        for number in range(max(sequence + 1, self.first_sequence), self.last_sequence + 1):
             message = self._messages.get(number)
             if message is not None and any(matches(pattern, message.subject) for pattern in filters):
                 yield message

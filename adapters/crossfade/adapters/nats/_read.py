@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from crossfade.shim.bindings import from_nats
 from crossfade.shim.errors import BusError, MalformedEventError
-from crossfade.shim.ports import Stored
+from crossfade.shim.ports import Extent, Stored
 
 from ._errors import NO_MESSAGE, ApiError, NoRespondersError, client_failure
 from ._pull import Pull
 from ._wire import Raw, decode, metadata, position, raw, rfc3339
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
     from crossfade.shim.ports import Position
@@ -209,6 +209,25 @@ class Reading:
             position=position(found.sequence),
             time=found.time,
         )
+
+    async def extent(self, stream: str, after: Position | None) -> Extent:
+        """See ``Reader.extent``."""
+        try:
+            info = await self._connection.api(f"STREAM.INFO.{stream}")
+        except (ApiError, NoRespondersError) as error:
+            raise client_failure(error, f"looking at {stream}") from error
+        return _read_extent(info, after)
+
+
+def _read_extent(info: Mapping[str, Any], after: Position | None) -> Extent:
+    state = info["state"]
+    last = int(state["last_seq"])
+    start = 0 if after is None else int(after) if after.isdecimal() else -1
+    return Extent(
+        epoch="".join(filter(str.isalnum, info["created"])),
+        last=position(last),
+        whole=int(state["first_seq"]) - 1 <= start <= last,
+    )
 
 
 def _start(after: Position | None, since: datetime | None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         BusSettings,
         DeadLetter,
         Deliveries,
+        Extent,
         ObjectRef,
         Position,
         State,
@@ -233,6 +234,10 @@ class NatsBus:
     async def last(self, filter: str) -> Stored | None:  # noqa: A002 - the port's word
         """See ``Reader.last``."""
         return await self._reading.last(one_stream(self._streams, [filter]), filter)
+
+    async def extent(self, filter: str, *, after: Position | None = None) -> Extent:  # noqa: A002 - the port's word
+        """See ``Reader.extent``."""
+        return await self._reading.extent(one_stream(self._streams, [filter]), after)
 
     # -- Objects, Replies, DeadLetters -------------------------------------------------------------------------
 
