@@ -1,0 +1,104 @@
+"""The access log: one JSON line per request, written by a thread of its own; a slow disk slows nobody.
+
+Query strings are left out, and JSON escapes every control character, so no client can forge a line (CR, LF).
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TextIO
+
+from crossfade.shim.hooks import report
+
+if TYPE_CHECKING:
+    from .exchange import Exchange
+    from .framing import Refusal
+    from .headers import Peer
+
+_PENDING = 100_000
+_PERIOD = 0.2
+
+Record = tuple[float, str, str, str, int, float, int, int, str, str]
+
+
+class AccessLog:
+    """Writes to ``out``; what does not fit in its memory is counted (``dropped``, reason ``access-log``)."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._records: deque[Record] = deque()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="crossfade-access-log", daemon=True)
+        self._thread.start()
+
+    def exchange(self, exchange: Exchange, now: float) -> None:
+        """Log an exchange that is over at loop time ``now``."""
+        head = exchange.head
+        self._add(
+            (
+                time.time(),
+                exchange.peer.address,
+                head.method.decode("latin-1"),
+                head.path.decode("latin-1"),
+                499 if exchange.outcome == "left" else exchange.status,
+                now - exchange.started,
+                exchange.received,
+                exchange.sent,
+                exchange.seam,
+                exchange.outcome,
+            )
+        )
+
+    def refusal(self, peer: Peer, refusal: Refusal) -> None:
+        """Log a request that never became an exchange."""
+        self._add((time.time(), peer.address, "-", "-", refusal.status, 0.0, 0, 0, "-", refusal.name))
+
+    def close(self) -> None:
+        """Write what is pending and stop."""
+        self._stop.set()
+        self._thread.join()
+
+    def _add(self, record: Record) -> None:
+        if len(self._records) >= _PENDING:
+            report.count("dropped", reason="access-log")
+            return
+        self._records.append(record)
+
+    def _run(self) -> None:
+        while not self._stop.wait(_PERIOD):
+            self._write()
+        self._write()
+
+    def _write(self) -> None:
+        lines: list[str] = []
+        while self._records:
+            lines.append(line_of(self._records.popleft()))
+        if lines:
+            self._out.write("".join(lines))
+            self._out.flush()
+
+
+def line_of(record: Record) -> str:
+    """One record as a line of JSON."""
+    at, peer, method, path, status, seconds, received, sent, seam, outcome = record
+    return (
+        json.dumps(
+            {
+                "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
+                "client": peer,
+                "method": method,
+                "path": path,
+                "status": status,
+                "seconds": round(seconds, 6),
+                "received": received,
+                "sent": sent,
+                "seam": seam,
+                "outcome": outcome,
+            }
+        )
+        + "\n"
+    )

@@ -1,0 +1,173 @@
+"""One data-plane process put together: listener, server, pools, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import signal
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+from urllib.parse import urlsplit
+
+from crossfade.shim.errors import ConfigurationError
+
+from .access import AccessLog
+from .forwarding import PassThrough
+from .headers import Hop, Network
+from .limits import Limits
+from .pool import Pool, Target
+from .server import Server
+from .tls import upstream_context
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping
+
+    from .exchange import Answering, Exchange
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Serving:
+    """What a data-plane process needs to know to begin.
+
+    ``upstreams`` maps names to their targets, the first is where unmatched requests go. ``name`` is the pseudonym in
+    ``Via``; all processes of one proxy share it. ``access_log`` is a path, ``-`` for standard output, or nothing.
+    """
+
+    listen: tuple[str, int]
+    upstreams: Mapping[str, tuple[Target, ...]]
+    limits: Limits = field(default_factory=Limits)
+    name: str = ""
+    trusted: tuple[Network, ...] = ()
+    tls: ssl.SSLContext | None = None
+    access_log: str = ""
+    reuse_port: bool = False
+
+
+class DataPlane:
+    """A running data plane on the current event loop."""
+
+    def __init__(self, serving: Serving) -> None:
+        self._serving = serving
+        self._loop = asyncio.get_running_loop()
+        self._out = _open_log(serving.access_log)
+        self._access = AccessLog(self._out) if self._out is not None else None
+        self.pools = {name: Pool(name, targets, limits=serving.limits) for name, targets in serving.upstreams.items()}
+        default, pool = next(iter(self.pools.items()))
+        passing = PassThrough(pool, seam=default)
+        self.resolve: Callable[[Exchange], Answering] = lambda _: passing
+        name = serving.name or f"crossfade-{secrets.token_hex(4)}"
+        self.server = Server(
+            self._resolve,
+            limits=serving.limits,
+            hop=Hop(name=name.encode(), trusted=serving.trusted),
+            log=self._log,
+            log_refusal=self._access.refusal if self._access else lambda _peer, _refusal: None,
+            sweeps=[pool.sweep for pool in self.pools.values()],
+            tls=serving.tls is not None,
+        )
+        self._listener: asyncio.Server | None = None
+
+    async def listen(self) -> tuple[str, int]:
+        """Begin to take connections; the address that was bound."""
+        host, port = self._serving.listen
+        self._listener = await self._loop.create_server(
+            self.server.connection,
+            host,
+            port,
+            ssl=self._serving.tls,
+            backlog=1024,
+            reuse_address=True,
+            reuse_port=self._serving.reuse_port or None,
+        )
+        name = self._listener.sockets[0].getsockname()
+        return str(name[0]), int(name[1])
+
+    async def drain(self) -> None:
+        """Take no more connections, let answers finish, break off what is left at the deadline."""
+        if self._listener is not None:
+            self._listener.close()
+        self.server.drain()
+        for pool in self.pools.values():
+            pool.close()
+        try:
+            async with asyncio.timeout(self._serving.limits.drain_timeout):
+                await self.server.emptied.wait()
+        except TimeoutError:
+            self.server.abort()
+            await self.server.emptied.wait()
+        for pool in self.pools.values():
+            pool.abort()
+        self.server.close()
+        if self._access is not None:
+            self._access.close()
+
+    def _resolve(self, exchange: Exchange) -> Answering:
+        return self.resolve(exchange)
+
+    def _log(self, exchange: Exchange) -> None:
+        if self._access is not None:
+            self._access.exchange(exchange, self._loop.time())
+
+
+def _open_log(path: str) -> TextIO | None:
+    if not path:
+        return None
+    return sys.stdout if path == "-" else Path(path).open("a", encoding="utf-8")
+
+
+async def serve(serving: Serving, *, ready: Callable[[tuple[str, int]], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    plane = DataPlane(serving)
+    ready(await plane.listen())
+    await stop.wait()
+    await plane.drain()
+
+
+def run(serving: Serving) -> None:
+    """Serve on this process's main thread until it is told to stop."""
+
+    def ready(address: tuple[str, int]) -> None:
+        sys.stdout.write(json.dumps({"listen": f"{address[0]}:{address[1]}"}) + "\n")
+        sys.stdout.flush()
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(serve(serving, ready=ready))
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop's, or asyncio's own where there is none (Windows)."""
+    try:
+        import uvloop  # noqa: PLC0415 - absent on Windows
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+def parse_upstream(url: str) -> Target:
+    """The target of ``http://host:port`` or ``https://host:port``; ``ConfigurationError`` for anything else."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError as error:
+        raise ConfigurationError(f"{url!r} has no usable port", where="upstream") from error
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
+        raise ConfigurationError(f"{url!r} is not http://HOST:PORT or https://HOST:PORT", where="upstream")
+    if parts.scheme == "https":
+        return Target(parts.hostname, port or 443, upstream_context(), parts.hostname)
+    return Target(parts.hostname, port or 80)
+
+
+def parse_listen(text: str) -> tuple[str, int]:
+    """The address of ``HOST:PORT`` (``[::1]:80`` for IPv6); ``ConfigurationError`` for anything else."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ConfigurationError(f"{text!r} is not HOST:PORT", where="listen")
+    return host.strip("[]") or "127.0.0.1", int(port)

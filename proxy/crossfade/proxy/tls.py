@@ -1,0 +1,43 @@
+"""TLS on both sides: contexts made once, from files, with today's defaults."""
+
+from __future__ import annotations
+
+import ssl
+from functools import cache
+
+from crossfade.shim.errors import ConfigurationError
+
+
+def server_context(certificate: str, key: str = "", *, client_ca: str = "") -> ssl.SSLContext:
+    """What the listener shows: a ``certificate`` chain and its ``key`` (PEM paths; the key may be in the same file).
+
+    With ``client_ca`` only clients whose certificate it signed get in. HTTP/1.1 is the one protocol offered.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key or None)
+        if client_ca:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"the certificate cannot be used: {error}", where=f"tls: {certificate}") from error
+    return context
+
+
+@cache
+def upstream_context(ca: str = "", certificate: str = "", key: str = "") -> ssl.SSLContext:
+    """How upstreams are believed: by the system's authorities, or by ``ca`` alone; shown ``certificate`` if asked.
+
+    One context per setting: connections of different identities never share a pool, because pools have one target list.
+    """
+    try:
+        context = ssl.create_default_context(cafile=ca or None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        if certificate:
+            context.load_cert_chain(certificate, key or None)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"the certificates cannot be used: {error}", where=f"upstream tls: {ca}") from error
+    return context
