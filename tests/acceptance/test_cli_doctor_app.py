@@ -19,7 +19,7 @@ def total(xs: list[int]) -> int:
 """
 BROKEN = """
 import threading, time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from crossfade import shim
 
 @shim.tool("broken.charge")
@@ -46,6 +46,10 @@ class Cart:
 @shim.tool("broken.lock", effects="none")
 def lock(a: threading.Lock) -> int:
     return 1
+
+@shim.tool("broken.load", effects="none")
+def load(rows: Iterable[int], n: int) -> int:
+    return sum(rows)
 
 @shim.tool("broken.sum", effects="none")
 def total(xs: list[int]) -> int:
@@ -106,7 +110,8 @@ def test_every_lack_is_named_with_its_remedy(place):
         ("broken.items", "warn", "a generator"),
         ("broken.login", "warn", "secret without a key: password"),
         ("broken.cart", "fail", "self never crosses the bus"),
-        ("broken.lock", "fail", "has no JSON form"),
+        ("broken.lock", "fail", "a of lock has no JSON form"),
+        ("broken.load", "warn", "may be an iterator: rows"),
         ("broken.sum", "fail", "differs from the body"),
         ("broken.smu", "warn", "of a seam that nothing here declares"),
     ]
@@ -124,7 +129,7 @@ def test_the_report_fits_a_narrow_terminal(place):
     out = crossfade("doctor", "--app", "broken_app").out
 
     assert max(map(len, out.splitlines())) <= 80
-    assert out.rstrip().splitlines()[-1] == "3 failures, 7 warnings."
+    assert out.rstrip().splitlines()[-1] == "3 failures, 8 warnings."
     assert "-> annotate them" in out
 
 

@@ -192,6 +192,31 @@ def test_what_cannot_cross_stays_legacy_and_is_named(on_bus, counts, caplog, hin
     assert says in warning
 
 
+@pytest.mark.parametrize("stage", ["observe", "shadow", "bus"])
+def test_a_generator_inside_an_argument_is_the_bodys_to_read(on_bus, counts, stage):
+    """Observed or on the bus, pydantic must not have read it before the body does."""
+
+    @tool("payloads.reads", effects="none", fallback="raise", timeout=10)
+    def reads(batches: list[list[int]]) -> int:
+        return sum(map(sum, batches))
+
+    on_bus(reads, stage=stage)
+    assert reads([(n for n in (1, 2)), [3]]) == 6
+    assert counts.get("skipped", seam="payloads.reads", reason="unserialisable") >= 1
+
+
+def test_what_would_arrive_changed_is_not_shadowed(on_bus, counts):
+    """A worker that ran another call than legacy did would prove nothing."""
+
+    @tool("payloads.changed", effects="none", timeout=10)
+    def changed(x: Any) -> str:
+        return str(type(x))
+
+    on_bus(changed, stage="shadow")
+    assert changed((1, 2)) == str(tuple)
+    assert counts.get("skipped", seam="payloads.changed", reason="unserialisable") >= 1
+
+
 @pytest.mark.parametrize(
     "value", [object(), (1, 2), Derived(a=1), {1: 2}, (n for n in "x")], ids=lambda value: type(value).__name__
 )

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, time, timedelta
+from collections import Counter, OrderedDict, deque
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from enum import Enum
+from enum import Enum, Flag, IntEnum, StrEnum
 from pathlib import Path
-from typing import Any, Generic, Literal, Optional, TypeVar
-from uuid import UUID
+from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, Optional, TypeVar
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, SecretStr, model_validator
+from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_core import to_json
 from typing_extensions import TypedDict
 
@@ -40,6 +42,39 @@ class Hit:
     tags: tuple[str, ...] = ()
 
 
+class Level(IntEnum):
+    LOW = 1
+    HIGH = 2
+
+
+class Mood(StrEnum):
+    GOOD = "good"
+
+
+class Right(Flag):
+    READ = 1
+    WRITE = 2
+
+
+class Span(NamedTuple):
+    start: int
+    end: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slotted:
+    key: bytes
+    seen: frozenset[int] = frozenset()
+
+
+@dataclass
+class Loose:
+    inside: Any = None
+
+
+UserId = NewType("UserId", int)
+
+
 class Page(BaseModel):
     hits: list[dict[str, int]]
     next: Page | None = None
@@ -52,6 +87,24 @@ class Box(BaseModel, Generic[T]):
 class Options(TypedDict, total=False):
     limit: int
     deep: bool
+
+
+class Patch(BaseModel):
+    name: str | None = None
+    age: int | None = None
+
+
+class Message(BaseModel):
+    id: UUID = Field(default_factory=uuid4)
+    text: str = ""
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
 
 
 class Credentials(BaseModel):
@@ -77,9 +130,7 @@ def taking(hint, result=Any):
 
 def sent(codec, *args, **kwargs):
     """The arguments after a journey that must not change them."""
-    bound = codec.bind(args, kwargs)
-    encoded = codec.encode(bound)
-    codec.verify(bound, encoded)
+    encoded = codec.encode_faithfully(codec.bind(args, kwargs))
     values, _ = codec.decode_command(b'{"arguments":' + encoded + b"}")
     return codec.bound(values)
 
@@ -118,6 +169,25 @@ TYPED = {
     ),
     "model": (Page, st.builds(Page, hits=st.lists(st.dictionaries(st.text("abc"), st.integers())), next=st.none())),
     "forward reference": (Page, st.builds(lambda: Page(hits=[], next=Page(hits=[{"a": 1}])))),
+    "named tuple": (Span, st.builds(Span, st.integers(), st.floats())),
+    "dataclass with slots": (Slotted, st.builds(Slotted, key=st.binary(), seen=st.frozensets(st.integers()))),
+    "integer enum": (Level, st.sampled_from(Level)),
+    "text enum": (Mood, st.sampled_from(Mood)),
+    "flag": (Right, st.sampled_from([*Right, Right.READ | Right.WRITE])),
+    "new type": (UserId, st.integers().map(UserId)),
+    "annotated": (Annotated[int, "any"], st.integers()),
+    "ordered": (OrderedDict[str, int], st.dictionaries(st.text("abc"), st.integers()).map(OrderedDict)),
+    "counter": (Counter[str], st.dictionaries(st.text("abc"), st.integers()).map(Counter)),
+    "deque": (deque[int], st.lists(st.integers()).map(deque)),
+    "iterable": (Iterable[int], st.lists(st.integers())),
+    "collection": (Collection[bytes], st.lists(st.binary())),
+    "optional iterable": (Iterable[int] | None, st.none() | st.lists(st.integers())),
+    "patch": (
+        Patch,
+        st.fixed_dictionaries({}, optional={"name": st.none() | st.text("ab"), "age": st.integers()}).map(
+            Patch.model_validate
+        ),
+    ),
     "generic": (Box[datetime], moments.map(lambda moment: Box[datetime](inside=moment))),
 }
 anything_json = st.recursive(
@@ -143,6 +213,104 @@ def test_a_value_of_a_declared_type_arrives_equal_and_of_the_same_type_or_is_ref
     returned = codec.decode_result(codec.encode_result(value))
     assert same(arrived, value)
     assert same(returned, value)
+
+
+VALUES: list[Any] = [
+    *(None, True, 1, 2, 1.0, 1.5, math.inf, "1", "a", "nan", "2026-01-02", b"a", b"\xff"),
+    *((1,), [1], {1}, frozenset({1}), {1: 1}, {"a": 1}, {"a": (1,)}, [True], {True}, {Level.LOW: 1}, [(1,)], [1.0]),
+    *(Decimal("1.0"), UUID(int=1), str(UUID(int=1)), date(2026, 1, 2), timedelta(1), time(1, tzinfo=UTC)),
+    *(
+        datetime(2026, 1, 2),  # noqa: DTZ001
+        datetime(2026, 1, 2, tzinfo=UTC),
+        datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=2))),
+    ),
+    datetime(2026, 1, 2, tzinfo=ZoneInfo("Europe/Zurich")),
+    *(Colour.RED, Level.LOW, Mood.GOOD, Right.READ, Span(1), Span(True), UserId(1)),
+    *(Loose(1), Loose(True), Loose((1,)), Loose(Level.LOW), Slotted(key=b"\xff"), Hit("t", 1.0, datetime.now(UTC))),
+    *(Patch(), Patch(name=None), Patch(age=1), Patch.model_construct(age=True), Box[int](inside=1), Box(inside=1)),
+    *(Box[Any](inside=(1,)), Cat(), Dog(), deque([1]), deque([1], 3), OrderedDict(a=1), Counter("a"), range(2)),
+]
+SIMPLE: list[Any] = [
+    *(Any, object, None, bool, int, float, str, bytes, Decimal, UUID, date, datetime, timedelta, time, Path),
+    *(list, tuple, set, frozenset, dict, Sequence[int], Sequence[Any], Iterable[int], Mapping[str, int], Mapping),
+    *(
+        list[int],
+        list[Any],
+        tuple[int, ...],
+        set[int],
+        set[bool | int],
+        dict[str, int],
+        dict[int, int],
+        dict[Level, int],
+    ),
+    *(Colour, Level, Mood, Right, Span, UserId, Literal[1, "1"], Literal[True, 1], deque[int], Counter[str]),
+    *(Loose, Slotted, Hit, Patch, Box, Box[int], Box[Any], Cat, Dog, OrderedDict[str, int]),
+]
+
+
+def identical(arrived, sent):
+    """Told by other means than those of the code under test: what each says of itself, and what it is made of."""
+    if type(arrived) is float and type(sent) is int:
+        return arrived == sent
+    parts = [
+        [getattr(value, name) for name in getattr(value, "__dataclass_fields__", None) or type(value).model_fields]
+        if hasattr(value, "__dataclass_fields__") or isinstance(value, BaseModel)
+        else list(value)
+        if isinstance(value, list | tuple | set | frozenset | deque)
+        else [part for pair in value.items() for part in pair]
+        if isinstance(value, dict)
+        else []
+        for value in (arrived, sent)
+    ]
+    told = [
+        (type(value), getattr(value, "maxlen", None), getattr(value, "model_fields_set", None), seasons(value))
+        for value in (arrived, sent)
+    ]
+    inside = len(parts[0]) == len(parts[1]) and all(map(identical, *parts))
+    return told[0] == told[1] and inside and (bool(parts[0]) or str(arrived) == str(sent))
+
+
+def seasons(value):
+    """What a moment's clock shows half a year later."""
+    moment = isinstance(value, datetime) and value.tzinfo is not None
+    return str(value + timedelta(days=180)) if moment else None
+
+
+@settings(max_examples=600)
+@given(st.lists(st.sampled_from(SIMPLE), min_size=1, max_size=3), st.sampled_from(VALUES))
+def test_any_value_for_any_type_arrives_as_it_went_or_is_refused(hints, value):
+    """Whether it fits its annotation or not, and whichever member of a union it is meant for: same, or refused."""
+    hint = hints[0]
+    for other in hints[1:]:
+        hint = Optional[hint] if other is None else hint | other  # noqa: UP045 - built at run time
+    try:
+        codec = taking(hint, hint)
+        arrived = sent(codec, value).arguments["x"]
+    except (UnserialisableError, SeamDefinitionError):
+        event("refused")
+    else:
+        assert identical(arrived, value)
+
+
+def test_a_model_arrives_with_the_fields_that_were_set():
+    """Who changes only what was set must not overwrite the rest with defaults because a bus lay between."""
+    arrived = sent(taking(Patch), Patch(name="ann"), y=[1]).arguments
+    assert arrived["x"].model_dump(exclude_unset=True) == {"name": "ann"}
+    assert arrived["y"] == [1]
+
+
+@pytest.mark.parametrize(("hint", "value"), [(Message, Message(text="a")), (Cat | Dog, Dog())])
+def test_a_default_that_must_travel_does(hint, value):
+    """A new id at the worker, or a union's wrong member, would be worse than a field that counts as set."""
+    assert sent(taking(hint), value).arguments["x"] == value
+
+
+def test_why_a_value_would_arrive_changed_is_said():
+    """The text names what it would become, so that one knows which annotation is meant."""
+    with pytest.raises(UnserialisableError, match="x: a tuple would arrive changed, as a list: annotate"):
+        sent(taking(Sequence[int]), (1, 2))
+    with pytest.raises(UnserialisableError, match="in the zone Europe/Zurich would arrive with an offset only"):
+        sent(taking(datetime), datetime(2026, 1, 2, tzinfo=ZoneInfo("Europe/Zurich")))
 
 
 @given(anything_json)
@@ -207,7 +375,7 @@ def test_deep_nesting_is_refused_or_crosses():
 # -- nothing is used up ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("hint", [Any, list[int], Iterable[int], dict, Sequence[int]])
+@pytest.mark.parametrize("hint", [Any, list[int], Iterable[int], dict, Sequence[int], Iterable[int] | None])
 @pytest.mark.parametrize("make", [lambda: (n for n in (1, 2)), lambda: iter([1, 2]), lambda: map(int, "12")])
 def test_an_iterator_is_refused_and_still_full(hint, make):
     """Serialising would use it up, and the legacy body would then find nothing in it."""
@@ -215,6 +383,14 @@ def test_an_iterator_is_refused_and_still_full(hint, make):
     with pytest.raises(UnserialisableError, match="only once"):
         taking(hint).encode({"x": iterator})
     assert list(iterator) == [1, 2]
+
+
+def test_parameters_that_admit_an_iterator_are_known():
+    """So that they can be named before the first call."""
+
+    def body(a: Iterable[int], b: Generator[int, None, None] | None, c: list[int], d: Annotated[Iterable[str], 1]): ...
+
+    assert SignatureCodec(body).read_once == {"a", "b", "d"}
 
 
 def test_an_iterator_inside_an_opaque_argument_is_refused_and_still_full():
@@ -303,11 +479,11 @@ def test_a_signature_that_cannot_be_resolved_says_so_at_once():
 
     def unresolved(x: Nowhere): ...  # noqa: F821
 
-    def no_form(x: io.IOBase): ...
+    def no_form(y: int, x: Iterator[int]): ...
 
     with pytest.raises(SeamDefinitionError, match="Nowhere"):
         SignatureCodec(unresolved)
-    with pytest.raises(SeamDefinitionError, match="no JSON form"):
+    with pytest.raises(SeamDefinitionError, match=r"x of .*no_form has no JSON form"):
         SignatureCodec(no_form)
 
 
@@ -386,22 +562,6 @@ def test_a_type_that_cannot_be_compared_is_refused():
     codec = taking(Any)
     with pytest.raises(UnserialisableError):
         codec.verify({"x": Strange()}, to_json({"x": 1}))
-
-
-@dataclass
-class Odd:
-    inner: Any = field(default=None)
-
-    def __eq__(self, other):
-        raise ValueError("ambiguous")
-
-    __hash__ = None
-
-
-def test_a_declared_type_that_cannot_be_compared_is_refused():
-    """The same for a type that decodes well."""
-    with pytest.raises(UnserialisableError, match="would arrive changed"):
-        sent(taking(Odd), Odd())
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------

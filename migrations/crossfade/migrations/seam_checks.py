@@ -99,6 +99,14 @@ def _types(seam: Seam, handler: Handler | None, *, has_key: bool) -> Iterator[Se
             found=f"no type: {', '.join(untyped)}",
             remedy="annotate them: without a type only plain JSON values cross the bus, all others stay legacy",
         )
+    if codec.read_once:
+        yield SeamFinding(
+            seam=seam.name,
+            status="warn",
+            found=f"may be an iterator: {', '.join(sorted(codec.read_once))}",
+            remedy="a list crosses the bus; an iterator can be read only once, by the body, so its call stays legacy: "
+            "annotate list and give it one",
+        )
     if codec.secret and not has_key:
         yield SeamFinding(
             seam=seam.name,

@@ -185,7 +185,10 @@ class Observing:
             try:
                 codec = seam.codec
                 bound = codec.bind(args, kwargs)
-                arguments = codec.encode(bound)
+                encoded = codec.encode(bound)
+                if self._shadow:  # what would arrive changed must not be compared as if it had not
+                    codec.verify(bound, encoded)
+                arguments = encoded
                 if codec.secret:
                     secrets = codec.encode_secrets(bound)
             except TypeError:
@@ -342,8 +345,7 @@ class OverBus:
         try:
             codec = seam.codec
             bound = codec.bind(args, kwargs)
-            arguments = codec.encode(bound)
-            codec.verify(bound, arguments)
+            arguments = codec.encode_faithfully(bound)
             callid = keyed_callid(seam.name, correlation.tenant, key) if correlation and key else new_id()
             secrets = codec.encode_secrets(bound)
             codec.verify_secrets(bound, secrets)

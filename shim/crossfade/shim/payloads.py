@@ -7,12 +7,13 @@ built, and not before.
 
 from __future__ import annotations
 
+import functools
 import inspect
-import marshal
-import math
 import re
+import types
 import typing
 from collections import OrderedDict, abc
+from datetime import datetime, time
 from typing import TYPE_CHECKING, Any, Final, NotRequired, cast
 
 from pydantic import ConfigDict, SecretBytes, SecretStr, TypeAdapter, ValidationError
@@ -20,6 +21,8 @@ from pydantic_core import PydanticSerializationError, to_json
 from typing_extensions import TypedDict  # pydantic's own requirement below Python 3.12
 
 from .errors import SeamDefinitionError, UnserialisableError
+from .fidelity import is_same
+from .iterators import refuse_iterators
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -31,9 +34,6 @@ _CONFIG: Final = ConfigDict(
     extra="ignore",  # a caller of the next version may send parameters we do not know
 )
 _UNEXPECTED: Final = re.compile(r"Expected `(.*?)`.*?field_name='(.*?)'.*input_type=([^],]+)", re.DOTALL)
-_LEAVES: Final = frozenset({str, int, float, bool, bytes, type(None)})
-_BARE: Final = (Any, object, dict, list, tuple, set, frozenset, abc.Iterable, abc.Collection, abc.Sequence, abc.Mapping)
-_MAX_DEPTH: Final = 255  # levels after which pydantic gives up
 _typed_dict: Final[Any] = TypedDict  # made at run time, which no type checker can follow
 
 
@@ -42,7 +42,8 @@ class SignatureCodec:
 
     ``secret`` names parameters whose values never travel in clear; they are left out of ``encode`` and carried
     by ``encode_secrets``. ``skip_first``: the first parameter is ``self`` or ``cls`` and never crosses. A
-    generator's "result" is one item of it.
+    generator's "result" is one item of it. ``read_once`` are the parameters whose type admits an iterator: a list
+    crosses, an iterator never does.
     """
 
     def __init__(
@@ -56,10 +57,9 @@ class SignatureCodec:
         for name in secret - parameters.keys():
             raise SeamDefinitionError(f"secret names {name!r}, which {function.__qualname__} does not take")
         self.secret = secret | {name for name in parameters if _is_secret(hints.get(name))}
+        self.read_once = frozenset(name for name in parameters if _may_be_read_once(hints.get(name)))
         self._fields = {name: _field(parameter, hints) for name, parameter in parameters.items()}
-        self._opaque = {name for name in parameters if _is_opaque(self._fields[name]) or _is_variable(parameters[name])}
-        self._returned = _unwrap_return(hints.get("return", Any))
-        self._opaque_result = _is_opaque(hints.get("return", Any))
+        self._returned = _listed(_unwrap_return(hints.get("return", Any)))
         arguments = _payload({name: hint for name, hint in self._fields.items() if name not in self.secret})
         self._arguments = _adapter(arguments, function)
         self._command = _adapter(_payload({"arguments": arguments, "sealed": dict[str, str]}), function)
@@ -80,10 +80,10 @@ class SignatureCodec:
         return self.signature.bind(*args, **kwargs).arguments
 
     def encode(self, bound: Mapping[str, Any]) -> bytes:
-        """The non-secret arguments as a JSON object. Fast; whether they come back equal is ``verify``'s question."""
+        """The non-secret arguments as a JSON object. Fast, and unchecked: see ``encode_faithfully``."""
         clear = {name: value for name, value in bound.items() if name not in self.secret} if self.secret else bound
         for name, value in clear.items():
-            _keep_iterators(value, name, deep=name in self._opaque)
+            refuse_iterators(value, name)
         try:
             return _dump(self._arguments, clear)
         except UnserialisableError as error:
@@ -98,25 +98,61 @@ class SignatureCodec:
                 return named
         return error
 
-    def verify(self, bound: Mapping[str, Any], encoded: bytes) -> None:
-        """Raise ``UnserialisableError`` naming the first argument that would arrive changed."""
+    def encode_faithfully(self, bound: Mapping[str, Any]) -> bytes:
+        """``encode``, checked by ``verify``.
+
+        A model's unset fields are left out, so that they arrive unset; not where a default is made anew each time or
+        tells the members of a union apart: there all its fields arrive as set.
+        """
+        encoded = self.encode(bound)
+        partly_set = self.verify(bound, encoded)
+        return self._only_set(bound, partly_set) if partly_set else encoded
+
+    def verify(self, bound: Mapping[str, Any], encoded: bytes) -> set[str]:
+        """Raise ``UnserialisableError`` naming the first argument that would arrive changed.
+
+        Returns the arguments that would arrive equal, but for which fields of a model were set.
+        """
         decoded = self._load(self._arguments, encoded)
+        partly_set: set[str] = set()
         for name, value in bound.items():
-            if name not in self.secret and not _same(decoded.get(name), value):
-                raise UnserialisableError(_changed(value), what=name)
+            if name in self.secret or is_same(decoded.get(name), value, set_fields=True):
+                continue
+            if not is_same(decoded.get(name), value):
+                raise UnserialisableError(_changed(value, decoded.get(name)), what=name)
+            partly_set.add(name)
+        return partly_set
+
+    def _only_set(self, bound: Mapping[str, Any], partly_set: set[str]) -> bytes:
+        """The arguments as JSON, the models in ``partly_set`` without their unset fields where that arrives whole."""
+        members = [
+            (name in partly_set and self._without_unset(name, value)) or _dump(self._arguments, {name: value})
+            for name, value in bound.items()
+            if name not in self.secret
+        ]
+        return b"{" + b",".join(member[1:-1] for member in members) + b"}"
+
+    def _without_unset(self, name: str, value: Any) -> bytes:
+        encoded = _dump(self._arguments, {name: value}, only_set=True)
+        try:
+            arrives = self._load(self._arguments, encoded).get(name)
+        except UnserialisableError:
+            return b""
+        return encoded if is_same(arrives, value, set_fields=True) else b""
 
     def encode_secrets(self, bound: Mapping[str, Any]) -> dict[str, bytes]:
         """The real value of each secret argument that was given, as JSON, for sealing."""
         given = {name: bound[name] for name in self.secret if name in bound}
         for name, value in given.items():
-            _keep_iterators(value, name, deep=name in self._opaque)
+            refuse_iterators(value, name)
         return {name: _dump_secret(self._secrets[name], name, value) for name, value in given.items()}
 
     def verify_secrets(self, bound: Mapping[str, Any], encoded: Mapping[str, bytes]) -> None:
         """Raise ``UnserialisableError`` naming the first secret that would arrive changed, as a masked one does."""
         for name, data in encoded.items():
-            if not _same(self.decode_secret(name, data).get(name), bound[name]):
-                raise UnserialisableError(_changed(bound[name]), what=name)
+            arrives = self.decode_secret(name, data).get(name)
+            if not is_same(arrives, bound[name]):
+                raise UnserialisableError(_changed(bound[name], arrives), what=name)
 
     def decode_command(self, data: bytes) -> tuple[dict[str, Any], dict[str, str]]:
         """The clear arguments and the sealed ones of a command's payload ``{"arguments": ..., "sealed": ...}``.
@@ -143,13 +179,14 @@ class SignatureCodec:
     def encode_result(self, value: Any) -> bytes:
         """``{"value": ...}`` as JSON, checked to come back equal."""
         encoded = self.observe_result(value)
-        if not _same(self.decode_result(encoded), value):
-            raise UnserialisableError(_changed(value), what="return")
+        arrives = self.decode_result(encoded)
+        if not is_same(arrives, value):
+            raise UnserialisableError(_changed(value, arrives), what="return")
         return encoded
 
     def observe_result(self, value: Any) -> bytes:
         """``{"value": ...}`` as JSON, unchecked: an observation describes, it is not executed."""
-        _keep_iterators(value, "return", deep=self._opaque_result)
+        refuse_iterators(value, "return")
         return _dump(self._result, {"value": value}, what="return")
 
     def decode_result(self, encoded: bytes) -> Any:
@@ -192,7 +229,7 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _field(parameter: inspect.Parameter, hints: Mapping[str, Any]) -> Any:
-    hint = hints.get(parameter.name, Any)
+    hint = _listed(hints.get(parameter.name, Any))
     if parameter.kind is parameter.VAR_POSITIONAL:
         return tuple.__class_getitem__((hint, ...))
     if parameter.kind is parameter.VAR_KEYWORD:
@@ -204,41 +241,21 @@ def _is_variable(parameter: inspect.Parameter) -> bool:
     return parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
 
 
-def _is_opaque(hint: Any) -> bool:
-    """Whether values of this type may hold anything, an open file among them."""
-    parts = typing.get_args(hint)
-    bare = typing.get_origin(hint) or hint
-    return any(map(_is_opaque, parts)) if parts else any(bare is kind for kind in _BARE)
+def _listed(hint: Any) -> Any:
+    """``hint`` with a list in place of what only says that it can be iterated; pydantic knows no such value."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if (origin or hint) in (abc.Iterable, abc.Collection):
+        return list.__class_getitem__(parts or (Any,))
+    if origin in (typing.Union, types.UnionType):
+        return functools.reduce(lambda one, other: one | other, map(_listed, parts))
+    return hint
 
 
-def _keep_iterators(value: Any, what: str, *, deep: bool) -> None:
-    """Refuse an iterator (a generator, an open file): serialising uses it up, and the body would find it empty.
-
-    Looks into plain containers when ``deep``.
-    """
-    if type(value) in _LEAVES or (deep and _is_plain(value)):
-        return
-    found = _iterator_in(value, _MAX_DEPTH if deep else 0)
-    if found is not None:
-        raise UnserialisableError(f"a {found} can be read only once, and the body needs it", what=what)
-
-
-def _is_plain(value: Any) -> bool:
-    """Whether ``value`` is made of Python's own plain types; measured, 5 times faster than walking through it."""
-    try:
-        marshal.dumps(value, 0)
-    except ValueError:
-        return False
-    return True
-
-
-def _iterator_in(value: Any, depth: int) -> str | None:
-    """The type's name of the first iterator in ``value``, ``depth`` levels of plain containers below it."""
-    kind: type = type(value)  # pyright: ignore[reportUnknownVariableType]
-    if hasattr(kind, "__next__"):
-        return kind.__name__
-    items: Any = value.values() if kind is dict else value if kind in (list, tuple, set, frozenset) else ()
-    return next((found for item in items if depth and (found := _iterator_in(item, depth - 1))), None)
+def _may_be_read_once(hint: Any) -> bool:
+    origin = typing.get_origin(hint) or hint
+    if origin in (typing.Union, types.UnionType, typing.Annotated):
+        return any(map(_may_be_read_once, typing.get_args(hint)))
+    return origin is abc.Iterable or (isinstance(origin, type) and issubclass(origin, abc.Iterator | typing.IO))
 
 
 def _payload(fields: Mapping[str, Any]) -> Any:
@@ -252,13 +269,26 @@ def _adapter(payload: Any, function: Callable[..., Any]) -> TypeAdapter[dict[str
         return TypeAdapter[Any](cast("Any", payload | None), config=_CONFIG)
     except Exception as error:
         raise SeamDefinitionError(
-            f"a type in the signature of {function.__qualname__} has no JSON form: {error}"
+            f"{_formless(payload)}of {function.__qualname__} has no JSON form: {error}"
         ) from error
 
 
-def _dump(adapter: TypeAdapter[dict[str, Any]], value: Mapping[str, Any], *, what: str = "") -> bytes:
+def _formless(payload: Any) -> str:
+    """Which member of ``payload`` pydantic cannot describe; it does not always say."""
+    for name, hint in payload.__annotations__.items():
+        try:
+            TypeAdapter[Any](cast("Any", _payload({name: typing.get_args(hint)[0]}) | None), config=_CONFIG)
+        except Exception:  # the error is being raised already, this is its place
+            return f"{name} "
+    return "a type in the signature "
+
+
+def _dump(
+    adapter: TypeAdapter[dict[str, Any]], value: Mapping[str, Any], *, what: str = "", only_set: bool = False
+) -> bytes:
+    given = cast("dict[str, Any]", value)
     try:
-        return adapter.dump_json(cast("dict[str, Any]", value), warnings="error", by_alias=True)
+        return adapter.dump_json(given, warnings="error", by_alias=True, exclude_unset=only_set)
     except (PydanticSerializationError, TypeError, ValueError, RecursionError) as error:
         raise _explained(error, what) from None
 
@@ -285,27 +315,12 @@ def _unwrap_return(hint: Any) -> Any:
     return Any if hint in (inspect.Signature.empty, typing.NoReturn, typing.Never) else hint
 
 
-def _changed(value: Any) -> str:
+def _changed(value: Any, arrives: Any) -> str:
+    kind, arrived_as = type(value).__name__, type(arrives).__name__
+    if isinstance(value, datetime | time) and isinstance(arrives, datetime | time):
+        return f"a {kind} in the zone {value.tzinfo} would arrive with an offset only: pass it in UTC"
+    changed = f"changed, as a {arrived_as}" if kind != arrived_as else "changed"
     return (
-        f"a {type(value).__name__} would arrive changed: annotate its type "
+        f"a {kind} would arrive {changed}: annotate its type "
         "(JSON alone has only objects, lists, strings, numbers, true, false and null)"
     )
-
-
-def _same(left: Any, right: Any) -> bool:
-    """Equality that also holds for NaN, and tells a list from a tuple and a value from another type."""
-    if type(left) is not type(right):
-        # A whole number is a float to whoever asks for one.
-        return type(left) is float and type(right) is int and left == right
-    if isinstance(left, float):
-        return left == right or (math.isnan(left) and math.isnan(right))
-    if isinstance(left, dict):
-        left, right = cast("tuple[dict[Any, Any], dict[Any, Any]]", (left, right))
-        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
-    if isinstance(left, list | tuple):
-        left, right = cast("tuple[list[Any], list[Any]]", (left, right))
-        return len(left) == len(right) and all(map(_same, left, right))
-    try:
-        return bool(left == right)
-    except Exception:
-        return False  # a type that cannot be compared cannot be known to arrive unchanged

@@ -49,7 +49,7 @@ class Invoke(Payload):
     """A call to execute. Every argument is in exactly one of the two members."""
 
     arguments: dict[str, Any] = Field(
-        description="parameter name to JSON value; a default that was not given is absent"
+        description="parameter name to JSON value; a default that was not given is absent, in models, too"
     )
     sealed: dict[str, str] = Field(
         default={}, description="secret parameter name to sealed value, opened by the worker"
