@@ -8,7 +8,15 @@ import traceback
 
 import pytest
 
-from crossfade.shim import RemoteError, outcomes, register_error, tool
+from crossfade.shim import (
+    CallCancelledError,
+    RemoteError,
+    Retry,
+    UnserialisableError,
+    outcomes,
+    register_error,
+    tool,
+)
 from integration.shim import kit
 
 ANSWERED_HERE = ["never connected", "legacy", "observe"]
@@ -214,28 +222,61 @@ def test_a_class_that_calls_itself_something_else_is_only_text(over_the_bus, nam
 
 
 def test_a_callers_cancellation_is_the_callers(on_bus):
-    """A task that waits for the bus is cancelled at once; what was asked goes on at the worker, and is logged."""
-    reached, done = threading.Event(), threading.Event()
+    """A task that waits for the bus is cancelled at once; its handler hears of it, and how it ended is logged."""
+    reached, told = threading.Event(), threading.Event()
 
     @tool("errors.slow", effects="none", fallback="raise", timeout=10)
     async def slow(seconds: float) -> str:
         reached.set()
-        await asyncio.sleep(seconds)
-        done.set()
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            told.set()
+            raise
         return "done"
 
     connection = on_bus(slow)
 
     async def main():
-        task = asyncio.create_task(slow(0.3))
+        task = asyncio.create_task(slow(5))
         assert await asyncio.to_thread(reached.wait, 5)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         assert task.cancelled()
-        assert not done.is_set()
 
     asyncio.run(main())
-    assert done.wait(5)
+    assert told.wait(5)
     assert asyncio.run(slow(0.0)) == "done"
     kit.until(lambda: sum(event.type == "tool.result" for event in kit.read(connection, "{p}.>")) == 2)
+
+
+def test_the_errors_of_ours_that_a_result_can_be(on_bus):
+    """A cancelled task and a handler that asked once too often raise what the page of errors promises."""
+    reached = threading.Event()
+
+    @tool("errors.waits", effects="none", fallback="raise", timeout=10)
+    async def waits() -> str:
+        reached.set()
+        await asyncio.sleep(9)
+        return "done"
+
+    @tool("errors.asks", fallback="raise", timeout=10)
+    def asks() -> str:
+        raise Retry("not now")
+
+    @tool("errors.returns", effects="none", fallback="raise", timeout=10)
+    def returns() -> int:
+        return object()
+
+    on_bus(waits, asks, returns)
+    task = waits.submit()
+    assert reached.wait(5)
+    assert task.cancel() is False
+    with pytest.raises(CallCancelledError) as caught:
+        task.result(5)
+    assert caught.value.callid == task.callid
+    with pytest.raises(Retry, match="not now"):
+        asks()
+    with pytest.raises(UnserialisableError):
+        returns()

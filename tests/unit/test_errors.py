@@ -111,3 +111,34 @@ def test_an_unserialisable_value_is_named():
 def test_a_remote_error_shows_the_type_name_as_text():
     """The class is unknown here, its name is not resolved."""
     assert str(RemoteError("boom", type_name="os.system")) == "os.system: boom"
+
+
+INTERNAL = {
+    # Met by adapters and by code on the port of the bus.
+    "BusFullError", "EventTooLargeError", "MalformedEventError", "ObjectMissingError", "StreamMisconfiguredError",
+    "WrongPositionError", "WrongRevisionError",
+    # Raised by what the command line calls, which tells a person.
+    "CallMissingError", "ResolutionRefusedError", "StageChangeRefusedError", "UnknownSeamError", "UnknownStageError",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted({cls.__name__ for cls in CLASSES} - INTERNAL))
+def test_what_users_catch_is_importable_from_the_shim(name):
+    """Every error that a call, a task, connect or a decorator raises is public, and on the page of errors."""
+    from crossfade import shim
+    from support.project import TOP
+
+    assert getattr(shim, name) is getattr(errors, name)
+    assert name in shim.__all__
+    assert f"| `{name}` |" in (TOP / "docs" / "reference" / "errors.md").read_text()
+
+
+def test_the_page_of_errors_names_no_other():
+    """Nothing is promised there that cannot be imported."""
+    import re
+
+    from crossfade import shim
+    from support.project import TOP
+
+    page = (TOP / "docs" / "reference" / "errors.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) <= set(shim.__all__)

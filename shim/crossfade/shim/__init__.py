@@ -10,10 +10,17 @@ from .connection import Connection, connect, outcome
 from .correlate import Correlation, correlate, current_correlation
 from .decorators import agent, handler, remote, tool
 from .errors import (
+    BusAmbiguousError,
     BusError,
+    BusRefusedError,
+    BusUnavailableError,
+    CallCancelledError,
     CallError,
     ConfigurationError,
     CrossfadeError,
+    KeyReusedError,
+    MissingExtraError,
+    NotConnectedError,
     NotExecutedError,
     OutcomeUnknownError,
     RemoteError,
@@ -28,7 +35,11 @@ from .seam import Seam
 from .stages import Stage
 
 __all__ = [
+    "BusAmbiguousError",
     "BusError",
+    "BusRefusedError",
+    "BusUnavailableError",
+    "CallCancelledError",
     "CallError",
     "ConfigurationError",
     "Connection",
@@ -36,6 +47,9 @@ __all__ = [
     "CrossfadeError",
     "CurrentCall",
     "Hooks",
+    "KeyReusedError",
+    "MissingExtraError",
+    "NotConnectedError",
     "NotExecutedError",
     "OutcomeUnknownError",
     "Progress",

@@ -90,10 +90,37 @@ class Calls:
             answer = await self._answer(asked)
             if answer.kind == "unknown" and command.guarded and answer.reason == "deadline":
                 answer = await self._claim_late(asked, answer)
+            return await self._once(command, answer)
+        except asyncio.CancelledError:
+            if not self._closing:
+                self._runtime.spawn(self._give_up(asked))
+            raise
         finally:
             sending.cancel()
             self._forget(asked)
-        return await self._once(command, answer)
+
+    async def _give_up(self, asked: _Asked) -> None:
+        """Nobody waits for the call any more: keep it from starting, or tell the worker that runs it; fail-open.
+
+        A key from outside stands for one execution, whoever waits for it: the next caller with it finds its result.
+        """
+        command = asked.command
+        if command.keyed and not command.seam.streams:
+            return
+        report.count("given-up", seam=command.seam.name)
+        if command.guarded:
+            gone = Answer(kind="unknown", reason="cancelled")
+            if (await self._claim_late(asked, gone, reason="cancelled", runs=False)).kind == "not-executed":
+                return
+        self.broadcast_cancel(command)
+
+    async def refuse_abandoned(self, command: Command, answer: Answer) -> None:
+        """The call is ours and its caller was cancelled before it heard so: say that it never runs."""
+        if answer.claim is not None:
+            try:
+                await self.log_refusal(command, answer.claim, reason="cancelled")
+            except (BusError, TimeoutError) as error:  # it ends as unknown, then
+                report.count("claim-given-up", seam=command.seam.name, reason=type(error).__name__)
 
     async def send(self, command: Command) -> Answer | None:
         """Send a command and return when it is durable; an answer only when it was not sent, or known already."""
@@ -364,23 +391,25 @@ class Calls:
 
     # -- the caller as owner -----------------------------------------------------------------------------------
 
-    async def _claim_late(self, asked: _Asked, unknown: Answer) -> Answer:
-        """At the deadline: take the call away from workers that have not started it, or say that nobody knows."""
+    async def _claim_late(
+        self, asked: _Asked, unknown: Answer, *, reason: str = "claimed-back", runs: bool = True
+    ) -> Answer:
+        """Take the call away from workers that have not started it, or say that nobody knows."""
         try:
             async with asyncio.timeout(_CLAIM_PATIENCE):
-                return await self._claim_unstarted(asked)
+                return await self._claim_unstarted(asked, reason, runs=runs)
         except (TimeoutError, BusError, MalformedEventError) as error:
             report.count("claim-given-up", seam=asked.command.seam.name, reason=type(error).__name__)
             return unknown
 
-    async def _claim_unstarted(self, asked: _Asked) -> Answer:
+    async def _claim_unstarted(self, asked: _Asked, reason: str, *, runs: bool) -> Answer:
         command, place = asked.command, self.place(asked.command)
         if asked.sent is None:  # where it is known, a command that is gone since must not look like one never sent
             sent = await self._runtime.bus.last(place.invoke)
             asked.sent = sent.position if sent else None
         claim = await self.take(command, at=asked.sent)
         if isinstance(claim, Won):
-            return await self._owned(command, claim, reason="claimed-back", runs=not command.detached)
+            return await self._owned(command, claim, reason=reason, runs=runs and not command.detached)
         stored = await find_terminal(self._runtime.bus, place)
         if stored is not None:
             return await self.read_result(stored.event)
@@ -389,11 +418,11 @@ class Calls:
     async def _owned(self, command: Command, claim: Won, *, reason: str, runs: bool = True) -> Answer:
         """The call is ours: its body will run, or never, and then the ledger says so."""
         report.count("claimed", seam=command.seam.name, reason="caller")
-        answer = Answer(kind="not-executed", reason=reason, claim=claim.position)
+        answer = Answer(kind="not-executed", reason=reason, claim=claim.position, expires=claim.expires)
         if runs and command.policy.runs_legacy:
             return answer
         await self.log_refusal(command, claim.position, reason=reason)
-        return replace(answer, claim=None)
+        return replace(answer, claim=None, expires=None)
 
     async def own(self, command: Command) -> Answer:
         """Claim a keyed call for its legacy body; the earlier call's answer when its key was used already."""
@@ -403,7 +432,7 @@ class Calls:
         except (TimeoutError, BusError, MalformedEventError) as error:
             return self._ledger_down(command, error)
         if isinstance(claim, Won):
-            return Answer(kind="not-executed", reason="owned", claim=claim.position)
+            return Answer(kind="not-executed", reason="owned", claim=claim.position, expires=claim.expires)
         return await self._once(command, await self._wait_for_other(command))
 
     def _ledger_down(self, command: Command, error: Exception) -> Answer:

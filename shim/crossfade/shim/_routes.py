@@ -17,10 +17,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._loop import wait_for
+from ._owned import arun_owned, owns, run_owned
 from .calls import serving
 from .correlate import Correlation, current_correlation
 from .errors import (
     BusUnavailableError,
+    CallCancelledError,
     CrossfadeError,
     KeyReusedError,
     MissingExtraError,
@@ -32,7 +34,7 @@ from .errors import (
 from .events import derived_id, new_id
 from .hooks import report
 from .observations import Observation
-from .outcomes import Answer, SeenError, rebuild_error
+from .outcomes import Answer, SeenError, rebuild_error, type_name
 from .routing import choose
 from .stages import Stage
 
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("crossfade")
 
+_CANCELLED: Final = type_name(CallCancelledError)
 _MUTATION_EVERY: Final = 16  # calls; looking whether a body changed its arguments costs a second serialisation
 
 
@@ -294,7 +297,7 @@ class OverBus:
         command = self.command(seam, body, args, kwargs)
         if command is None:
             return await self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
-        answer = await asyncio.wrap_future(self._ask(command))
+        answer = await self._aask(command)
         if not self.may_fall_back(command, answer):
             return result_of(command, answer)
         if answer.claim is None:
@@ -324,6 +327,21 @@ class OverBus:
                 else Answer(kind="not-executed", reason="closed")
             )
             return answer
+
+    async def _aask(self, command: Command) -> Answer:
+        asking = self._ask(command)
+        try:
+            return await asyncio.wrap_future(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(partial(self._abandoned, command))
+            raise
+
+    def _abandoned(self, command: Command, asking: Future[Answer]) -> None:
+        """The answer came in the moment in which its caller was cancelled: nobody will run a body that is ours."""
+        if not asking.cancelled() and asking.exception() is None and asking.result().claim is not None:
+            refusing = self.runtime.calls.refuse_abandoned(command, asking.result())
+            with contextlib.suppress(BusUnavailableError):  # closed: the claim ends as unknown
+                self.runtime.thread.spawn(refusing)
 
     def command(
         self,
@@ -461,7 +479,7 @@ class Keyed:
 
     def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
-        command = self._command(seam, body, args, kwargs)
+        command = None if owns(seam) else self._command(seam, body, args, kwargs)
         if command is None:
             return self._inner.call(seam, body, args, kwargs)
         answer = wait_for(self._runtime.thread.spawn(self._runtime.calls.own(command)))
@@ -473,7 +491,7 @@ class Keyed:
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """See ``seam.Route``."""
-        command = self._command(seam, body, args, kwargs)
+        command = None if owns(seam) else self._command(seam, body, args, kwargs)
         if command is None:
             return await self._inner.acall(seam, body, args, kwargs)
         answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.calls.own(command)))
@@ -510,6 +528,8 @@ def result_of(command: Command, answer: Answer) -> Any:
     if answer.kind == "value":
         return command.seam.codec.decode_result(answer.value)
     if answer.kind == "error" and answer.error is not None:
+        if answer.error.type == _CANCELLED:  # rebuilt here, where its call id is known
+            raise CallCancelledError(answer.error.message, callid=command.callid)
         raise rebuild_error(answer.error)
     if answer.reason == "key-reused":
         raise KeyReusedError(
@@ -525,41 +545,6 @@ def result_of(command: Command, answer: Answer) -> Any:
         callid=command.callid,
         deadline=command.deadline,
     )
-
-
-def run_owned(runtime: Runtime, command: Command, answer: Answer, run: Callable[[], Any]) -> Any:
-    """Run the body as the call's owner, and log how it ended, so that the ledger has its terminal."""
-    try:
-        value = run()
-    except BaseException as error:
-        wait_for(log_owned(runtime, command, answer, error=error))
-        raise
-    wait_for(log_owned(runtime, command, answer, value=value))
-    return value
-
-
-async def arun_owned(runtime: Runtime, command: Command, answer: Answer, run: Callable[[], Any]) -> Any:
-    """``run_owned`` for a coroutine."""
-    try:
-        value = await run()
-    except BaseException as error:
-        await asyncio.wrap_future(log_owned(runtime, command, answer, error=error))
-        raise
-    await asyncio.wrap_future(log_owned(runtime, command, answer, value=value))
-    return value
-
-
-def log_owned(
-    runtime: Runtime, command: Command, answer: Answer, *, value: Any = None, error: BaseException | None = None
-) -> Future[None]:
-    """Log how an owner's body ended; done at once, and counted, when the connection was closed meanwhile."""
-    try:
-        return runtime.thread.spawn(runtime.calls.log_own(command, answer, value=value, error=error))
-    except BusUnavailableError:  # what the body did is its caller's: this must not look as if it had not run
-        report.count("result-lost", seam=command.seam.name, reason="closed")
-        done: Future[None] = Future()
-        done.set_result(None)
-        return done
 
 
 def keyed_callid(seam: str, tenant: str | None, key: str) -> str:

@@ -1,4 +1,4 @@
-"""The call that a handler is serving right now, and what it may say about it."""
+"""The call that a handler, or a body that owns its call, is serving right now, and what it may say about it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ serving: ContextVar[CurrentCall | None] = ContextVar("crossfade_serving", defaul
 
 
 def current_call() -> CurrentCall | None:
-    """The call this code runs for on the bus side, or ``None`` when it runs as plain legacy code."""
+    """The call this code runs for, on a worker or here under a claim; ``None`` when it runs as plain legacy code."""
     return serving.get()
 
 

@@ -127,9 +127,13 @@ class ClaimRecord:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Won:
-    """The claim is ours; ``position`` fences our result and is a fencing token for what the call changes."""
+    """The claim is ours; ``position`` fences our result and is a fencing token for what the call changes.
+
+    ``expires``: what the claim says of when its owner shall have ended.
+    """
 
     position: Position
+    expires: datetime
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -196,7 +200,8 @@ async def _take(bus: Bus, place: CallPlace, record: ClaimRecord, at: Position | 
     failures = 0
     while True:
         try:
-            return Won(position=await bus.append(place.own, event, last=place.everything, at=at))
+            position = await bus.append(place.own, event, last=place.everything, at=at)
+            return Won(position=position, expires=record.expires)
         except WrongPositionError:
             claim = await _read_owner(bus, place, record)
             if claim is not None:
@@ -218,7 +223,7 @@ async def _read_owner(bus: Bus, place: CallPlace, record: ClaimRecord) -> Claim 
         return Vanished()
     found = ClaimRecord.read(stored.event)
     if found.nonce == record.nonce:
-        return Won(position=stored.position)
+        return Won(position=stored.position, expires=found.expires)
     return Held(record=found, position=stored.position)
 
 

@@ -75,7 +75,13 @@ class Execution:
         self._loop = loop
         self.seam = service.name
         self.running: dict[str, CurrentCall] = {}
+        self._given_up: dict[str, None] = {}
         self._cancels: dict[str, Callable[[], object]] = {}
+
+    @property
+    def seam(self) -> str:
+        """The seam whose commands it runs."""
+        return self._service.name
 
     def read_call(self, delivery: Delivery, *, fence: str | None = None) -> CurrentCall:
         """What the command says of the call. Raises ``MalformedEventError`` (reason ``attributes``)."""
@@ -113,8 +119,8 @@ class Execution:
             raise
         except CrossfadeError as error:  # a sealed argument cannot be opened
             return self.undecodable(error)
-        if self.expired(call):  # a claim check may have taken long
-            return refused("expired")
+        if reason := self._too_late(call):  # a claim check may have taken long
+            return refused(reason)
         self.running[call.callid] = call
         if (projection := self.projection(event)) is not None:
             projection.started(call.attempt)
@@ -126,9 +132,15 @@ class Execution:
         return self._finished(ran, delivery, call)
 
     def cancel(self, callid: str) -> bool:
-        """The caller gave up ``callid``: a coroutine is cancelled, a plain function is told; ``False``: not here."""
+        """The caller gave up ``callid``: a coroutine is cancelled, a plain function is told; ``False``: not here.
+
+        Then it may be on its way, and is remembered, so that it need not begin.
+        """
         call = self.running.get(callid)
         if call is None:
+            self._given_up[callid] = None
+            if len(self._given_up) > _REMEMBERED:
+                del self._given_up[next(iter(self._given_up))]
             return False
         call.cancel()
         self._cancels.get(callid, bool)()
@@ -137,6 +149,13 @@ class Execution:
     def expired(self, call: CurrentCall) -> bool:
         """Whether the broker's time is past the call's deadline."""
         return self._runtime.bus.now() > call.deadline
+
+    def _too_late(self, call: CurrentCall) -> str:
+        """Why nobody waits for ``call`` any more; empty when somebody does."""
+        if self.expired(call):
+            return "expired"
+        # A later attempt cannot say that none before it ran.
+        return "cancelled" if call.attempt == 1 and call.callid in self._given_up else ""
 
     def _stale(self, event: Event) -> bool:
         """Whether the command was sent under a policy that was rolled back to abort."""
@@ -173,14 +192,21 @@ class Execution:
         if self._service.kind in ("plain", "generator"):
             ran = await asyncio.get_running_loop().run_in_executor(self._executor, context.run, run.plain)
         else:
-            ran = await self._on_loop(run, context, call.callid)
+            ran = await self._on_loop(run, context, call)
         return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=time.perf_counter() - began)
 
-    async def _on_loop(self, run: _Run, context: contextvars.Context, callid: str) -> Ran:
+    async def _on_loop(self, run: _Run, context: contextvars.Context, call: CurrentCall) -> Ran:
         async def in_context() -> Ran:
             task = asyncio.create_task(run.coroutine(), context=context)
-            self._cancels[callid] = lambda: self._loop.call_soon_threadsafe(task.cancel)
-            return await task
+            self._cancels[call.callid] = lambda: self._loop.call_soon_threadsafe(task.cancel)
+            if call.cancelled:  # before there was anything to cancel
+                task.cancel()
+            try:
+                return await task
+            except asyncio.CancelledError as error:
+                if task.cancelled() and call.cancelled:  # before its first step, where nothing of ours could catch it
+                    return Ran(error=error)
+                raise
 
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(in_context(), self._loop))
 
@@ -345,6 +371,8 @@ def refused(reason: str) -> Finished:
     """The end of a command that did not run because of ``reason``."""
     return Finished(kind="not-executed", payload=refusal_payload("not-executed", reason=reason))
 
+
+_REMEMBERED: Final = 10_000  # calls given up before they began here, of each seam
 
 MAX_DELIVER: Final = 5
 """Deliveries of a command until it is given up: four crashes or retries."""

@@ -14,10 +14,11 @@ import traceback
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
-from .errors import MalformedEventError, RemoteError
+from .errors import MalformedEventError, RemoteError, Retry, UnserialisableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from datetime import datetime
 
     from .ports import Position
 
@@ -52,6 +53,10 @@ def register_error(cls: E) -> E:
 def type_name(cls: type[BaseException]) -> str:
     """The name an error travels under: ``ValueError`` for Python's own, else ``package.module.Class``."""
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+register_error(UnserialisableError)  # a result that cannot be written
+register_error(Retry)  # a handler that asked once too often
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -165,7 +170,7 @@ def _text(error: BaseException) -> str:
 class Answer:
     """One call's terminal as read from its result event. ``value`` is the still encoded ``{"value": ...}``.
 
-    ``claim``: this process owns the call and may run its body.
+    ``claim``: this process owns the call and may run its body, until ``expires`` of the broker's time.
     """
 
     kind: OutcomeKind
@@ -173,6 +178,7 @@ class Answer:
     error: ErrorRecord | None = None
     reason: str = ""
     claim: Position | None = None
+    expires: datetime | None = None
 
 
 def value_payload(encoded: bytes, *, handler: str, handler_ms: float) -> bytes:

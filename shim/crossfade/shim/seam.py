@@ -93,6 +93,11 @@ class Seam:
         return self.call_kind in ("coroutine", "async generator")
 
     @property
+    def streams(self) -> bool:
+        """Whether a call yields items."""
+        return self.call_kind in ("generator", "async generator")
+
+    @property
     def binding(self) -> Binding:
         """What the body is bound to, found by looking at the class that holds it."""
         if self.static or not self.in_class:

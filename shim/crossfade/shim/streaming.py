@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ._loop import wait_for
-from ._routes import log_owned, result_of
+from ._owned import astream_owned, stream_owned
+from ._routes import result_of
 from .errors import OutcomeUnknownError
 from .hooks import report
 from .outcomes import Answer
@@ -54,7 +55,7 @@ def stream(
                 break
             incoming.take(items.get())
         if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
-            return (yield from _owned(runtime, incoming, body(*args, **kwargs)))
+            return (yield from stream_owned(runtime, command, incoming.answer, body(*args, **kwargs)))
         yield from incoming.rest(wait_for(runtime.thread.spawn(incoming.missing(runtime))))
     finally:
         incoming.close(runtime, asking)
@@ -88,41 +89,14 @@ async def astream(
                 break
             incoming.take(await items.get())
         if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
-            async for item in _aowned(runtime, incoming, body(*args, **kwargs)):
-                yield item
+            async with aclosing(astream_owned(runtime, command, incoming.answer, body(*args, **kwargs))) as owned:
+                async for item in owned:
+                    yield item
             return
         for item in incoming.rest(await asyncio.wrap_future(runtime.thread.spawn(incoming.missing(runtime)))):
             yield item
     finally:
         incoming.close(runtime, asking)
-
-
-def _owned(runtime: Runtime, incoming: _Incoming, items: Any) -> Generator[Any, Any, Any]:
-    """The body's items, and how it ended in the ledger when the call is ours by a claim."""
-    error: BaseException | None = None
-    try:
-        return (yield from cast("Generator[Any, Any, Any]", items))
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        if incoming.answer is not None and incoming.answer.claim is not None:
-            wait_for(log_owned(runtime, incoming.command, incoming.answer, error=error))
-
-
-async def _aowned(runtime: Runtime, incoming: _Incoming, items: Any) -> AsyncGenerator[Any, Any]:
-    """``_owned`` for async generators."""
-    error: BaseException | None = None
-    try:
-        async with aclosing(items):
-            async for item in items:
-                yield item
-    except BaseException as raised:
-        error = raised
-        raise
-    finally:
-        if incoming.answer is not None and incoming.answer.claim is not None:
-            await asyncio.wrap_future(log_owned(runtime, incoming.command, incoming.answer, error=error))
 
 
 @dataclass(slots=True)
@@ -143,11 +117,9 @@ class _Incoming:
         return asking
 
     def close(self, runtime: Runtime, asking: Future[Answer]) -> None:
-        """The consumer is done; if the call is not, the worker is told."""
+        """The consumer is done; if the call is not, it is given up, and its worker told."""
         runtime.calls.listeners.pop(self.command.callid, None)
-        if not asking.done():
-            asking.cancel()
-            runtime.thread.loop.call_soon_threadsafe(runtime.calls.broadcast_cancel, self.command)
+        asking.cancel()
 
     def _heard(self, event: Event) -> None:
         if event.type.endswith("progress"):

@@ -18,7 +18,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from ._loop import wait_for
-from ._routes import Keyed, Observing, OverBus, Split, arun_owned, result_of, run_owned
+from ._owned import arun_owned, run_owned
+from ._routes import Keyed, Observing, OverBus, Split, result_of
 from .calls import CurrentCall, Progress, serving
 from .claims import Held, Won
 from .connection import current
@@ -125,7 +126,7 @@ def _sent(
             result_of(command, answer)
         if answer.claim is not None or not command.once:
             report.count("fallback", seam=seam.name, reason=answer.reason)
-            return LocalTask(seam, _as_owner(runtime, command, answer, body), args, kwargs)
+            return LocalTask(seam, _as_owner(runtime, command, answer, body), args, kwargs, callid=command.callid)
     return BusTask(runtime, command, answer)
 
 
@@ -144,8 +145,16 @@ class LocalTask(Generic[R]):
 
     durable = False
 
-    def __init__(self, seam: Seam, body: Callable[..., R], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-        self.callid = new_id()
+    def __init__(
+        self,
+        seam: Seam,
+        body: Callable[..., R],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        callid: str | None = None,
+    ) -> None:
+        self.callid = callid or new_id()
         self._seam = seam
         self._future: Future[R] = Future()
         self._progress: list[Progress] = []

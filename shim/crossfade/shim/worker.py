@@ -363,9 +363,9 @@ class Worker:
                 report.count("heartbeat-failed", seam=service.name, reason=type(error).__name__)
 
     def _on_cancel(self, event: Event) -> None:
-        callid = event.get("callid") or ""
-        if any(execution.cancel(callid) for execution in self._executions):
-            report.count("cancelled", seam=event.get("seam") or "-")
+        callid, seam = event.get("callid") or "", event.get("seam") or "-"
+        if any(execution.cancel(callid) for execution in self._executions if execution.seam == seam):
+            report.count("cancelled", seam=seam)
 
     async def _answered_before(self, delivery: Delivery, service: Service) -> bool:
         """Whether a result is logged already; it is sent again, because its reply may have been lost."""

@@ -48,7 +48,7 @@ async def halt_before_the_end(self, *args):
 
 async def take_for_ours(bus, place, record):
     stored = await bus.last(place.own)
-    return claims.Won(position=stored.position) if stored else claims.Vanished()
+    return claims.Won(position=stored.position, expires=record.expires) if stored else claims.Vanished()
 
 
 if mode == "no-nonce":
