@@ -127,7 +127,10 @@ def _section_schema(section: Section) -> dict[str, Any]:
         "type": "object",
         "additionalProperties": False,
         "properties": {
-            name: {**json_schema(key.shape), "description": f"{key.what} {key.danger}".strip()}
+            name: {
+                **json_schema(key.shape),
+                **({"description": f"{key.what} {key.danger}".strip()} if key.what else {}),
+            }
             for name, key in section.keys.items()
         },
         **({"required": required} if required else {}),
