@@ -78,11 +78,6 @@ class Execution:
         self._given_up: dict[str, None] = {}
         self._cancels: dict[str, Callable[[], object]] = {}
 
-    @property
-    def seam(self) -> str:
-        """The seam whose commands it runs."""
-        return self._service.name
-
     def read_call(self, delivery: Delivery, *, fence: str | None = None) -> CurrentCall:
         """What the command says of the call. Raises ``MalformedEventError`` (reason ``attributes``)."""
         event = delivery.stored.event
