@@ -10,6 +10,7 @@ from crossfade.shim.errors import ConfigurationError
 
 from .limits import parse_limits
 from .serving import Serving, parse_listen, parse_upstream, run
+from .tls import server_context
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -20,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--limits", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--trusted-proxy", action="append", default=[], metavar="CIDR")
     parser.add_argument("--access-log", default="", metavar="PATH", help="- for standard output")
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="processes that share the address")
+    parser.add_argument("--tls", nargs=2, metavar=("CERTIFICATE", "KEY"), help="PEM files the clients are shown")
     options = parser.parse_args(arguments)
     try:
         serving = Serving(
@@ -28,11 +31,12 @@ def main(arguments: list[str] | None = None) -> int:
             limits=parse_limits(dict(_setting(text) for text in options.limits)),
             trusted=tuple(ipaddress.ip_network(text) for text in options.trusted_proxy),
             access_log=options.access_log,
+            tls=server_context(*options.tls) if options.tls else None,
         )
     except (ConfigurationError, ValueError) as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    run(serving)
+    run(serving, workers=options.workers)
     return 0
 
 

@@ -6,11 +6,12 @@ Query strings are left out, and JSON escapes every control character, so no clie
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from crossfade.shim.hooks import report
 
@@ -26,10 +27,13 @@ Record = tuple[float, str, str, str, int, float, int, int, str, str]
 
 
 class AccessLog:
-    """Writes to ``out``; what does not fit in its memory is counted (``dropped``, reason ``access-log``)."""
+    """Appends to the file ``path`` (``-``: standard output), whole lines at a time, so that processes may share it.
 
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
+    What does not fit in its memory, or on the disk, is counted (``dropped``, reason ``access-log``).
+    """
+
+    def __init__(self, path: str) -> None:
+        self._out = os.dup(1) if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         self._records: deque[Record] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="crossfade-access-log", daemon=True)
@@ -61,6 +65,7 @@ class AccessLog:
         """Write what is pending and stop."""
         self._stop.set()
         self._thread.join()
+        os.close(self._out)
 
     def _add(self, record: Record) -> None:
         if len(self._records) >= _PENDING:
@@ -77,9 +82,14 @@ class AccessLog:
         lines: list[str] = []
         while self._records:
             lines.append(line_of(self._records.popleft()))
-        if lines:
-            self._out.write("".join(lines))
-            self._out.flush()
+        if not lines:
+            return
+        data = "".join(lines).encode()
+        try:
+            while data:
+                data = data[os.write(self._out, data) :]
+        except OSError:
+            report.count("dropped", reason="access-log", n=data.count(b"\n"))
 
 
 def line_of(record: Record) -> str:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from crossfade.shim.hooks import report
+
 from .framing import Framing, Refusal, RefusedError
 from .heads import RequestHead, ResponseHead, mark_of
 
@@ -52,10 +54,7 @@ class Peer:
         self.scheme = scheme
         self.trusted = is_trusted(address, hop.trusted)
         self.via = hop.name
-        self.added = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: " % (
-            self.address_bytes,
-            scheme,
-        )
+        self.added = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b" % (self.address_bytes, scheme)
 
 
 @lru_cache(maxsize=4096)
@@ -92,22 +91,27 @@ def to_upstream(head: RequestHead, *, peer: Peer, authority: bytes) -> bytes:
     lines = head.lines.copy()
     dropped: list[int] = []
     connection: list[bytes] = []
-    added = _origin(head, peer, dropped) if peer.trusted else peer.added + head.host
+    added = _origin(head, peer, dropped) if peer.trusted else peer.added
     seen = 0
+    named = False
     for index, mark, value in head.marked:
         if mark in _REQUEST_KEPT:
-            if mark == b"host" and head.rewritten_host:
-                lines[index] = b"Host: " + head.host
+            if mark == b"host":
+                named = True
+                if head.rewritten_host:
+                    lines[index] = b"Host: " + head.host
             elif mark == b"expect" and not head.expects_continue:
                 dropped.append(index)
         elif mark == b"via":
-            seen += value.lower().count(b" " + peer.via)
+            seen += [hop.split()[1:2] for hop in value.split(b",")].count([peer.via])
         elif mark == b"te":
             dropped.append(index)
             if b"trailers" in value.lower() and not connection:
                 connection = [b"TE"]
         elif not (peer.trusted and mark in _ORIGIN):
             dropped.append(index)
+            if b"_" in mark:
+                report.count("dropped", reason="field-with-underscore")
     if seen > 1:
         raise RefusedError(LOOP)
     if head.connection and not _KEPT.issuperset(head.connection):
@@ -115,9 +119,11 @@ def to_upstream(head: RequestHead, *, peer: Peer, authority: bytes) -> bytes:
     for index in sorted(set(dropped), reverse=True) if len(dropped) > 1 else dropped:
         del lines[index]
     lines.insert(0, b"%b %b HTTP/1.1" % (head.method, head.target))
-    if not head.host:
-        lines.insert(1, b"Host: " + authority)
+    if not named:
+        lines.insert(1, b"Host: " + (head.host or authority))
     lines.append(added)
+    if head.host and not peer.trusted:
+        lines.append(b"X-Forwarded-Host: " + head.host)
     lines.append(b"Via: 1.%d %b" % (head.minor, peer.via))
     if head.framing.kind == "chunked":
         lines.append(b"Transfer-Encoding: chunked")
@@ -160,7 +166,7 @@ def _origin(head: RequestHead, peer: Peer, dropped: list[int]) -> bytes:
     added = [b"X-Forwarded-For: " + b", ".join([*chain, peer.address_bytes])]
     if b"x-forwarded-proto" not in told:
         added.append(b"X-Forwarded-Proto: " + peer.scheme)
-    if b"x-forwarded-host" not in told:
+    if b"x-forwarded-host" not in told and head.host:
         added.append(b"X-Forwarded-Host: " + head.host)
     if forwarded:
         added.append(b"Forwarded: " + b", ".join([*forwarded, _element(peer)]))

@@ -95,9 +95,9 @@ class Pool:
 
     def sweep(self, now: float) -> None:
         """Give up what has waited too long, and close what was idle too long."""
-        for seeker in [seeker for seeker, deadline in self._waiting.items() if deadline <= now]:
-            # Waiting for a connection that is being made is judged by the connect timeout.
-            if len(self._connecting) <= list(self._waiting).index(seeker):
+        # The first ones wait for connections being made, which the connect timeout judges.
+        for seeker, deadline in list(self._waiting.items())[len(self._connecting) :]:
+            if deadline <= now:
                 del self._waiting[seeker]
                 report.count("refused", seam=self.name, reason="upstream-busy")
                 seeker.unconnected(POOL_FULL)

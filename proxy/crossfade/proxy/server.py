@@ -193,13 +193,13 @@ class ClientConnection(asyncio.Protocol):
         """See ``asyncio.Protocol``."""
         self._eof = True
         exchange = self.exchange
-        if self._state == "tunnel":
-            if self._tunnel is not None:
-                self._tunnel.eof(0)
-            return True
-        if exchange is None or self._state == "linger":
+        halves = self.transport.can_write_eof()
+        if self._tunnel is not None:
+            self._tunnel.eof(0)
+            return halves
+        if exchange is None or self._state in {"linger", "closing"}:
             return False
-        if not exchange.request_done:
+        if not exchange.request_done or not halves:
             self._leave()
             return False
         # A half close and a whole one look alike: what is written next tells them apart.
@@ -233,10 +233,15 @@ class ClientConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See ``asyncio.Protocol``."""
         self._stalled = False
-        if self._state != "linger":
-            self.deadline = math.inf
-            if self._state in {"length", "chunked"}:
-                self._await_body()
+        if self._state in {"linger", "closing"}:
+            return
+        self.deadline = math.inf
+        if self._tunnel is not None:
+            self.deadline = self._tunnel.deadline
+        elif self._state in {"length", "chunked"}:
+            self._await_body()
+        elif self.exchange is None:
+            self._await_request()
         self._tell_writable(True)
 
     # -- reading -------------------------------------------------------------------------------------------------
@@ -246,7 +251,7 @@ class ClientConnection(asyncio.Protocol):
         while data:
             state = self._state
             if state == "head":
-                if self.exchange is not None:
+                if self.exchange is not None or self._stalled:
                     self._hold(data)
                     break
                 data = self._read_head(data)
@@ -360,8 +365,15 @@ class ClientConnection(asyncio.Protocol):
         return rest
 
     def _await_body(self) -> None:
-        if not self._body_paused and not self._stalled:
-            self.deadline = self._server.loop.time() + self._limits.body_timeout
+        """Wait for more of the body; a client that has dripped for too long has its deadline now."""
+        if self._body_paused or self._stalled:
+            return
+        now = self._server.loop.time()
+        timeout, rate = self._limits.body_timeout, self._limits.body_rate
+        taken = now - self._body_began
+        exchange = self.exchange
+        dripped = rate and exchange is not None and taken > timeout and exchange.received < rate * taken
+        self.deadline = now if dripped else now + timeout
 
     # -- Client --------------------------------------------------------------------------------------------------
 
@@ -384,6 +396,7 @@ class ClientConnection(asyncio.Protocol):
         """See ``Client``."""
         self._body_paused = False
         if self._state in {"length", "chunked"}:
+            self._body_began = self._server.loop.time()  # the wait was not the client's
             self._await_body()
         self._set_reading(True)
 
@@ -400,15 +413,19 @@ class ClientConnection(asyncio.Protocol):
             return
         if exchange.closing or self._server.draining or (self._eof and not self._held):
             if exchange.request_done and not self._held:
-                self._state = "linger"
-                self.transport.close()
+                self._close()
             else:
                 self._linger()
             return
-        self.deadline = self._server.loop.time() + (
-            self._limits.header_timeout if self._held else self._limits.keepalive_timeout
-        )
-        if self._body_paused or not self._reading:
+        if not self._stalled:
+            self._await_request()
+
+    def _await_request(self) -> None:
+        """Go on with what has come already, or wait for the next request."""
+        limits = self._limits
+        wait = limits.header_timeout if self._held else limits.keepalive_timeout
+        self.deadline = self._server.loop.time() + wait
+        if not self._reading:
             self._body_paused = False
             self._set_reading(True)
         if self._held and not self._busy:
@@ -418,12 +435,11 @@ class ClientConnection(asyncio.Protocol):
     def broken(self, exchange: Exchange) -> None:
         """See ``Client``."""
         self._over(exchange)
-        self._state = "linger"
         if exchange.framing.kind == "until-close":
             # Only a reset tells this client that the end it sees is not the answer's.
             reset(self.transport)
         else:
-            self.transport.close()
+            self._close()
 
     def tunnel(self, exchange: Exchange, upstream: UpstreamConnection, rest: bytes) -> None:
         """See ``Client``."""
@@ -437,7 +453,7 @@ class ClientConnection(asyncio.Protocol):
         tunnel = Tunnel(self, upstream, timeout=self._limits.tunnel_timeout, over=over)
         self._tunnel = tunnel
         self._state = "tunnel"
-        self.deadline = math.inf
+        self.deadline = tunnel.deadline
         upstream.join(tunnel.from_upstream)
         if rest:
             tunnel.data(1, rest)
@@ -461,8 +477,12 @@ class ClientConnection(asyncio.Protocol):
         """The deadline has passed: whatever was waited for has not come."""
         exchange = self.exchange
         self.deadline = math.inf
-        if self._stalled:
+        if self._stalled or self._state == "closing":
             self._judge_stall(now)
+        elif self._tunnel is not None:
+            tunnel = self._tunnel
+            tunnel.sweep(now)
+            self.deadline = tunnel.deadline
         elif self._state == "linger":
             self.transport.abort()
         elif self._eof and exchange is not None:
@@ -500,6 +520,13 @@ class ClientConnection(asyncio.Protocol):
         else:
             return
         self.deadline = now + 0.25
+
+    def _close(self) -> None:
+        """Close once everything is sent, or the client has stopped reading it."""
+        self._state = "closing"
+        self._unsent = self.transport.get_write_buffer_size()
+        self.deadline = self._server.loop.time() + self._limits.send_timeout
+        self.transport.close()
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what cannot be served and end the connection; an answer that has begun is broken off instead."""

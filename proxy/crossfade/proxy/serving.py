@@ -7,9 +7,8 @@ import json
 import secrets
 import signal
 import sys
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from crossfade.shim.errors import ConfigurationError
@@ -21,6 +20,7 @@ from .limits import Limits
 from .pool import Pool, Target
 from .server import Server
 from .tls import upstream_context
+from .workers import Supervisor, reserve
 
 if TYPE_CHECKING:
     import ssl
@@ -53,8 +53,7 @@ class DataPlane:
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
         self._loop = asyncio.get_running_loop()
-        self._out = _open_log(serving.access_log)
-        self._access = AccessLog(self._out) if self._out is not None else None
+        self._access = AccessLog(serving.access_log) if serving.access_log else None
         self.pools = {name: Pool(name, targets, limits=serving.limits) for name, targets in serving.upstreams.items()}
         default, pool = next(iter(self.pools.items()))
         passing = PassThrough(pool, seam=default)
@@ -82,6 +81,7 @@ class DataPlane:
             backlog=1024,
             reuse_address=True,
             reuse_port=self._serving.reuse_port or None,
+            ssl_handshake_timeout=self._serving.limits.header_timeout if self._serving.tls else None,
         )
         name = self._listener.sockets[0].getsockname()
         return str(name[0]), int(name[1])
@@ -113,12 +113,6 @@ class DataPlane:
             self._access.exchange(exchange, self._loop.time())
 
 
-def _open_log(path: str) -> TextIO | None:
-    if not path:
-        return None
-    return sys.stdout if path == "-" else Path(path).open("a", encoding="utf-8")
-
-
 async def serve(serving: Serving, *, ready: Callable[[tuple[str, int]], None]) -> None:
     """Serve until SIGTERM or SIGINT, then drain."""
     loop = asyncio.get_running_loop()
@@ -131,15 +125,30 @@ async def serve(serving: Serving, *, ready: Callable[[tuple[str, int]], None]) -
     await plane.drain()
 
 
-def run(serving: Serving) -> None:
-    """Serve on this process's main thread until it is told to stop."""
+def run(serving: Serving, *, workers: int = 1) -> None:
+    """Serve until told to stop, on this process's main thread or by ``workers`` processes of their own."""
+    serving = replace(serving, name=serving.name or f"crossfade-{secrets.token_hex(4)}")
+    if workers == 1:
+        _work(serving, _announce)
+        return
+    with reserve(*serving.listen) as reserved:
+        host, port = reserved.getsockname()[:2]
+        shared = replace(serving, listen=(host, port), reuse_port=True)
+        Supervisor(
+            workers,
+            lambda ready: _work(shared, lambda _: ready()),
+            ready=lambda: _announce((host, port)),
+        ).run()
 
-    def ready(address: tuple[str, int]) -> None:
-        sys.stdout.write(json.dumps({"listen": f"{address[0]}:{address[1]}"}) + "\n")
-        sys.stdout.flush()
 
+def _work(serving: Serving, ready: Callable[[tuple[str, int]], None]) -> None:
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(serve(serving, ready=ready))
+
+
+def _announce(address: tuple[str, int]) -> None:
+    sys.stdout.write(json.dumps({"listen": f"{address[0]}:{address[1]}"}) + "\n")
+    sys.stdout.flush()
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
+import os
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -244,7 +247,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._state == "tunnel":
             if self._passage is not None:
                 self._passage.eof()
-            return True
+            return self.transport.can_write_eof()
         if self._state == "until-close":
             self._finish(b"")
         elif self._state != "idle":
@@ -253,6 +256,9 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See ``asyncio.Protocol``."""
+        if exc is not None and self._asker is not None and not self.sent_all:
+            # A write failed; the answer that explains it may lie unread behind the reset.
+            self._read_unread()
         if self._passage is not None:
             passage, self._passage = self._passage, None
             passage.lost()
@@ -296,6 +302,15 @@ class UpstreamConnection(asyncio.Protocol):
             self._fail(BODY_TIMEOUT)
 
     # -- the response --------------------------------------------------------------------------------------------
+
+    def _read_unread(self) -> None:
+        pseudo = self.transport.get_extra_info("socket")
+        if pseudo is None or self.transport.get_extra_info("ssl_object") is not None:
+            return
+        with socket.socket(fileno=os.dup(pseudo.fileno())) as sock, contextlib.suppress(OSError):
+            sock.setblocking(False)
+            while data := sock.recv(65536):
+                self.data_received(data)
 
     def _read_heads(self, data: bytes) -> None:
         end = data.find(b"\r\n\r\n")

@@ -21,6 +21,12 @@ class Upstream:
     connections: list[bytearray] = field(default_factory=list)
     closed: asyncio.Queue = field(default_factory=asyncio.Queue)
     port: int = 0
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def arrived(self) -> None:
+        """Wait for the first connection."""
+        async with asyncio.timeout(5):
+            await self._arrived.wait()
 
     @property
     def received(self) -> bytes:
@@ -29,6 +35,7 @@ class Upstream:
     async def serve(self, reader, writer):
         got = bytearray()
         self.connections.append(got)
+        self._arrived.set()
         recorder = Recorder(reader, got)
         try:
             await self.script(recorder, writer)
