@@ -339,6 +339,7 @@ REFUSALS = {
     "skips stages": (["shop.quote", "bus"], 4, "--force"),
     "skips one stage": (["shop.quote", "shadow"], 4, "legacy to shadow skips observe"),
     "changes its arguments": (["shop.note", "canary"], 4, "in place"),
+    "no share of its canary": (["shop.quote", "canary", "--force"], 4, "--percent"),
     "no such stage": (["shop.quote", "production"], 2, "legacy, observe, shadow, canary, bus, retired"),
     "no such stage, forced": (["shop.quote", "production", "--force"], 2, "legacy, observe, shadow, canary, bus"),
     "no such seam": (["shop.qoute", "observe"], 2, "shop.quote"),
@@ -385,12 +386,29 @@ def test_a_refused_move_changes_nothing(blocked):
 def test_what_blocks_a_seam_is_told_and_force_passes_over_it(blocked):
     """The list names the blocker; with --force the seam goes on, back it may go at any time."""
     listed = blocked.run("stage", "list")
-    forced = blocked.run("stage", "set", "shop.note", "canary", "--force", "--json").json()
+    forced = blocked.run("stage", "set", "shop.note", "canary", "--force", "--percent", "1", "--json").json()
     back = blocked.run("stage", "set", "shop.note", "shadow", "--json").json()
 
     assert re.search(r"^shop\.note is blocked: .*in place", listed.out, re.MULTILINE)
     assert (forced["from"], forced["to"]) == ("shadow", "canary")
     assert (back["from"], back["to"]) == ("canary", "shadow")
+
+
+def test_a_blocked_seam_is_freed_by_name_and_reason(shell):
+    """It says what was cleared, and that nothing is left; a reason is asked for."""
+    declare = "import noting; c = shim.connect(required=True); noting.note(['one']); c.close()"
+    assert shell.python(declare).wait(30) == 0
+    shell.run("stage", "set", "shop.note", "observe")
+    assert shell.python(declare).wait(30) == 0
+
+    unsaid = shell.run("stage", "unblock", "shop.note", code=2)
+    freed = shell.run("stage", "unblock", "shop.note", "--reason", "build 7")
+    again = shell.run("stage", "unblock", "shop.note", "--reason", "build 7", "--json").json()
+
+    assert "--reason" in unsaid.err
+    assert re.fullmatch(r"shop\.note is no longer blocked: .*in place.*\n", freed.out)
+    assert again == {"seam": "shop.note", "cleared": []}
+    assert "blocked" not in shell.run("stage", "list").out
 
 
 def test_a_seam_goes_through_every_stage_and_back(shell):

@@ -239,11 +239,104 @@ async def test_who_is_gone_is_not_waited_for(bus, policies):
     assert (change.following, list(change.lagging)) == (0, [])
 
 
+async def test_who_has_gone_silent_is_named_apart(bus, policies):
+    """Cut off or killed, nobody can tell from here: not waited for, and not forgotten."""
+    await announce(policies)
+    cut_off = Instance(instance="cut", role="caller", seen=bus.now() - timedelta(minutes=5), seams={"web.search": 0})
+    await policies.instances.report(cut_off)
+    change = await policies.set_stage("web.search", Move(target=Stage.OBSERVE, actor="ann"), wait=5)
+    assert (change.following, list(change.lagging), list(change.silent)) == (0, [], ["cut"])
+
+
+# -- what keeps a seam back ------------------------------------------------------------------------------------------
+
+MUTATES = "its body changes its arguments"
+
+
 async def test_what_was_seen_at_observe_blocks_the_bus(policies):
     """A body that changes its arguments would do so on a copy."""
     declared = seam()
-    await policies.announce(declared, declared.policy, ["its body changes its arguments"])
+    await policies.announce(declared, declared.policy, [MUTATES])
     for stage in (Stage.OBSERVE, Stage.SHADOW):
         await policies.set_stage("web.search", Move(target=stage, actor="ann"))
     with pytest.raises(StageChangeRefusedError, match="changes its arguments"):
         await policies.set_stage("web.search", Move(target=Stage.CANARY, actor="ann"))
+
+
+async def test_a_process_that_starts_clears_nothing(policies):
+    """Neither the one that saw it, restarted, nor another that never met it."""
+    declared = seam()
+    await policies.announce(declared, declared.policy, [MUTATES])
+    await policies.announce(declared, declared.policy)
+    await policies.announce(declared, declared.policy, ["another"])
+    assert (await policies.declared())["web.search"].blockers == ("another", MUTATES)
+
+
+async def test_a_process_that_looked_before_clears_nothing_after(bus, policies, monkeypatch):
+    """Read, then another process blocks, then write: compare-and-set looks again."""
+    declared = seam()
+    await policies.announce(declared, declared.policy)
+    get = policies._seams.get
+
+    async def blocked_meanwhile(key):
+        found = await get(key)
+        monkeypatch.setattr(policies._seams, "get", get)
+        await policies.announce(declared, declared.policy, [MUTATES])
+        return found
+
+    monkeypatch.setattr(policies._seams, "get", blocked_meanwhile)
+    await policies.announce(declared, replace(declared.policy, timeout=3))
+    found = (await policies.declared())["web.search"]
+    assert (found.blockers, found.policy.timeout) == ((MUTATES,), 3)
+
+
+async def test_a_person_clears_it_with_a_reason(bus, policies):
+    """The seam is free until somebody sees it again; who and why is kept."""
+    declared = seam()
+    await policies.announce(declared, declared.policy, [MUTATES])
+    assert await policies.unblock("web.search", actor="ann", reason="mended in build 7") == [MUTATES]
+    assert await policies.unblock("web.search", actor="ann", reason="again") == []
+    await policies.set_stage("web.search", Move(target=Stage.BUS, actor="ann", force=True))
+    told = [json.loads(event.data) for event in await facts(bus) if event.type == "seam.unblocked"]
+    assert told == [{"seam": "web.search", "blockers": [MUTATES], "actor": "ann", "reason": "mended in build 7"}]
+    await policies.announce(declared, declared.policy, [MUTATES])
+    assert (await policies.declared())["web.search"].blockers == (MUTATES,)
+    with pytest.raises(UnknownSeamError):
+        await policies.unblock("web.serach", actor="ann", reason="")
+
+
+# -- what a move must say --------------------------------------------------------------------------------------------
+
+
+async def test_canary_needs_a_share(policies):
+    """At 0 % nobody would take the bus while everybody reads "canary": said, set before, or refused."""
+    await announce(policies)
+    canary = Move(target=Stage.CANARY, actor="ann", force=True)
+    with pytest.raises(StageChangeRefusedError, match="--percent"):
+        await policies.set_stage("web.search", canary)
+    await policies.set_stage("web.search", replace(canary, settings={"percent": 0}))
+    with pytest.raises(StageChangeRefusedError, match="--percent"):
+        await policies.set_stage("web.search", canary)
+    await policies.set_stage("web.search", replace(canary, settings={"percent": 5}))
+    await policies.set_stage("web.search", Move(target=Stage.SHADOW, actor="ann"))
+    await policies.set_stage("web.search", canary)
+    assert (await policies.live())["web.search"].settings["percent"] == 5
+
+
+async def test_canary_may_have_its_share_from_code(policies):
+    """The file's or the decorator's percentage is a word on it, too."""
+    await announce(policies, percent=10)
+    change = await policies.set_stage("web.search", Move(target=Stage.CANARY, actor="ann", force=True))
+    assert change.now == "canary"
+
+
+async def test_no_fallback_to_a_body_that_is_not_there(bus, policies):
+    """A live process calls the seam by ``remote``: its signature is no body."""
+    await announce(policies)
+    remote = Instance(instance="far", role="caller", seen=bus.now(), seams={"web.search": 0}, remotes=["web.search"])
+    await policies.instances.report(remote)
+    back = Move(target=Stage.OBSERVE, actor="ann", settings={"fallback": "legacy"})
+    with pytest.raises(StageChangeRefusedError, match="far"):
+        await policies.set_stage("web.search", back)
+    assert await policies.live() == {}
+    await policies.set_stage("web.search", replace(back, settings={"fallback": "raise"}), wait=0)

@@ -58,6 +58,9 @@ EXAMPLES = {
         {"seam": "web.search", "callid": "1", "verdict": "mismatch", "legacy_ms": 1, "bus_ms": 2.5, "n": 4}
         | {"differences": [{"path": "$[0]", "kind": "changed", "legacy": "1", "bus": "2"}], "replay": True}
     ],
+    "seam.unblocked": [
+        {"seam": "web.search", "blockers": ["its body changes its arguments"], "actor": "ann", "reason": ""}
+    ],
     "seam.stage.changed": [
         {"seam": "web.search", "from": "shadow", "to": "canary", "revision": 3, "evidence": {"n": 9}}
     ],

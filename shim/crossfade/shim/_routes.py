@@ -370,15 +370,17 @@ class OverBus:
             self.runtime.refuse_clear_secrets(arguments)
             sealed = self.runtime.seal(seam.name, callid, secrets)
         except TypeError:
+            if not seam.has_body:
+                raise
             return None  # calling the body raises what it would always have raised
         except (UnserialisableError, SeamDefinitionError) as error:
-            self.runtime.skip(seam.name, "unserialisable", str(error))
+            self._leave_to_body(seam, "unserialisable", str(error))
             return None
         except (MissingExtraError, CrossfadeError) as error:
-            self.runtime.skip(seam.name, "secret", str(error))
+            self._leave_to_body(seam, "secret", str(error))
             return None
         except Exception as error:  # a type of the user's own failed in its own way
-            self.runtime.skip(seam.name, "internal", type(error).__name__)
+            self._leave_to_body(seam, "internal", type(error).__name__)
             return None
         return Command(
             seam=seam,
@@ -391,6 +393,17 @@ class OverBus:
             keyed=bool(key),
             detached=detached,
         )
+
+    def _leave_to_body(self, seam: Seam, reason: str, text: str) -> None:
+        """A call that cannot travel: its body answers, counted; where there is none, nothing runs."""
+        if seam.has_body:
+            self.runtime.skip(seam.name, reason, text)
+            return
+        report.count("skipped", seam=seam.name, reason=reason)
+        text = self.runtime.redactor.text(text)
+        raise NotExecutedError(
+            f"{seam.name} cannot travel, and has no body here: {text}", callid="-", reason=reason
+        ) from None
 
     def may_fall_back(self, command: Command, answer: Answer) -> bool:
         """Whether the body may run now: by phase, not by exception type.

@@ -8,6 +8,8 @@ import logging
 import os
 import re
 import socket
+import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,7 +35,7 @@ from .stages import TABLE, Stage
 from .subjects import Subjects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping
     from datetime import datetime
 
     from .config import Config
@@ -44,6 +46,10 @@ if TYPE_CHECKING:
     from .sealed import Sealer
     from .seam import Registry, Route, Seam
 
+FRESH: Final = 2.0
+"""Seconds for which a worker trusts what it knows of a policy: no longer than a rollback waits for it."""
+
+_TELL_AGAIN: Final = 60.0  # seconds after which a blocker that is met again is told again
 _RETRY: Final = 2.0  # seconds between attempts to connect for the first time
 
 # What the redactor may take for a credential; wider than its own rules, so that little slips past.
@@ -90,10 +96,11 @@ class Runtime:
         self.failure: CrossfadeError | None = None
         self._settled = asyncio.Event()
         self._live: dict[str, LivePolicy] = {}
+        self._looked: dict[str, float] = {}  # per seam: when its live policy was last asked for
         self._info: BusInfo | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._complained: set[str] = set()
-        self._blockers: dict[str, set[str]] = {}
+        self._blockers: dict[str, dict[str, float]] = {}  # per seam: what blocks it, and when the bus was last told
         self._legacy_hits: dict[str, int] = {}
         self._report_now = asyncio.Event()
 
@@ -181,6 +188,7 @@ class Runtime:
                 role=self.role,
                 seen=self.bus.now(),
                 seams={name: self._revision(name) for name in self.registry.names()},
+                remotes=[seam.name for seam in self.registry.all() if not seam.has_body],
                 legacy_hits=dict(self._legacy_hits),
             )
             try:
@@ -213,16 +221,15 @@ class Runtime:
             self._apply(seam)
             self.spawn(self._announce(seam))
 
-    async def _announce(self, seam: Seam) -> None:
+    async def _announce(self, seam: Seam, blockers: Collection[str] = ()) -> None:
+        if not seam.has_body:
+            return
         try:
-            await self._announce_now(seam)
+            await self.policies.announce(seam, self.config.policy(seam.name, seam.policy), blockers)
         except BusError as error:
             report.count("announce-failed", seam=seam.name, reason=type(error).__name__)
-
-    async def _announce_now(self, seam: Seam) -> None:
-        if seam.has_body:
-            base = self.config.policy(seam.name, seam.policy)
-            await self.policies.announce(seam, base, sorted(self._blockers.get(seam.name, ())))
+            for blocker in blockers:
+                self._blockers[seam.name].pop(blocker)  # told with the next call that shows it
 
     async def _read_policies(self) -> dict[str, LivePolicy]:
         found: dict[str, LivePolicy] = {}
@@ -253,15 +260,33 @@ class Runtime:
             live = self._read(change.key, change.value) if change.value is not None else None
             if live is None:
                 return  # unreadable or deleted: the last known policy stays, or a rollback could be undone by losing it
-            self._live[change.key] = live
-            if live.minrev == live.revision:
-                self.pins.forget(change.key)  # rolled back to abort
-            for seam in self.registry.all():
-                if seam.name == change.key:
-                    self._apply(seam)
-            self._report_now.set()
+            self._take(live)
         except Exception as error:  # one bad value must not keep the next rollback from arriving
             self.skip(change.key, "policy", f"could not be followed: {error!r}")
+
+    def _take(self, live: LivePolicy) -> None:
+        self._live[live.seam] = live
+        if live.minrev == live.revision:
+            self.pins.forget(live.seam)  # rolled back to abort
+        for seam in self.registry.all():
+            if seam.name == live.seam:
+                self._apply(seam)
+        self._report_now.set()
+
+    async def refresh_policy(self, name: str) -> None:
+        """Ask the leader for the live policy of ``name``, unless that was done in the last two seconds.
+
+        A process that was cut off may not know yet of a rollback; a worker must before it starts anything. Raises
+        ``BusError`` when nobody answers.
+        """
+        now = time.monotonic()
+        if now - self._looked.get(name, -FRESH) < FRESH:
+            return
+        entry = await self.bus.state("policy").get(name)
+        live = self._read(name, entry.value) if entry is not None else None
+        if live is not None and live.revision > self._revision(name):
+            self._take(live)
+        self._looked[name] = now
 
     def policy(self, name: str, base: Policy) -> Policy:
         """The policy in force: code, then file, then live state.
@@ -286,7 +311,9 @@ class Runtime:
             self.thread.loop.call_later(seconds, self._apply, seam)
 
     def _route(self, seam: Seam, policy: Policy) -> Route | None:
-        if self.off and seam.has_body:
+        if not seam.has_body:
+            return OverBus(self, self._without_body(seam, policy))
+        if self.off:
             return None
         row = TABLE[policy.stage]
         over_bus = OverBus(self, policy)
@@ -303,14 +330,21 @@ class Runtime:
         return legacy
 
     def _over_bus(self, seam: Seam, over_bus: OverBus, policy: Policy) -> Route:
-        if policy.stage is Stage.RETIRED or not seam.has_body:
+        if policy.stage is Stage.RETIRED:
             return over_bus  # there is no way back to a body
         instead = self._obstacle(seam, policy)
         return Observing(self, policy, instead=instead) if instead else over_bus
 
+    def _without_body(self, seam: Seam, policy: Policy) -> Policy:
+        """``policy`` for a call site without a body: at the bus whatever the stage, and it never falls back."""
+        if policy.fallback == "legacy":
+            report.count("policy-ignored", seam=seam.name, reason="fallback")
+            self.warn_once(seam.name, "fallback", "fallback legacy is ignored: this call site has no body to run")
+        return replace(policy, stage=Stage.BUS, fallback="raise")
+
     def _obstacle(self, seam: Seam, policy: Policy) -> str:
         """Why this process cannot send commands of ``seam``, so that it stays at observe; empty when it can."""
-        if seam.has_body and seam.binding == "instance" and seam.bind is None and not self.registry.handler(seam.name):
+        if seam.binding == "instance" and seam.bind is None and not self.registry.handler(seam.name):
             self.warn_once(seam.name, "method", "the body answers: self cannot cross; say bind=, or register a handler")
             return "method"
         if not storage_holds_claims(policy, self._info):
@@ -336,12 +370,17 @@ class Runtime:
             _log.warning("seam %s: %s (said once, counted from now on)", seam, self.redactor.text(text))
 
     def block(self, seam: Seam, blocker: str) -> None:
-        """Something was seen that forbids moving ``seam`` past shadow; the bus is told once."""
-        known = self._blockers.setdefault(seam.name, set())
+        """Something was seen that forbids moving ``seam`` past shadow.
+
+        The bus is told again once a minute, in case somebody cleared it too early.
+        """
+        known = self._blockers.setdefault(seam.name, {})
         if blocker not in known:
-            known.add(blocker)
             _log.warning("seam %s must not go over the bus: %s", seam.name, blocker)
-            self.thread.loop.call_soon_threadsafe(lambda: self.spawn(self._announce(seam)))
+        elif time.monotonic() - known[blocker] < _TELL_AGAIN:
+            return
+        known[blocker] = time.monotonic()
+        self.thread.loop.call_soon_threadsafe(lambda: self.spawn(self._announce(seam, (blocker,))))
 
     def run_legacy(
         self, seam: Seam, policy: Policy, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]

@@ -167,7 +167,10 @@ def _start(url: str, config: Config) -> Runtime:
 
     importlib.import_module(".payloads", __package__)  # loads pydantic: half a second the first call must not pay
     for seam in registry.all():
-        config.policy(seam.name, seam.policy)  # a wrong setting is said here, not in a background thread
+        policy = config.policy(seam.name, seam.policy)  # a wrong setting is said here, not in a background thread
+        if policy.fallback == "legacy" and not seam.has_body:
+            where = f'{config.path}: seams."{seam.name}".fallback'
+            raise ConfigurationError("'legacy' needs a body, and shim.remote has none: leave it out", where=where)
     off = switched_off()
     opened = open_bus(url, BusSettings(prefix=config.prefix, client_name=f"crossfade {os.getpid()}"), report)
     runtime = Runtime(

@@ -81,6 +81,7 @@ TYPES: Final[Mapping[str, Kind]] = MappingProxyType(
         "workflow.failed": "fact",
         "seam.compared": "fact",
         "seam.stage.changed": "fact",
+        "seam.unblocked": "fact",
         "seam.skipped": "fact",
         "call.claimed": "fact",
         "call.started": "fact",

@@ -104,7 +104,7 @@ class Execution:
         event = delivery.stored.event
         if self.expired(call):
             return refused("expired")
-        if self._stale(event):
+        if self._stale(event):  # as far as is known: a look costs nothing here
             return refused("stale-policy")
         try:
             bound = await self.decode(event, call.callid)
@@ -114,8 +114,8 @@ class Execution:
             raise
         except CrossfadeError as error:  # a sealed argument cannot be opened
             return self.undecodable(error)
-        if reason := self._too_late(call):  # a claim check may have taken long
-            return refused(reason)
+        if barred := await self._barred(event, call):
+            return refused(barred)
         self.running[call.callid] = call
         if (projection := self.projection(event)) is not None:
             projection.started(call.attempt)
@@ -151,6 +151,21 @@ class Execution:
             return "expired"
         # A later attempt cannot say that none before it ran.
         return "cancelled" if call.attempt == 1 and call.callid in self._given_up else ""
+
+    async def _barred(self, event: Event, call: CurrentCall) -> str:
+        """Why the call must not start now, by a policy that is no older than ``FRESH``; empty when it may start.
+
+        Cut off from the broker nobody knows of a rollback: nothing starts until it answers, or it is too late.
+        """
+        while not (too_late := self._too_late(call)):
+            try:
+                await self._runtime.refresh_policy(self._service.name)
+            except BusError as error:
+                report.count("retried", seam=self._service.name, reason=f"policy-{type(error).__name__}")
+                await asyncio.sleep(_LOOK_AGAIN)
+            else:
+                return "stale-policy" if self._stale(event) else self._too_late(call)
+        return too_late
 
     def _stale(self, event: Event) -> bool:
         """Whether the command was sent under a policy that was rolled back to abort."""
@@ -372,4 +387,5 @@ _REMEMBERED: Final = 10_000  # calls given up before they began here, of each se
 MAX_DELIVER: Final = 5
 """Deliveries of a command until it is given up: four crashes or retries."""
 
+_LOOK_AGAIN: Final = 0.25  # seconds between looks at a policy that nobody answers
 _REASONS: Final[Mapping[type[CrossfadeError], str]] = {UnserialisableError: "arguments", ObjectMissingError: "dataref"}

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .ports import Bus, Entry
 
@@ -24,14 +24,15 @@ _FORGET: Final = timedelta(hours=1)
 class Instance:
     """One process. ``seams`` maps each seam it declares to the revision applied; ``seen`` is the broker's time.
 
-    ``legacy_hits`` counts, per seam, the calls that the legacy body served although commands were the rule; it only
-    grows while the process lives.
+    ``remotes`` are those of them that have no body here (``shim.remote``). ``legacy_hits`` counts, per seam, the calls
+    that the legacy body served although commands were the rule; it only grows while the process lives.
     """
 
     instance: str
     role: str
     seen: datetime
     seams: Mapping[str, int] = field(default_factory=dict[str, int])
+    remotes: Sequence[str] = ()
     legacy_hits: Mapping[str, int] = field(default_factory=dict[str, int])
 
     def encode(self) -> bytes:
@@ -41,6 +42,7 @@ class Instance:
                 "role": self.role,
                 "seen": self.seen.isoformat(),
                 "seams": dict(self.seams),
+                "remotes": list(self.remotes),
                 "legacy_hits": dict(self.legacy_hits),
             }
         ).encode()
@@ -62,16 +64,23 @@ class Instances:
         await self._state.delete(instance)
 
     async def live(self) -> list[Instance]:
-        """Every process that has reported within ten seconds; long dead ones are cleared away."""
+        """Every process that has reported within ten seconds."""
+        return [instance for instance in await self.known() if self.is_live(instance)]
+
+    async def known(self) -> list[Instance]:
+        """Every process that has reported within an hour and said no goodbye; older ones are cleared away."""
         found: list[Instance] = []
         for entry in await self._state.entries():
             instance = _read(entry)
-            age = self._bus.now() - instance.seen
-            if age > _FORGET:
+            if self._bus.now() - instance.seen > _FORGET:
                 await self._state.delete(entry.key)
-            elif age <= ALIVE:
+            else:
                 found.append(instance)
         return found
+
+    def is_live(self, instance: Instance) -> bool:
+        """Whether it has reported within ten seconds."""
+        return self._bus.now() - instance.seen <= ALIVE
 
 
 def _read(entry: Entry) -> Instance:
@@ -81,5 +90,6 @@ def _read(entry: Entry) -> Instance:
         role=stored["role"],
         seen=datetime.fromisoformat(stored["seen"]),
         seams=stored["seams"],
+        remotes=stored.get("remotes", ()),
         legacy_hits=stored.get("legacy_hits", {}),
     )

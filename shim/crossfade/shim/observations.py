@@ -166,6 +166,7 @@ class Observer:
     def _payload(self, observation: Observation) -> bytes:
         fields: dict[str, Any] = {
             "instance": self._instance,
+            "redaction": self._redactor.fingerprint,
             "n": observation.n,
             "started": datetime.fromtimestamp(observation.started, UTC).isoformat(),
             "duration_ms": round(observation.duration * 1000, 3),

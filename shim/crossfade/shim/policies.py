@@ -27,8 +27,9 @@ from .policy import Policy
 from .stages import TABLE, Stage, check_move
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from .instances import Instance
     from .policy import Effects
     from .ports import Bus, BusInfo, Entry
     from .seam import Seam
@@ -139,6 +140,7 @@ class StageChange:
 
     ``following`` counts the live processes that have applied it, ``lagging`` names those that had not in time:
     they act on what they last knew until they hear of it, and workers refuse what they send when it was aborted.
+    ``silent`` names those not heard of for ten seconds to an hour: ended without a word, or cut off.
     """
 
     seam: str
@@ -147,6 +149,7 @@ class StageChange:
     revision: int
     following: int = 0
     lagging: Sequence[str] = ()
+    silent: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,19 +181,66 @@ class Policies:
         self._seams = bus.state(SEAMS)
         self.instances = Instances(bus)
 
-    async def announce(self, seam: Seam, policy: Policy, blockers: Sequence[str] = ()) -> None:
-        """Tell the bus that ``seam`` is declared here with ``policy`` in code and file."""
-        value = json.dumps(
-            {
-                "domain": seam.domain,
-                "policy": {"stage": policy.stage, "effects": policy.effects, "timeout": policy.timeout},
-                "place": seam.place,
-                "blockers": sorted(blockers),
-            }
-        ).encode()
-        known = await self._seams.get(seam.name)
-        if known is None or known.value != value:
-            await self._seams.put(seam.name, value)
+    async def announce(self, seam: Seam, policy: Policy, blockers: Collection[str] = ()) -> None:
+        """Tell the bus that ``seam`` is declared here with ``policy`` in code and file, and what blocks it.
+
+        Blockers are only ever added to those known: what one process saw is not undone by another that starts.
+        Raises ``WrongRevisionError`` when the entry kept changing.
+        """
+        declared = {
+            "domain": seam.domain,
+            "policy": {name: getattr(policy, name) for name in ("stage", "effects", "timeout", "percent")},
+            "place": seam.place,
+        }
+
+        def merged(known: Mapping[str, Any]) -> dict[str, Any]:
+            return {**known, **declared, "blockers": sorted({*known.get("blockers", ()), *blockers})}
+
+        await self._change_declared(seam.name, merged)
+
+    async def unblock(self, seam: str, *, actor: str, reason: str) -> Sequence[str]:
+        """Clear the blockers of ``seam``; returns what they were. A body that still does it blocks again.
+
+        Publishes ``seam.unblocked``. Raises ``UnknownSeamError`` when no process declared it,
+        ``WrongRevisionError`` when the entry kept changing.
+        """
+        await self._find(seam)
+        cleared: list[str] = []
+
+        def without(known: Mapping[str, Any]) -> dict[str, Any]:
+            cleared[:] = known.get("blockers", ())
+            return {**known, "blockers": []}
+
+        await self._change_declared(seam, without)
+        if cleared:
+            payload = {"seam": seam, "blockers": cleared, "actor": actor, "reason": reason}
+            event = Event(
+                type="seam.unblocked",
+                source="urn:crossfade:control",
+                subject=seam,
+                extensions={"seam": seam},
+                data=json.dumps(payload).encode(),
+            )
+            await self._bus.publish(self._subjects.fact(event.type), event)
+        return cleared
+
+    async def _change_declared(self, seam: str, change: Callable[[Mapping[str, Any]], Mapping[str, Any]]) -> None:
+        """Write what ``change`` makes of the entry of ``seam``, if it differs, by compare-and-set."""
+        for attempt in range(1, _TRIES + 1):
+            known = await self._seams.get(seam)
+            value = json.dumps(change(json.loads(known.value) if known else {}), sort_keys=True).encode()
+            if known is not None and known.value == value:
+                return
+            try:
+                if known is None:
+                    await self._seams.create(seam, value)
+                else:
+                    await self._seams.update(seam, value, revision=known.revision)
+            except WrongRevisionError:
+                if attempt == _TRIES:
+                    raise
+            else:
+                return
 
     async def declared(self) -> dict[str, Declared]:
         """Every seam that some process has declared, by name."""
@@ -208,6 +258,7 @@ class Policies:
         seam's effects, its blockers or the broker's storage forbid the move.
         """
         declared = await self._find(seam)
+        check_fallback(seam, move, await self.instances.live())
         info = await self._bus.info()
         for _ in range(_TRIES):
             try:
@@ -232,6 +283,7 @@ class Policies:
         check_move(current.stage, move.target, force=move.force)
         check_blockers(declared, move)
         following = next_live(live, current, move, now=now)
+        check_share(declared.seam, following.over(declared.policy, now=now), move)
         check_storage(declared.seam, following.over(declared.policy, now=now), info)
         if entry:
             await self._policies.update(entry.key, following.encode(), revision=entry.revision)
@@ -272,10 +324,13 @@ class Policies:
         loop = asyncio.get_running_loop()
         end = loop.time() + wait
         while True:
-            having = [found for found in await self.instances.live() if change.seam in found.seams]
-            lagging = [found.instance for found in having if found.seams[change.seam] < change.revision]
+            known = await self.instances.known()
+            having = [found for found in known if change.seam in found.seams]
+            behind = [found for found in having if found.seams[change.seam] < change.revision]
+            lagging = [found.instance for found in behind if self.instances.is_live(found)]
             if not lagging or loop.time() >= end:
-                return replace(change, following=len(having) - len(lagging), lagging=lagging)
+                silent = [found.instance for found in behind if not self.instances.is_live(found)]
+                return replace(change, following=len(having) - len(behind), lagging=lagging, silent=silent)
             await asyncio.sleep(_LOOK)
 
 
@@ -307,7 +362,25 @@ def check_blockers(declared: Declared, move: Move) -> None:
     """Raise ``StageChangeRefusedError`` when something seen at observe would be lost over a bus."""
     if declared.blockers and TABLE[move.target].commands and not move.force:
         raise StageChangeRefusedError(
-            f"{declared.seam} cannot leave observe and shadow: {'; '.join(declared.blockers)} (or say --force)"
+            f"{declared.seam} cannot leave observe and shadow: {'; '.join(declared.blockers)}. Mend it and say "
+            f"`crossfade stage unblock {declared.seam}`, or pass over it with --force"
+        )
+
+
+def check_share(seam: str, policy: Policy, move: Move) -> None:
+    """Raise ``StageChangeRefusedError`` when ``seam`` would stand at canary and nobody has said for whom."""
+    if policy.stage is Stage.CANARY and policy.percent == 0 and "percent" not in move.settings:
+        raise StageChangeRefusedError(
+            f"{seam} has no share yet, so at canary nobody would take the bus: say --percent, like --percent 5"
+        )
+
+
+def check_fallback(seam: str, move: Move, instances: Sequence[Instance]) -> None:
+    """Raise ``StageChangeRefusedError`` when the body is to be the way out of call sites that have none."""
+    bare = [found.instance for found in instances if seam in found.remotes]
+    if bare and move.settings.get("fallback") == "legacy":
+        raise StageChangeRefusedError(
+            f"{seam} cannot fall back to its body in {', '.join(bare)}: shim.remote has none there; leave it at raise"
         )
 
 

@@ -112,6 +112,7 @@ _named_value = re.compile(
     re.DOTALL,
 ).match
 _marked = re.compile(r"\[redacted:(?:[0-9a-f]{8}|limit)\]").fullmatch
+_text_marks = re.compile(r"\[redacted:[0-9a-f]{8}\]").sub
 _NO_SECRETS: Final = frozenset({"None", "null", "true", "false", "True", "False"})
 _mark_hash = re.compile(r"[0-9a-f]{32}|limit:[a-z]+:[0-9a-f]{8}").fullmatch
 # Alternatives that begin with a plain letter let the engine skip ahead: four times faster than (?i:bearer|basic).
@@ -144,6 +145,11 @@ class Redactor:
         self._paths = tuple(_segments(path) for path in paths)
         # The same few names come again and again; the cache is bounded because hostile names are endless.
         self._about: Callable[[str], tuple[str, bool]] = lru_cache(maxsize=4096)(self._decide)
+
+    @property
+    def fingerprint(self) -> str:
+        """16 hex digits, equal where the key is: only then can marks be compared. Of no use as a key."""
+        return hashlib.blake2b(b"fingerprint", key=self._key, digest_size=8, person=b"cf redact").hexdigest()
 
     @classmethod
     def from_environment(cls, *, names: Iterable[str] = (), paths: Iterable[str] = ()) -> Redactor:
@@ -263,6 +269,18 @@ def is_redacted(value: Any) -> bool:
     members = cast("Mapping[Any, Any]", value)
     mark = members.get(MARK)
     return len(members) == 1 and isinstance(mark, str) and bool(_mark_hash(mark))
+
+
+def blank_marks(value: Any) -> Any:
+    """A JSON-like value whose marks are all the same one: what is left to compare where the keys differ."""
+    if isinstance(value, str):
+        return _text_marks("[redacted]", value)
+    if is_redacted(value):
+        return {MARK: ""}
+    if isinstance(value, dict):
+        members = cast("Mapping[Any, Any]", value)
+        return {blank_marks(name): blank_marks(member) for name, member in members.items()}
+    return list(map(blank_marks, cast("Sequence[Any]", value))) if isinstance(value, _SEQUENCES) else value
 
 
 class RedactingFilter(logging.Filter):

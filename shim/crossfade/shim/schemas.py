@@ -143,6 +143,7 @@ class Finished(Payload):
 
     instance: str = Field(description="the process that made the call")
     n: int = Field(ge=1, description="number of the eligible call of this seam in that process, without gaps")
+    redaction: str = Field(default="", description="fingerprint of the key of the marks in it, not the key")
     started: AwareDatetime
     duration_ms: _Milliseconds
     outcome: Literal["value", "error"]
@@ -361,6 +362,15 @@ class SeamStageChanged(Payload):
     evidence: dict[str, Any] = Field(default={}, description="what the decision rested on")
 
 
+class SeamUnblocked(Payload):
+    """A person cleared what kept a seam from canary and bus."""
+
+    seam: str
+    blockers: list[str] = Field(description="what was cleared")
+    actor: str = Field(default="", description="who decided")
+    reason: str = ""
+
+
 class SeamSkipped(Payload):
     """Calls of a seam could not take the path its stage asks for."""
 
@@ -434,6 +444,7 @@ MODELS: Final[Mapping[str, Any]] = MappingProxyType(
         "workflow.failed": WorkflowFailed,
         "seam.compared": SeamCompared,
         "seam.stage.changed": SeamStageChanged,
+        "seam.unblocked": SeamUnblocked,
         "seam.skipped": SeamSkipped,
         "call.claimed": CallClaimed,
         "call.started": CallStarted,

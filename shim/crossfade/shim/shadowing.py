@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -22,7 +21,7 @@ from .events import Event, derived_id
 from .hooks import report
 from .outcomes import ErrorRecord, record_error
 from .ports import ConsumeOptions
-from .redaction import is_redacted
+from .redaction import blank_marks, is_redacted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -37,6 +36,7 @@ _log = logging.getLogger("crossfade")
 
 MAX_AGE: Final = timedelta(seconds=60)
 _ACK_WAIT: Final = 60.0
+_SAME_KEY: Final = "its secrets are marked with two keys: set one CROSSFADE_REDACT_KEY for callers and workers"
 _AGAIN: Final = 2.0  # seconds until a consumer that ended is begun again
 
 
@@ -47,6 +47,7 @@ class Recorded:
     arguments: bytes
     outcome: Outcome
     policy_revision: int
+    redaction: str = ""
 
 
 class Shadowing:
@@ -106,11 +107,16 @@ class Shadowing:
             report.count("unsettled", seam=self._service.name, reason=type(error).__name__)
 
     async def _judge(self, delivery: Delivery) -> tuple[Verdict, dict[str, float]]:
-        stored = delivery.stored
-        if self._runtime.bus.now() - stored.time > MAX_AGE:
+        if self._runtime.bus.now() - delivery.stored.time > MAX_AGE:
             return Verdict(kind="skipped", reason="stale"), {}
-        try:
+        try:  # as it is now: rules set live hold from the next comparison on
             policy = self._runtime.policy(self._service.name, self._service.policy)
+        except CrossfadeError as error:
+            return Verdict(kind="skipped", reason="policy", detail=self._runtime.redactor.text(str(error))), {}
+        return await self._judge_under(policy, delivery.stored)
+
+    async def _judge_under(self, policy: Policy, stored: Stored) -> tuple[Verdict, dict[str, float]]:
+        try:
             recorded = read_observation(stored.event)
             if policy.effects == "unsafe":
                 return Verdict(kind="skipped", reason="unsafe"), {}
@@ -145,11 +151,11 @@ class Shadowing:
     def _compare(self, recorded: Recorded, ran: Ran, policy: Policy) -> tuple[Verdict, dict[str, float]]:
         new = self._outcome(ran)
         old = recorded.outcome
-        if _has_redacted(old.value) and not os.environ.get("CROSSFADE_REDACT_KEY"):
-            # Without a shared key two processes mark the same secret differently: equality means nothing.
-            return Verdict(kind="inconclusive", reason="redacted"), {}
         timing = {"legacy_ms": (old.duration or 0.0) * 1000, "bus_ms": ran.seconds * 1000}
-        return compare(old, new, Rules.parse(dict(policy.compare))), timing
+        rules = Rules.parse(dict(policy.compare))
+        if recorded.redaction == self._runtime.redactor.fingerprint:
+            return compare(old, new, rules), timing
+        return _compare_without_marks(old, new, rules), timing
 
     def _outcome(self, ran: Ran) -> Outcome:
         if ran.error is not None:
@@ -202,7 +208,28 @@ def read_observation(event: Event) -> Recorded:
     except (ValueError, KeyError, TypeError) as failure:
         raise MalformedEventError(f"this is no full observation: {failure!r}", reason="payload") from failure
     revision = event.get("policyrev") or "0"
-    return Recorded(arguments=arguments, outcome=outcome, policy_revision=int(revision) if revision.isdigit() else 0)
+    return Recorded(
+        arguments=arguments,
+        outcome=outcome,
+        policy_revision=int(revision) if revision.isdigit() else 0,
+        redaction=str(payload.get("redaction", "")),
+    )
+
+
+def _compare_without_marks(old: Outcome, new: Outcome, rules: Rules) -> Verdict:
+    """Two keys mark the same secret differently, so where only marks could differ nobody can tell whether they do."""
+    blank_old, blank_new = _blank(old), _blank(new)
+    verdict = compare(blank_old, blank_new, rules)
+    if verdict.kind != "mismatch" and (blank_old != old or blank_new != new):
+        return Verdict(kind="inconclusive", reason="redaction-key", detail=_SAME_KEY)
+    return verdict
+
+
+def _blank(outcome: Outcome) -> Outcome:
+    if outcome.error is None:
+        return replace(outcome, value=blank_marks(outcome.value))
+    message, args = blank_marks(outcome.error.message), tuple(map(blank_marks, outcome.error.args))
+    return replace(outcome, error=replace(outcome.error, message=message, args=args))
 
 
 def _has_redacted(value: Any) -> bool:

@@ -144,7 +144,7 @@ def test_policies_that_cannot_be_read_at_first_do_not_double_the_listeners(conne
         return "x"
 
     broker.fail_next("entries", BusAmbiguousError())
-    broker.fail_next("put", BusAmbiguousError())  # the seam cannot be announced, and that is no reason to wait
+    broker.fail_next("create", BusAmbiguousError())  # the seam cannot be announced, and that is no reason to wait
     connection = connect()
     work(connection, once)
     assert once() == "x"

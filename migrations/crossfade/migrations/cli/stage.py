@@ -88,10 +88,34 @@ def set_stage(
                 "revision": done.revision,
                 "following": done.following,
                 "lagging": done.lagging,
+                "silent": done.silent,
             }
         )
     else:
         _say(done, wait)
+
+
+@app.command("unblock")
+def unblock(
+    seam: Annotated[str, typer.Argument(metavar="SEAM", help="Like web.search.")],
+    reason: Annotated[str, typer.Option(help="What was mended; kept with the act.")],
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Clear what was seen at observe and keeps a seam from canary and bus. What is met again blocks again."""
+
+    async def clear() -> Sequence[str]:
+        async with session(bus, config) as opened:
+            return await opened.policies.unblock(seam, actor=actor(), reason=reason)
+
+    cleared = asyncio.run(clear())
+    if as_json:
+        print_json({"seam": seam, "cleared": list(cleared)})
+    elif cleared:
+        say("\n".join(f"{seam} is no longer blocked: {safe(blocker)}" for blocker in cleared))
+    else:
+        say(f"Nothing blocks {seam}.")
 
 
 def _say(done: StageChange, wait: float) -> None:
@@ -100,6 +124,8 @@ def _say(done: StageChange, wait: float) -> None:
         say(f"{done.following} processes follow; not within {wait:g} s: {', '.join(done.lagging)}")
     elif done.following:
         say(f"{done.following} process{'es follow' if done.following > 1 else ' follows'}.")
+    if done.silent:
+        say(f"Not heard of for 10 s, ended or cut off: {', '.join(done.silent)}")
 
 
 async def _rows(bus: str | None, config: str | None) -> list[dict[str, Any]]:
