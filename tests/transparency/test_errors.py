@@ -125,16 +125,23 @@ def test_here_it_is_the_very_object(on_bus, stage, make):
 
 
 def test_a_registered_class_comes_back_with_its_arguments(over_the_bus):
-    """Rebuilt as ``cls(*args)``, the handler's traceback as a note."""
+    """Made without its constructor, the handler's traceback as a note."""
     register_error(PlainError)
     error = over_the_bus(PlainError(7, "why"))
     assert (type(error), error.args) == (PlainError, (7, "why"))
     assert "raise error" in error.__notes__[-1]
 
 
-@pytest.mark.parametrize("error", [KeywordError(code=7), HalfError(object())], ids=lambda error: type(error).__name__)
+def test_a_constructor_that_wants_something_else_is_no_obstacle(over_the_bus):
+    """It is not called: arguments and text are the handler's error's."""
+    register_error(KeywordError)
+    caught = over_the_bus(KeywordError(code=7))
+    assert (type(caught), str(caught)) == (KeywordError, "code 7")
+
+
+@pytest.mark.parametrize("error", [HalfError(object())], ids=lambda error: type(error).__name__)
 def test_a_class_that_cannot_be_rebuilt_comes_as_text(over_the_bus, error):
-    """Registered or not: required constructor arguments are never guessed."""
+    """Registered or not: what JSON cannot hold is never guessed."""
     register_error(type(error))
     caught = over_the_bus(error)
     assert type(caught) is RemoteError

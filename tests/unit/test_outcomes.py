@@ -8,9 +8,10 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from crossfade.shim import outcomes
-from crossfade.shim.errors import MalformedEventError, RemoteError
+from crossfade.shim.errors import MalformedEventError, RemoteError, SeamDefinitionError
 from crossfade.shim.outcomes import (
     ErrorRecord,
     SeenError,
@@ -30,6 +31,8 @@ records = st.builds(
     type=st.text(),
     message=st.text(),
     args=st.lists(json_scalars).map(tuple),
+    attributes=st.dictionaries(st.text(), json_scalars),
+    unsent=st.lists(st.text()).map(tuple),
     traceback=st.text(),
     notes=st.lists(st.text()).map(tuple),
 )
@@ -133,6 +136,7 @@ def test_pythons_own_errors_arrive_as_themselves(error):
         UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad"),
         UpstreamError(500),
         ValueError(object()),
+        ValueError((1,)),
         ValueError(10**5000),
         ValueError(float("nan")),
     ],
@@ -154,12 +158,164 @@ def test_a_registered_error_arrives_as_itself():
     assert again.args == (500,)
 
 
-def test_a_class_that_does_not_take_its_own_args_arrives_as_remote_error():
-    """``cls(*args)`` fails: the generic class, never another exception."""
-    register_error(FormattedError)
-    again = travelled(FormattedError(5))
+class DetailedError(Exception):
+    def __init__(self, code, *, detail):
+        super().__init__(f"{code}: {detail}")
+        self.code, self.detail = code, detail
+
+
+class OptionalError(ValueError):
+    def __init__(self, message, code=1):
+        super().__init__(message)
+        self.code = code
+
+
+class SilentError(Exception):
+    def __init__(self, *, hint):
+        self.hint = hint
+
+    def __str__(self):
+        return f"try {self.hint}"
+
+
+class LocatedError(OSError):
+    def __init__(self, *args, where=""):
+        super().__init__(*args)
+        self.where = where
+
+
+class SlottedError(Exception):
+    __slots__ = ("code",)
+
+    def __init__(self, code):
+        super().__init__()
+        self.code = code
+
+
+class KillingError(Exception):
+    def __init__(self, code):
+        if isinstance(code, str):
+            raise KeyboardInterrupt
+        super().__init__(str(code))
+
+
+class ManyError(ExceptionGroup):
+    pass
+
+
+def told(error):
+    """What can be seen of an error but its notes and traceback."""
+    names = ("filename", "filename2", "errno", "strerror", "name", "path", "code")
+    attributes = {name: value for name, value in vars(error).items() if name != "__notes__"}
+    return type(error), error.args, str(error), attributes, [getattr(error, name, None) for name in names]
+
+
+def raised(make):
+    """What Python itself raises, with everything that it says of it."""
+    try:
+        make()
+    except Exception as error:
+        return error
+    raise AssertionError("nothing was raised")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FormattedError(5),
+        DetailedError(1, detail="x"),
+        OptionalError("m", code=7),
+        SilentError(hint="again"),
+        LocatedError(2, "gone", "a.txt", where="here"),
+        SlottedError(3),
+        KillingError(5),
+        raised(lambda: open("/nowhere/at/all")),  # noqa: PTH123, SIM115
+        raised(lambda: __import__("no_such_module")),
+        raised(lambda: no_such_name),  # noqa: F821
+        OSError(18, "cross-device", "a", None, "b"),
+        ValueError([1, {"a": None}]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_error_arrives_whole_whatever_its_constructor_takes(error):
+    """Class, arguments, text and attributes; the constructor is not called, so it can neither fail nor differ."""
+    register_error(type(error))
+    assert told(travelled(error)) == told(error)
+
+
+def having(error, **attributes):
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    return error
+
+
+class Status(int):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (having(UpstreamError(500), response=object()), "hold its response"),
+        (having(UpstreamError(500), pair=(1, 2)), "hold its pair"),
+        (having(UpstreamError(500), api_key="k"), "hold its api_key"),
+        (having(UpstreamError(500), context={"password": "tiger"}), "hold its context"),
+        (UpstreamError(Status(500)), "hold its args"),
+        (having(UpstreamError(500), rows=list(range(50_000))), "hold its rows"),
+        (ManyError("many", [ValueError(1)]), "hold its args"),
+        (raised(lambda: TypeAdapter(int).validate_python("x")), "making one raised TypeError"),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_an_error_that_would_be_half_of_itself_arrives_as_remote_error_that_says_why(error, why):
+    """Never an object without what its class promises; nothing with a secret's name travels."""
+    register_error(type(error))
+    again = travelled(error)
     assert type(again) is RemoteError
-    assert "code 5" in str(again)
+    assert again.type_name == type_name(type(error))
+    assert any(why in note for note in again.__notes__)
+    assert "tiger" not in repr(record_error(error).to_json()["attributes"])
+
+
+class TreacherousError(Exception):
+    def __str__(self):
+        if not self.args:
+            raise SystemError("no")
+        return f"{self.args} {id(self) if self.args == (0,) else ''}"
+
+
+@given(
+    st.sampled_from([TreacherousError, SilentError, LocatedError, SlottedError, KillingError, OSError, KeyError]),
+    st.lists(json_scalars).map(tuple),
+    st.dictionaries(st.text() | st.sampled_from(["__class__", "__dict__", "__cause__", "args", "code"]), json_scalars),
+    st.text(),
+)
+def test_no_record_makes_anything_but_an_exception(cls, args, attributes, message):
+    """Whatever a stranger claims of a registered class, the caller gets an exception and nothing is run or replaced."""
+    known = dict(outcomes._registered)
+    try:
+        register_error(cls)
+        record = ErrorRecord(type=type_name(cls), message=message, args=args, attributes=attributes)
+        again = rebuild_error(record)
+    finally:
+        outcomes._registered.clear()
+        outcomes._registered.update(known)
+    assert type(again) is RemoteError or (isinstance(again, cls) and str(again) == message)
+    assert again.__cause__ is None
+
+
+@pytest.mark.parametrize("cls", [KeyboardInterrupt, SystemExit, int, "ValueError", ValueError("x")])
+def test_only_exceptions_can_be_registered(cls):
+    """What would end the caller's process is never made from the wire."""
+    with pytest.raises(SeamDefinitionError, match="only subclasses of Exception"):
+        register_error(cls)
+
+
+@pytest.mark.parametrize("notes", [None, 5, "text", [1, "a"]])
+def test_odd_notes_do_not_end_the_worker(notes):
+    """``__notes__`` may be anything; only a list of them is."""
+    error = having(ValueError("x"), __notes__=notes)
+    assert type(travelled(error)) is ValueError
 
 
 @pytest.mark.parametrize("name", ["os.system", "builtins.eval", "eval", "type", "object", "Exception.__subclasses__"])

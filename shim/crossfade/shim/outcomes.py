@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import builtins
 import json
-import math
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
-from .errors import MalformedEventError, RemoteError, Retry, UnserialisableError
+from .errors import MalformedEventError, RemoteError, Retry, SeamDefinitionError, UnserialisableError
+from .redaction import is_secret_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from .ports import Position
@@ -29,6 +30,7 @@ OutcomeKind = Literal["value", "error", "not-executed", "unknown"]
 
 _MESSAGE_LIMIT: Final = 16 * 1024
 _TRACEBACK_LIMIT: Final = 64 * 1024
+_ATTRIBUTES_LIMIT: Final = 64 * 1024
 _MAX_BITS: Final = 4096  # of an integer; Python itself refuses to write or read more than 4,300 digits
 
 _registered: dict[str, type[Exception]] = {
@@ -44,8 +46,14 @@ _registered: dict[str, type[Exception]] = {
 def register_error(cls: E) -> E:
     """Let handlers' errors of this class be raised here as themselves. Usable as a decorator.
 
-    The class is rebuilt as ``cls(*args)`` with JSON arguments; when that fails the caller gets ``RemoteError``.
+    Its constructor is not called: arguments, attributes and text are what the handler's error had. Where JSON cannot
+    hold one of them, or the text comes out different, the caller gets ``RemoteError`` with the reason as a note.
+    Raises ``SeamDefinitionError`` for what is no subclass of ``Exception``.
     """
+    if not (isinstance(cast("object", cls), type) and issubclass(cls, Exception)):
+        raise SeamDefinitionError(
+            f"{cls!r} cannot be registered: only subclasses of Exception are raised as themselves"
+        )
     _registered[type_name(cls)] = cls
     return cls
 
@@ -61,11 +69,13 @@ register_error(Retry)  # a handler that asked once too often
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ErrorRecord:
-    """An error as it travels. ``args`` are JSON values, empty when the error's own were not."""
+    """An error as it travels. ``args`` and ``attributes`` are JSON values; ``unsent`` names those that are not."""
 
     type: str
     message: str
     args: tuple[Any, ...] = ()
+    attributes: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    unsent: tuple[str, ...] = ()
     traceback: str = ""
     notes: tuple[str, ...] = ()
 
@@ -75,6 +85,8 @@ class ErrorRecord:
             "type": self.type,
             "message": self.message,
             "args": list(self.args),
+            "attributes": dict(self.attributes),
+            "unsent": list(self.unsent),
             "traceback": self.traceback,
             "notes": list(self.notes),
         }
@@ -89,6 +101,8 @@ class ErrorRecord:
             type=str(record.get("type", "Exception")),
             message=str(record.get("message", "")),
             args=_items(record.get("args")),
+            attributes=_members(record.get("attributes")),
+            unsent=tuple(map(str, _items(record.get("unsent")))),
             traceback=str(record.get("traceback", "")),
             notes=tuple(map(str, _items(record.get("notes")))),
         )
@@ -100,13 +114,19 @@ class SeenError:
     Taken in the thread that raised it; ``record`` does the slow part (source lines, redaction) anywhere.
     """
 
-    __slots__ = ("_args", "_message", "_notes", "_trace", "_type")
+    __slots__ = ("_args", "_attributes", "_message", "_notes", "_trace", "_type", "_unsent")
 
     def __init__(self, error: BaseException) -> None:
         self._type = type_name(type(error))
         self._message = _text(error)
-        self._args: tuple[Any, ...] = error.args if all(map(_is_json, error.args)) else ()
-        self._notes = tuple(map(str, getattr(error, "__notes__", ())))
+        # Through the base class: a subclass may have made something else of the name.
+        given: tuple[Any, ...] = cast("Any", BaseException).args.__get__(error)
+        held = {name: _cut(value) for name, value in {**_held(error), "args": list(map(_cut, given))}.items()}
+        sent = {name: value for name, value in held.items() if not is_secret_name(name) and _is_json(value)}
+        self._unsent = tuple(sorted(held.keys() - sent.keys()))
+        self._args = tuple(sent.pop("args", ()))
+        self._attributes = sent
+        self._notes = tuple(map(str, _items(getattr(error, "__notes__", None))))
         self._trace = traceback.TracebackException.from_exception(error, lookup_lines=False)
 
     def record(self, *, redact: Callable[[str], str] = str) -> ErrorRecord:
@@ -114,7 +134,9 @@ class SeenError:
         return ErrorRecord(
             type=self._type,
             message=redact(self._message)[:_MESSAGE_LIMIT],
-            args=tuple(redact(arg)[:_MESSAGE_LIMIT] if isinstance(arg, str) else arg for arg in self._args),
+            args=tuple(_redacted(arg, redact) for arg in self._args),
+            attributes=_redacted(self._attributes, redact),
+            unsent=self._unsent,
             traceback=redact("".join(self._trace.format()))[-_TRACEBACK_LIMIT:],
             notes=tuple(map(redact, self._notes)),
         )
@@ -125,34 +147,106 @@ def record_error(error: BaseException, *, redact: Callable[[str], str] = str) ->
     return SeenError(error).record(redact=redact)
 
 
-def _is_json(value: Any) -> bool:
-    if isinstance(value, int):
-        return value.bit_length() < _MAX_BITS
-    return value is None or isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+def _held(error: BaseException) -> dict[str, Any]:
+    """What an error has beside its arguments: attributes of its own, and what Python's classes keep apart."""
+    members = {name: getattr(error, name, None) for name in _members_of(type(error))}
+    attributes = {**vars(error), **{name: value for name, value in members.items() if value is not None}}
+    attributes.pop("__notes__", None)
+    return attributes
 
 
 def rebuild_error(record: ErrorRecord) -> Exception:
     """The exception to raise at the caller."""
-    error = _as_registered(record) or RemoteError(
-        record.message, type_name=record.type, remote_traceback=record.traceback
-    )
-    for note in record.notes:
-        error.add_note(note)
+    error, why = _as_registered(record)
+    if error is None:
+        error = RemoteError(record.message, type_name=record.type, remote_traceback=record.traceback)
+    for note in (*record.notes, why):
+        if note:
+            error.add_note(note)
     if record.traceback:
         error.add_note(f"Raised by the handler on the bus:\n{record.traceback}")
     return error
 
 
-def _as_registered(record: ErrorRecord) -> Exception | None:
+def _as_registered(record: ErrorRecord) -> tuple[Exception | None, str]:
+    """The error as an object of its registered class, or why it cannot be one."""
     cls = _registered.get(record.type)
     if cls is None:
-        return None
+        return None, ""
+    not_itself = f"not raised as {record.type}, which is registered here: "
+    if record.unsent:
+        return None, f"{not_itself}JSON cannot hold its {', '.join(record.unsent)}, or it is a secret's name"
     try:
-        error = cls(*record.args)
-    except Exception:
-        return None  # the caller gets RemoteError, which carries everything
-    # A class whose arguments were not JSON would come back empty: better the generic class with its message.
-    return error if record.args or not record.message else None
+        error = _remade(cls, record)
+        text = str(error)[:_MESSAGE_LIMIT]
+    except Exception as failure:
+        return None, f"{not_itself}making one raised {type(failure).__name__}"
+    if text != record.message:
+        return None, f"{not_itself}it would say something else than it said there"
+    return error, ""
+
+
+def _remade(cls: type[Exception], record: ErrorRecord) -> Exception:
+    """An error of ``cls`` by Python's own constructor: the class's own may do anything, and wants what we have not."""
+    base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
+    error: Exception = base.__new__(cls, *record.args)
+    error.args = record.args  # a class of OSError's kind leaves them to its constructor
+    members = _members_of(cls)
+    for name, value in record.attributes.items():
+        if name in members:
+            setattr(error, name, value)
+        else:
+            vars(error)[name] = value  # never setattr: names come from the wire
+    return error
+
+
+def _members_of(cls: type[BaseException]) -> set[str]:
+    """Attributes that are not in ``__dict__``: ``OSError.filename``, ``ImportError.name``, a class's ``__slots__``."""
+    return {
+        name
+        for base in cls.__mro__
+        if base not in (Exception, BaseException, object)
+        for name, member in vars(base).items()
+        if isinstance(member, MemberDescriptorType) and (base, name) != (AttributeError, "obj")  # the object itself
+    }
+
+
+def _is_json(value: Any) -> bool:
+    """Whether ``value`` comes back from JSON as it is, and is small enough."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False)
+        return len(text) < _ATTRIBUTES_LIMIT and _is_exact(value)
+    except (ValueError, TypeError, RecursionError):
+        return False
+
+
+def _is_exact(value: Any) -> bool:
+    kind: Any = cast("Any", type(value))
+    if kind is dict:
+        return all(type(name) is str and not is_secret_name(name) and _is_exact(each) for name, each in value.items())
+    if kind is list:
+        return all(map(_is_exact, value))
+    return (kind is int and value.bit_length() < _MAX_BITS) or kind in (str, bool, float, type(None))
+
+
+def _cut(value: Any) -> Any:
+    return value[:_MESSAGE_LIMIT] if type(value) is str else value
+
+
+def _redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """Every text in ``value`` redacted and cut."""
+    if isinstance(value, str):
+        return redact(value)[:_MESSAGE_LIMIT]
+    if isinstance(value, dict):
+        members = cast("dict[str, Any]", value)
+        return {name: _redacted(member, redact) for name, member in members.items()}
+    if isinstance(value, list):
+        return [_redacted(item, redact) for item in _items(value)]
+    return value
+
+
+def _members(value: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def _items(value: Any) -> tuple[Any, ...]:

@@ -62,6 +62,8 @@ class ErrorData(Payload):
     type: str = Field(description="`ValueError`, or `package.module.Class`")
     message: str = Field(default="", description="its text, redacted, 16 KiB at most")
     args: list[Any] = Field(default=[], description="its arguments where they are JSON, to rebuild a registered class")
+    attributes: dict[str, Any] = Field(default={}, description="its attributes where they are JSON, for the same")
+    unsent: list[str] = Field(default=[], description="`args` or attributes that are not; it is not rebuilt then")
     traceback: str = Field(default="", description="text, redacted, the last 64 KiB")
     notes: list[str] = Field(default=[], description="what `add_note` added")
     retryable: bool = Field(default=False, description="the handler says that trying again may help")
