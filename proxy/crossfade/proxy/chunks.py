@@ -18,9 +18,12 @@ if TYPE_CHECKING:
 
 CHUNK_MALFORMED = Refusal("chunk-malformed", 400, "A chunk is its size in hex, CRLF, as many bytes, CRLF.")
 
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*"'
-_SIZE = re.compile(rb"([0-9A-Fa-f]{1,15})(?:;[ \t]*" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*\r\n")
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
+_QUOTED = rb'"(?:[\t\x20\x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t\x20-\x7e\x80-\xff])*+"'
+_SIZE = re.compile(
+    rb"([0-9A-Fa-f]{1,15})(?:;[ \t]*+" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?+)*+\r\n"
+)
+_BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 # Longer lines carry nothing but a sender's wish to spend our memory.
 _SIZE_LINE = 512
 _LAST = b"0\r\n\r\n"
@@ -70,7 +73,7 @@ class Decoder:
                 if end < 0:
                     break
                 return pieces, data[end:]
-            line = _SIZE.match(data, at)
+            line = _SIZE.match(data, at, at + _SIZE_LINE)
             if line is None:
                 self._judge_unfinished(data, at)
                 break
@@ -94,6 +97,8 @@ class Decoder:
         if end >= 0:
             self.trailers = parse_fields(data[at : end + 2], limits=self._limits)
             return end + 4
+        if _BARE_LINE_FEED.search(data, at):
+            raise RefusedError(CHUNK_MALFORMED)
         return -1
 
 

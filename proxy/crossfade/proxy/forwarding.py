@@ -96,7 +96,8 @@ class Forwarding:
         self._connection = connection
         self._written = True
         self._reused = connection.used
-        connection.ask(self, self._head, method=head.method, upgrade=bool(head.upgrade) and wants_upgrade(head))
+        upgrade = bool(head.upgrade) and wants_upgrade(head)
+        connection.ask(self, self._head, method=head.method, upgrade=upgrade, logs_in=head.logs_in)
         kept = self._kept
         if not (self._reused and head.method in IDEMPOTENT):
             self._kept = None

@@ -138,7 +138,7 @@ def to_upstream(head: RequestHead, *, peer: Peer, authority: bytes) -> bytes:
     return b"\r\n".join(lines)
 
 
-_REQUEST_KEPT = frozenset({b"content-length", b"expect", b"host"})
+_REQUEST_KEPT = frozenset({b"authorization", b"content-length", b"expect", b"host", b"www-authenticate"})
 _ORIGIN = frozenset(
     {b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-port", b"x-forwarded-proto", b"x-real-ip"}
 )
@@ -229,7 +229,8 @@ def to_client(
 
 
 _RESPONSE_DROPPED = frozenset(
-    b"connection keep-alive proxy-authenticate proxy-connection te transfer-encoding upgrade".split()
+    b"connection keep-alive proxy-authenticate proxy-authorization proxy-connection te transfer-encoding "
+    b"upgrade".split()
 )
 
 

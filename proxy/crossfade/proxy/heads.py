@@ -45,10 +45,12 @@ _ABSOLUTE = re.compile(rb"(?i:https?)://([^/?]+)([/?].*)?")
 
 # The fields that mean something to a proxy; all others pass untouched and are not even looked at twice.
 _MARKED = frozenset(
-    b"connection content-length expect forwarded host http2-settings keep-alive proxy-authenticate proxy-authorization "
-    b"proxy-connection te transfer-encoding upgrade via x-real-ip".split()
+    b"authorization connection content-length expect forwarded host http2-settings keep-alive proxy-authenticate "
+    b"proxy-authorization proxy-connection te transfer-encoding upgrade via www-authenticate x-real-ip".split()
 )
 _MARKED_PREFIXES = (b"x-forwarded-", b"x-crossfade-")
+# Schemes that authenticate the connection, not the request: whoever used it next would be logged in as somebody else.
+_LOGINS = (b"ntlm", b"negotiate")
 # Raw name -> its mark. Clients repeat themselves; one that does not must not fill our memory.
 _marks: dict[bytes, bytes] = {}
 _MARKS = 4096
@@ -71,6 +73,7 @@ class RequestHead:
         "host",
         "keep_alive",
         "lines",
+        "logs_in",
         "marked",
         "method",
         "minor",
@@ -95,6 +98,7 @@ class RequestHead:
         self.keep_alive = minor == 1
         self.upgrade = b""
         self.expects_continue = False
+        self.logs_in = False
         self._headers: list[Field] | None = None
 
     @property
@@ -118,6 +122,7 @@ class ResponseHead:
         "framing",
         "keep_alive",
         "lines",
+        "logs_in",
         "marked",
         "minor",
         "reason",
@@ -135,6 +140,7 @@ class ResponseHead:
         self.connection: tuple[bytes, ...] = ()
         self.keep_alive = minor == 1
         self.upgrade = b""
+        self.logs_in = False
         self._headers: list[Field] | None = None
 
     @property
@@ -256,6 +262,8 @@ def _read_request_fields(request: RequestHead) -> None:
             request.upgrade = request.upgrade + b", " + value if request.upgrade else value
         elif mark == b"expect":
             _read_expectation(request, value)
+        elif mark == b"authorization":
+            request.logs_in = value[:9].lower().startswith(_LOGINS)
     if lengths or codings:
         request.framing = request_framing(request.minor, lengths, codings)
     _read_host(request, hosts)
@@ -284,12 +292,14 @@ def _read_response_fields(response: ResponseHead, method: bytes) -> None:
             _read_connection(response, value)
         elif mark == b"upgrade":
             response.upgrade = value
+        elif mark == b"www-authenticate" and value[:9].lower().startswith(_LOGINS):
+            response.logs_in = True
     if response.status >= 200:
         response.framing = response_framing(method, response.status, response.minor, lengths, codings)
 
 
 def _read_connection(head: RequestHead | ResponseHead, value: bytes) -> None:
-    if value == b"keep-alive":
+    if value == b"keep-alive" and not head.connection:
         head.keep_alive = True
         return
     options = tuple(option.strip(b" \t").lower() for option in value.split(b","))

@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 IDEMPOTENT = frozenset({b"DELETE", b"GET", b"HEAD", b"OPTIONS", b"PUT"})
 
 
-def may_reuse(*, head: ResponseHead, request_sent: bool, left_over: bool) -> bool:
+def may_reuse(*, head: ResponseHead, request_sent: bool, left_over: bool, logs_in: bool) -> bool:
     """Whether the connection that brought this whole response may take another request.
 
     ``request_sent``: the request was written to its end. ``left_over``: bytes came behind the response's end.
+    ``logs_in``: the request authenticated the connection itself (NTLM), so nobody else may have it.
     """
-    return head.keep_alive and request_sent and not left_over and head.framing.kind not in {"until-close", "tunnel"}
+    if head.framing.kind in {"until-close", "tunnel"}:
+        return False
+    return head.keep_alive and request_sent and not left_over and not logs_in and not head.logs_in
 
 
 def may_resend(*, method: bytes, reused: bool, written: bool, read: bool, replayable: bool) -> bool:

@@ -129,6 +129,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_held",
         "_left",
         "_limits",
+        "_logs_in",
         "_loop",
         "_method",
         "_owner",
@@ -157,6 +158,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._left = 0
         self._method = b""
         self._upgrade = False
+        self._logs_in = False
         self._passage: Passage | None = None
         self._paused = False
         self._reading = True
@@ -169,11 +171,15 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- the asker's side ----------------------------------------------------------------------------------------
 
-    def ask(self, asker: Asker, head: bytes, *, method: bytes, upgrade: bool) -> None:
-        """Send a request's ``head``; its body follows by ``write``, and ``sent`` says that it is whole."""
+    def ask(self, asker: Asker, head: bytes, *, method: bytes, upgrade: bool, logs_in: bool = False) -> None:
+        """Send a request's ``head``; its body follows by ``write``, and ``sent`` says that it is whole.
+
+        ``upgrade``: a 101 would be an answer. ``logs_in``: the request authenticates the connection, not itself.
+        """
         self._asker = asker
         self._method = method
         self._upgrade = upgrade
+        self._logs_in = logs_in
         self._state = "head"
         self.read = False
         self.sent_all = False
@@ -418,7 +424,8 @@ class UpstreamConnection(asyncio.Protocol):
         trailers = self._decoder.trailers if self._decoder is not None else ()
         self._state = "idle"
         self._decoder = None
-        if may_reuse(head=head, request_sent=self.sent_all, left_over=bool(rest)) and not self.transport.is_closing():
+        again = may_reuse(head=head, request_sent=self.sent_all, left_over=bool(rest), logs_in=self._logs_in)
+        if again and not self.transport.is_closing():
             if not self._reading:
                 self.set_reading(True)
             self.used = True
