@@ -26,7 +26,7 @@ _SIZE = re.compile(
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 # Longer lines carry nothing but a sender's wish to spend our memory.
 _SIZE_LINE = 512
-_LAST = b"0\r\n\r\n"
+LAST = b"0\r\n\r\n"
 
 
 class Decoder:
@@ -110,5 +110,5 @@ def encode(data: bytes) -> tuple[bytes, bytes, bytes]:
 def last(trailers: Sequence[Field]) -> bytes:
     """The end of a chunked body."""
     if not trailers:
-        return _LAST
+        return LAST
     return b"0\r\n" + b"".join(b"%b: %b\r\n" % field for field in trailers) + b"\r\n"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
-from .chunks import encode, last
+from .chunks import LAST, encode, last
 from .framing import NO_BODY, UNTIL_CLOSE, Framing
 from .headers import allowed_trailers, made_response, to_client, to_client_interim
 from .problems import problem
@@ -112,50 +112,33 @@ class Exchange:
     ``started`` is loop time in seconds. ``seam`` names the route in problems and logs. ``client_address`` is the text
     for the log. ``received`` and ``sent`` count body bytes. ``writable`` is told ``False`` when the client reads too
     slowly and ``True`` when it has caught up. ``outcome`` is how it ended: nothing yet, ``whole``, ``cut`` or ``left``.
+    ``body_follows``: bytes of the body are at hand and come as soon as they are asked for.
     """
 
-    __slots__ = (
-        "_client",
-        "_closing",
-        "_early",
-        "_framing",
-        "_left",
-        "_sink",
-        "head",
-        "outcome",
-        "peer",
-        "received",
-        "request_done",
-        "route",
-        "seam",
-        "sent",
-        "started",
-        "status",
-        "tap",
-        "trailers",
-        "writable",
-    )
+    # Defaults live on the class: what most exchanges never change costs them nothing.
+    route: object = None
+    seam = "-"
+    tap: Tap | None = None
+    writable: Callable[[bool], None] | None = None
+    trailers: Sequence[Field] = ()
+    status = 0
+    received = 0
+    sent = 0
+    outcome = ""
+    body_follows = False
+    _sink: BodySink | None = None
+    _early: list[bytes] | None = None
+    _framing: Framing = NO_BODY
+    _left = 0
+    _closing = False
+    _out: list[bytes] | None = None
 
     def __init__(self, client: Client, head: RequestHead, *, started: float) -> None:
         self._client = client
-        self._sink: BodySink | None = None
-        self._early: list[bytes] | None = None
-        self._framing: Framing = NO_BODY
-        self._left = 0
-        self._closing = False
         self.head = head
         self.peer = client.peer
         self.started = started
-        self.route: object = None
-        self.seam = "-"
-        self.tap: Tap | None = None
-        self.writable: Callable[[bool], None] | None = None
         self.request_done = head.framing is NO_BODY
-        self.trailers: Sequence[Field] = ()
-        self.status = 0
-        self.received = 0
-        self.sent = 0
-        self.outcome = ""
 
     # -- the request's body --------------------------------------------------------------------------------------
 
@@ -245,7 +228,7 @@ class Exchange:
         self.status = head.status
         if self.tap is not None:
             self.tap.response_head(head)
-        self._client.write(
+        self._send(
             to_client(
                 head,
                 via=self.peer.via,
@@ -255,6 +238,29 @@ class Exchange:
                 keeps_length=bodyless,
             )
         )
+
+    def cork(self) -> None:
+        """Hold the answer back until ``flush`` or its end, so that what comes in pieces leaves in one."""
+        if self._out is None:
+            self._out = []
+
+    def flush(self) -> None:
+        """Send what was held back."""
+        out = self._out
+        if out:
+            self._out = []
+            if len(out) == 1:
+                self._client.write(out[0])
+            elif sum(map(len, out)) < _WORTH_JOINING:
+                self._client.write(b"".join(out))
+            else:
+                self._client.writelines(out)
+
+    def _send(self, data: bytes) -> None:
+        if self._out is None:
+            self._client.write(data)
+        else:
+            self._out.append(data)
 
     def write(self, data: bytes) -> None:
         """Send some bytes of the answer's body, framed as the client needs it."""
@@ -267,24 +273,32 @@ class Exchange:
         if self.tap is not None:
             self.tap.response_data(data)
         if kind == "chunked":
-            self._client.writelines(encode(data))
+            if self._out is None:
+                self._client.writelines(encode(data))
+            else:
+                self._out += encode(data)
             return
         if kind == "length":
             self._left -= len(data)
             if self._left < 0:
                 self.abort()
                 return
-        self._client.write(data)
+        if self._out is None:
+            self._client.write(data)
+        else:
+            self._out.append(data)
 
     def end(self, trailers: Sequence[Field] = ()) -> None:
         """End the answer; one that is shorter than it promised is aborted instead."""
         if self.outcome:
             return
         if self._framing.kind == "chunked":
-            self._client.write(last(allowed_trailers(trailers)) if trailers else last([]))
+            self._send(last(allowed_trailers(trailers)) if trailers else LAST)
         elif self._left > 0:
             self.abort()
             return
+        if self._out:
+            self.flush()
         self._sink = None
         self._finish("whole")
         self._client.answered(self)
@@ -293,6 +307,7 @@ class Exchange:
         """Break the answer off so that the client cannot take it for whole."""
         if self.outcome:
             return
+        self.flush()
         self._sink = None
         self._finish("cut")
         self._client.broken(self)
@@ -303,6 +318,7 @@ class Exchange:
             self.abort()
             return
         phrase, fields, body = problem(status, name=name, phase=phase, seam=self.seam, detail=detail)
+        self.cork()
         self.start(status, phrase, fields, Framing("length", len(body)))
         self.write(body)
         self.end()
@@ -349,6 +365,8 @@ class Exchange:
 
 
 _CHUNKED = Framing("chunked")
+# Beyond this, copying costs more than the second buffer of one system call.
+_WORTH_JOINING = 64 * 1024
 
 
 class BodyTooLargeError(Exception):

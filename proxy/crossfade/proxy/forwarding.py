@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crossfade.shim.hooks import report
 
 from .chunks import encode, last
-from .framing import RefusedError
+from .framing import CHUNKED, RefusedError
 from .headers import to_upstream, wants_upgrade
 from .reuse import IDEMPOTENT, may_resend
 from .tunnel import judge_handshake, judge_switch
@@ -50,38 +50,27 @@ def forward(exchange: Exchange, pool: Pool) -> None:
 class Forwarding:
     """One exchange on its way: it seeks a connection, asks it, and repeats the request where that is legal."""
 
-    __slots__ = (
-        "_chunked",
-        "_connection",
-        "_ended",
-        "_exchange",
-        "_head",
-        "_kept",
-        "_kept_size",
-        "_pool",
-        "_reused",
-        "_trailers",
-        "_written",
-    )
+    _connection: UpstreamConnection | None = None
+    _written = False
+    _reused = False
+    _ended = False
+    _trailers: Sequence[Field] = ()
+    # What came before there was a connection, or may have to be sent again; None once that is out of question.
+    _kept: list[bytes] | None
+    _kept_size = 0
 
     def __init__(self, exchange: Exchange, pool: Pool, head: bytes) -> None:
         self._exchange = exchange
         self._pool = pool
         self._head = head
-        self._chunked = exchange.head.framing.kind == "chunked"
-        self._connection: UpstreamConnection | None = None
-        self._written = False
-        self._reused = False
-        self._ended = False
-        self._trailers: Sequence[Field] = ()
-        # What came before there was a connection, or may have to be sent again; None once that is out of question.
-        self._kept: list[bytes] | None = []
-        self._kept_size = 0
+        self._chunked = exchange.head.framing is CHUNKED
+        self._kept = []
 
     def begin(self) -> None:
         """Take an idle connection, or wait for one; and take the body."""
         connection = self._pool.idle()
         self._exchange.writable = self._client_writable
+        self._exchange.cork()
         if connection is not None:
             self.connected(connection)
         self._exchange.body_to(self)
@@ -97,7 +86,9 @@ class Forwarding:
         self._written = True
         self._reused = connection.used
         upgrade = bool(head.upgrade) and wants_upgrade(head)
-        connection.ask(self, self._head, method=head.method, upgrade=upgrade, logs_in=head.logs_in)
+        # The head of a body that is at hand leaves with its first bytes.
+        hold = self._exchange.body_follows and not self._chunked
+        connection.ask(self, self._head, method=head.method, upgrade=upgrade, logs_in=head.logs_in, hold=hold)
         kept = self._kept
         if not (self._reused and head.method in IDEMPOTENT):
             self._kept = None
@@ -159,6 +150,10 @@ class Forwarding:
     def response_data(self, data: bytes) -> None:
         """See ``Asker``."""
         self._exchange.write(data)
+
+    def response_flush(self) -> None:
+        """See ``Asker``."""
+        self._exchange.flush()
 
     def response_end(self, trailers: Sequence[Field]) -> None:
         """See ``Asker``."""

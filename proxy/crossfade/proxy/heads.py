@@ -54,6 +54,8 @@ _LOGINS = (b"ntlm", b"negotiate")
 # Raw name -> its mark. Clients repeat themselves; one that does not must not fill our memory.
 _marks: dict[bytes, bytes] = {}
 _MARKS = 4096
+# Authorities that were found well formed.
+_hosts: set[bytes] = set()
 
 
 class RequestHead:
@@ -319,12 +321,19 @@ def _read_expectation(request: RequestHead, value: bytes) -> None:
 def _read_host(request: RequestHead, hosts: list[bytes]) -> None:
     if len(hosts) == 1:
         request.host = hosts[0]
-        if _HOST.fullmatch(hosts[0]) is None:
-            raise RefusedError(HOST_MALFORMED)
+        if hosts[0] not in _hosts:
+            _judge_authority(hosts[0])
     elif hosts:
         raise RefusedError(HOST_TWICE)
     elif request.minor == 1:
         raise RefusedError(HOST_MISSING)
+
+
+def _judge_authority(authority: bytes) -> None:
+    if _HOST.fullmatch(authority) is None:
+        raise RefusedError(HOST_MALFORMED)
+    if len(_hosts) < _MARKS:
+        _hosts.add(authority)
 
 
 def _read_unusual_target(request: RequestHead) -> None:
@@ -336,8 +345,7 @@ def _read_unusual_target(request: RequestHead) -> None:
     if match is None or b"#" in request.target:
         raise RefusedError(TARGET_MALFORMED)
     authority, rest = match.groups()
-    if _HOST.fullmatch(authority) is None:
-        raise RefusedError(HOST_MALFORMED)
+    _judge_authority(authority)
     # RFC 9112, 3.2.2: the target's authority replaces whatever Host said.
     request.host = authority
     request.rewritten_host = True

@@ -265,6 +265,18 @@ class ClientConnection(asyncio.Protocol):
             else:
                 break
         self._busy = False
+        if self._eof:
+            self._judge_end()
+
+    def _judge_end(self) -> None:
+        """The client has ended its side: what is incomplete stays so."""
+        exchange = self.exchange
+        if exchange is None:
+            if self._state == "head" and not self.transport.is_closing():
+                self._close()
+        elif not exchange.request_done:
+            self._leave()
+            self.transport.abort()
 
     def _hold(self, data: bytes) -> None:
         self._held = data
@@ -290,10 +302,12 @@ class ClientConnection(asyncio.Protocol):
         exchange = Exchange(self, head, started=self._server.loop.time())
         self.exchange = exchange
         if framing is not NO_BODY:
+            exchange.body_follows = end < len(data)
             self._await_body()
             if framing.kind == "length" and not framing.length:
                 self._state = "head"
                 exchange.request_done = True
+                exchange.body_follows = False
         try:
             self._server.resolve(exchange).begin(exchange)
         except Exception:

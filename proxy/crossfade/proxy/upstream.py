@@ -64,6 +64,10 @@ class Asker(Protocol):
         """Some bytes of its body."""
         ...
 
+    def response_flush(self) -> None:
+        """Nothing more has come so far: what is there should go on its way."""
+        ...
+
     def response_end(self, trailers: Sequence[Field]) -> None:
         """The response is whole; the connection is no longer the asker's."""
         ...
@@ -138,6 +142,7 @@ class UpstreamConnection(asyncio.Protocol):
         "_reading",
         "_state",
         "_unsent",
+        "_unsent_head",
         "_upgrade",
         "deadline",
         "read",
@@ -163,6 +168,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._paused = False
         self._reading = True
         self._unsent = 0
+        self._unsent_head = b""
         self.transport: asyncio.Transport = cast("asyncio.Transport", None)
         self.deadline = math.inf
         self.read = False  # a byte of the current response has come
@@ -171,10 +177,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     # -- the asker's side ----------------------------------------------------------------------------------------
 
-    def ask(self, asker: Asker, head: bytes, *, method: bytes, upgrade: bool, logs_in: bool = False) -> None:
+    def ask(
+        self,
+        asker: Asker,
+        head: bytes,
+        *,
+        method: bytes,
+        upgrade: bool = False,
+        logs_in: bool = False,
+        hold: bool = False,
+    ) -> None:
         """Send a request's ``head``; its body follows by ``write``, and ``sent`` says that it is whole.
 
         ``upgrade``: a 101 would be an answer. ``logs_in``: the request authenticates the connection, not itself.
+        ``hold``: the head may wait for the first ``write``, which comes at once.
         """
         self._asker = asker
         self._method = method
@@ -184,10 +200,17 @@ class UpstreamConnection(asyncio.Protocol):
         self.read = False
         self.sent_all = False
         self.deadline = math.inf
-        self.transport.write(head)
+        if hold:
+            self._unsent_head = head
+        else:
+            self.transport.write(head)
 
     def write(self, data: bytes) -> None:
         """Send some of the body, framed."""
+        head = self._unsent_head
+        if head:
+            self._unsent_head = b""
+            data = head + data
         self.transport.write(data)
 
     def writelines(self, data: Sequence[bytes]) -> None:
@@ -247,6 +270,8 @@ class UpstreamConnection(asyncio.Protocol):
             self.transport.abort()
         else:
             self._read_body(data)
+        if self._asker is not None:
+            self._asker.response_flush()
 
     def eof_received(self) -> bool:
         """See ``asyncio.Protocol``."""
