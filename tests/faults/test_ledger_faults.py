@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from crossfade.shim import _calls, claims, hooks, reaping, worker
+from crossfade.shim import _calls, claims, hooks, reaping
 from crossfade.shim.errors import NotExecutedError, OutcomeUnknownError
 from integration.ledger.world import GRACE, World, kill, resume, stop, until
 from support.nats_server import NatsServer
@@ -147,7 +147,7 @@ class Storm:
 def storm(tmp_path, monkeypatch):
     """Makes a storm over a server of its own."""
     monkeypatch.setattr(hooks.report, "hooks", hooks.Counters())
-    for module in (claims, _calls, reaping, worker):
+    for module in (claims, _calls, reaping):
         monkeypatch.setattr(module, "GRACE", GRACE)
     with contextlib.ExitStack() as stack:
 

@@ -42,18 +42,22 @@ _HERD: Final = 0.5  # seconds over which waiters spread their look-ups after a r
 _POLLS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)  # seconds between look-ups of a submitted call's result
 _CLAIM_PATIENCE: Final = 5.0  # seconds past its deadline that a caller asks the ledger who may run
 
-_POLL: Final = 0.05  # seconds between look-ups of what another caller with our key does
+_JOINED: Final = (0.02, 0.05, 0.05, 0.1, 0.1, 0.2, 0.2, 0.5)  # seconds between look-ups of another caller's call
 
 _log = logging.getLogger("crossfade")
 
 
 @dataclass(slots=True, eq=False)
 class _Asked:
-    """A call that waits here. ``sent`` is where its command lies, once the broker has said so."""
+    """A call that waits here. ``sent`` is where its command lies, once the broker has said so.
+
+    ``joined``: the call had a ledger before its command was sent.
+    """
 
     command: Command
     waiter: asyncio.Future[Answer]
     sent: Position | None = None
+    joined: bool = False
 
 
 class Calls:
@@ -85,7 +89,7 @@ class Calls:
         if self._closing:
             return Answer(kind="not-executed", reason="closed")
         asked = self._remember(command)
-        sending = asyncio.create_task(self._send(asked))
+        sending = asyncio.create_task(self._send_and_poll(asked))
         try:
             answer = await self._answer(asked)
             if answer.kind == "unknown" and command.guarded and answer.reason == "deadline":
@@ -144,6 +148,20 @@ class Calls:
         found = self._asked.values() if callid is None else [self._asked.get(callid, [])]
         return [asked for same in found for asked in same if not asked.waiter.done()]
 
+    async def _send_and_poll(self, asked: _Asked) -> None:
+        """Send; when an earlier call of this key is under way its owner replies to others, so ask the log for it."""
+        await self._send(asked)
+        if asked.joined:
+            await self._poll(asked)
+
+    async def _poll(self, asked: _Asked) -> None:
+        """Ask the log ever more rarely until there is a result; whoever waits has the deadline."""
+        polls = 0
+        while not asked.waiter.done():
+            await self._look_up(asked)
+            await asyncio.wait({asked.waiter}, timeout=_JOINED[min(polls, len(_JOINED) - 1)])
+            polls += 1
+
     async def _send(self, asked: _Asked) -> None:
         """Publish until it is durable or provably not sent; ends the call in the latter case."""
         command = asked.command
@@ -196,6 +214,7 @@ class Calls:
             except WrongPositionError:
                 doubt = True
                 if await self._joined(asked):
+                    asked.joined = True
                     return
             except BusError:
                 if not doubt:
@@ -466,9 +485,7 @@ class Calls:
             async with asyncio.timeout(command.policy.timeout):
                 while not await self._joined(asked):
                     continue
-                while not asked.waiter.done():
-                    await self._look_up(asked)
-                    await asyncio.wait({asked.waiter}, timeout=_POLL)
+                await self._poll(asked)
         except TimeoutError:
             return await self._claim_late(asked, Answer(kind="unknown", reason="deadline"))
         return asked.waiter.result()

@@ -34,7 +34,7 @@ from .errors import (
 from .events import derived_id, new_id
 from .hooks import report
 from .observations import Observation
-from .outcomes import Answer, SeenError, rebuild_error, type_name
+from .outcomes import EFFECTS_DIFFER, Answer, SeenError, rebuild_error, type_name
 from .routing import choose
 from .stages import Stage
 
@@ -422,7 +422,7 @@ class OverBus:
         if answer.reason == "ledger-down":
             legal = self._policy.ledger_down == "run"
         elif answer.kind == "unknown":
-            legal = not command.guarded
+            legal = not command.guarded and answer.reason != EFFECTS_DIFFER
         else:
             legal = answer.claim is not None or not command.once
         if legal:

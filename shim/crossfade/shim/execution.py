@@ -377,9 +377,9 @@ def _ignore(_number: int, _item: Any) -> None:
     """Nobody listens to a shadow's items."""
 
 
-def refused(reason: str) -> Finished:
-    """The end of a command that did not run because of ``reason``."""
-    return Finished(kind="not-executed", payload=refusal_payload("not-executed", reason=reason))
+def refused(reason: str, kind: Literal["not-executed", "unknown"] = "not-executed") -> Finished:
+    """The end of a command that did not run because of ``reason``; ``unknown``: not in this delivery, that is."""
+    return Finished(kind="not-executed", payload=refusal_payload(kind, reason=reason))
 
 
 _REMEMBERED: Final = 10_000  # calls given up before they began here, of each seam

@@ -28,6 +28,9 @@ E = TypeVar("E", bound=type[Exception])
 OutcomeKind = Literal["value", "error", "not-executed", "unknown"]
 """The four terminals of a call."""
 
+EFFECTS_DIFFER: Final = "effects-differ"
+"""Why a worker refuses a call that is unsafe there and was sent by somebody who says that it is not."""
+
 _MESSAGE_LIMIT: Final = 16 * 1024
 _TRACEBACK_LIMIT: Final = 64 * 1024
 _ATTRIBUTES_LIMIT: Final = 64 * 1024

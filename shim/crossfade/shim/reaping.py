@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from .claims import GRACE, CallPlace, ClaimRecord, find_terminal, log_unknown, overdue
@@ -12,14 +13,16 @@ from .ports import ConsumeOptions
 
 if TYPE_CHECKING:
     from ._runtime import Runtime
-    from .ports import Delivery
+    from .ports import Deliveries, Delivery
 
 _GROUP: Final = "crossfade-reaper"
 _OPTIONS: Final = ConsumeOptions(
-    max_in_flight=50_000,  # every claim of a call that is still under way waits here
-    ack_wait=60.0,
+    max_in_flight=50_000,  # claims that are waited for; looking early and ever later keeps finished calls out of it
+    ack_wait=5.0,  # a look takes moments; what a killed reaper held is looked at again soon
     max_deliver=1000,  # a long call's claim is looked at until it ends
 )
+_LOOKERS: Final = 8  # claims looked at at once: each look is two answers of the broker
+_BEHIND: Final = timedelta(seconds=5)
 
 
 class Reaper:
@@ -46,23 +49,28 @@ class Reaper:
         while True:
             try:
                 await self._follow()
-            except BusError as error:  # nobody else would notice that claims are not followed any more
-                report.count("reap-failed", reason=type(error).__name__)
+            except* BusError as errors:  # nobody else would notice that claims are not followed any more
+                report.count("reap-failed", reason=type(errors.exceptions[0]).__name__)
             await asyncio.sleep(self._every)
 
     async def _follow(self) -> None:
         subject = self._runtime.subjects.call_filter("own")
         async with self._runtime.bus.consume(_GROUP, [subject], _OPTIONS) as deliveries:
             deliveries.want(64)
-            while True:
-                delivery = await deliveries.next()
-                if delivery is not None:
-                    await self._guarded_look(delivery)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(_LOOKERS):
+                    group.create_task(self._keep_looking(deliveries))
+
+    async def _keep_looking(self, deliveries: Deliveries) -> None:
+        while True:
+            delivery = await deliveries.next()
+            if delivery is not None:
+                await self._guarded_look(delivery)
 
     async def _guarded_look(self, delivery: Delivery) -> None:
         try:
             await self._look(delivery)
-        except (BusError, MalformedEventError) as error:  # it comes again after a minute
+        except (BusError, MalformedEventError) as error:  # it comes again
             report.count("reap-failed", reason=type(error).__name__)
 
     async def _look(self, delivery: Delivery) -> None:
@@ -75,8 +83,11 @@ class Reaper:
         if await find_terminal(bus, place) is not None:
             await delivery.ack()
         elif overdue(bus, record):
+            if bus.now() - (record.expires + GRACE) > _BEHIND:
+                report.count("reaped-late", seam=record.seam)  # no worker was there, or more claims than places
             await log_unknown(bus, place, record, reason="owner-silent", writer=self._runtime.instance)
             await delivery.ack()
         else:
-            wait = (record.expires + GRACE - bus.now()).total_seconds()
-            await delivery.retry(max(0.5, wait + 0.1), reason="under-way")
+            # Most calls end within moments: a first look after two seconds, each next one after twice that.
+            wait = (record.expires + GRACE - bus.now()).total_seconds() + 0.1
+            await delivery.retry(max(0.5, min(wait, 2.0**delivery.attempt)), reason="under-way")

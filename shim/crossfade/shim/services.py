@@ -20,7 +20,10 @@ _log = logging.getLogger("crossfade")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
-    """One seam as a worker runs it. ``by`` says who answers: the body itself, or a handler."""
+    """One seam as a worker runs it. ``by`` says who answers: the body itself, or a handler.
+
+    ``declared``: its policy was said in this process; else only the callers' code, a file or live state know it.
+    """
 
     name: str
     domain: SeamDomain
@@ -30,6 +33,7 @@ class Service:
     by: Literal["self", "handler"]
     policy: Policy
     place: str
+    declared: bool = True
 
     @property
     def group(self) -> str:
@@ -91,4 +95,5 @@ def _of_handler(handler: Handler) -> Service:
         by="handler",
         policy=Policy(),
         place=handler.place,
+        declared=False,
     )

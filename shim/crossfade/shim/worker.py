@@ -14,12 +14,11 @@ import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from ._loop import LoopThread
 from .claimcheck import CLAIM_CHECK, format_dataref, load_data
 from .claims import (
-    GRACE,
     CallPlace,
     ClaimRecord,
     Held,
@@ -33,10 +32,10 @@ from .claims import (
 )
 from .errors import BusError, ConfigurationError, EventTooLargeError, MalformedEventError, WrongPositionError
 from .events import Event, derived_id
-from .execution import MAX_DELIVER, Execution, Finished
+from .execution import MAX_DELIVER, Execution, Finished, refused
 from .health import Health
 from .hooks import report
-from .outcomes import ErrorRecord, error_payload, type_name
+from .outcomes import EFFECTS_DIFFER, ErrorRecord, error_payload, type_name
 from .ports import ConsumeOptions
 from .projection import ending
 from .reaping import Reaper
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from .services import Service
 
 ACK_WAIT: Final = 10.0  # seconds; a third of a call's default timeout: a crashed worker's calls reach another in time
+IN_FLIGHT: Final = 1000  # commands of one seam in the hands of all workers, those that wait for a retry among them
 BODIES: Final = "crossfade body"
 """What the names of threads that run plain functions begin with."""
 
@@ -177,7 +177,7 @@ class Worker:
             self._when_ready()
 
     async def _serve_one(self, service: Service, execution: Execution) -> None:
-        options = ConsumeOptions(ack_wait=self._options.ack_wait, max_in_flight=1000, max_deliver=MAX_DELIVER)
+        options = ConsumeOptions(ack_wait=self._options.ack_wait, max_in_flight=IN_FLIGHT, max_deliver=MAX_DELIVER)
         filters = [self._runtime.subjects.commands(service.domain, service.name)]
         calls: set[asyncio.Task[None]] = set()
         async with self._runtime.bus.consume(service.group, filters, options) as deliveries:
@@ -219,10 +219,13 @@ class Worker:
         self.in_flight += 1
         heart = asyncio.create_task(self._beat(delivery, service))
         try:
-            if self._is_guarded(delivery, service):
-                await self._handle_guarded(delivery, service, execution)
-            else:
-                await self._handle_free(delivery, service, execution)
+            match self._treatment(delivery, service):
+                case "guarded":
+                    await self._handle_guarded(delivery, service, execution)
+                case "free":
+                    await self._handle_free(delivery, service, execution)
+                case "refused":
+                    await self._refuse_difference(delivery, service, execution)
         except (BusError, MalformedEventError) as error:
             report.count("unsettled", seam=service.name, reason=type(error).__name__)
         except Exception:
@@ -232,14 +235,35 @@ class Worker:
             heart.cancel()
             self.in_flight -= 1
 
-    def _is_guarded(self, delivery: Delivery, service: Service) -> bool:
-        """Whether the ledger decides who starts it: when the caller says so, or our own policy does."""
+    def _treatment(self, delivery: Delivery, service: Service) -> Literal["guarded", "free", "refused"]:
+        """Whether the ledger decides who starts it: when the caller says so, or nobody says what a second run does.
+
+        A caller that thinks a second run does no harm would run its body beside ours, or send the call again: where
+        this side says that it does harm, the call is refused before it runs.
+        """
         if delivery.stored.event.get("guarded"):
-            return True
+            return "guarded"
         try:
-            return self._runtime.policy(service.name, service.policy).effects == "unsafe"
+            if self._runtime.policy(service.name, service.policy).effects != "unsafe":
+                return "free"
+            harmless = replace(service.policy, effects="none")
+            said = service.declared or self._runtime.policy(service.name, harmless).effects == "unsafe"
         except ConfigurationError:
-            return True
+            return "guarded"
+        return "refused" if said else "guarded"
+
+    async def _refuse_difference(self, delivery: Delivery, service: Service, execution: Execution) -> None:
+        """Refuse a call whose sender and this worker disagree about its effects; an earlier delivery may have run."""
+        report.count("refused", seam=service.name, reason=EFFECTS_DIFFER)
+        self._runtime.warn_once(
+            service.name, EFFECTS_DIFFER, "refused: it is unsafe here and its callers say it is not; deploy one of them"
+        )
+        if await self._answered_before(delivery, service):
+            await delivery.ack()
+            return
+        finished = refused(EFFECTS_DIFFER, "not-executed" if delivery.attempt == 1 else "unknown")
+        await self._log(delivery, service, finished, claim=None)
+        await self._end(delivery, execution, finished)
 
     # -- calls that may run twice ------------------------------------------------------------------------------
 
@@ -280,7 +304,8 @@ class Worker:
             await delivery.reject(error.reason, detail=str(error))
             return
         if call.callid in execution.running:
-            await self._come_again(delivery, self._until_overdue(call), reason="running")
+            report.count("left-to-owner", seam=service.name, reason="running")
+            await delivery.ack()
             return
         place = CallPlace.of(delivery.stored.subject)
         record = await self._record(delivery, service, call)
@@ -295,28 +320,18 @@ class Worker:
             await delivery.reject("vanished", detail="the command is gone from its ledger: nobody may run it")
 
     async def _leave_to_owner(self, delivery: Delivery, service: Service, claim: Held) -> None:
-        """Somebody else started it: repeat their answer, wait for it, or say that nobody will ever know."""
+        """Somebody else started it: repeat their answer, leave it to them, or say that nobody will ever know."""
         if await self._answered_before(delivery, service):
             await delivery.ack()
             return
-        if not overdue(self._runtime.bus, claim.record):
-            wait = (claim.record.expires + GRACE - self._runtime.bus.now()).total_seconds()
-            await self._come_again(delivery, wait, reason="owned")
-            return
-        place = CallPlace.of(delivery.stored.subject)
-        await log_unknown(self._runtime.bus, place, claim.record, reason="owner-silent", writer=self._runtime.instance)
-        if await self._answered_before(delivery, service):
-            await delivery.ack()
-
-    async def _come_again(self, delivery: Delivery, seconds: float, *, reason: str) -> None:
-        """See later how a claimed call ended; with the last delivery leave that to the reaper: it is no dead letter."""
-        if delivery.attempt >= MAX_DELIVER:
-            await delivery.ack()
+        if overdue(self._runtime.bus, claim.record):
+            place, writer = CallPlace.of(delivery.stored.subject), self._runtime.instance
+            await log_unknown(self._runtime.bus, place, claim.record, reason="owner-silent", writer=writer)
+            await self._answered_before(delivery, service)
         else:
-            await delivery.retry(max(1.0, seconds), reason=reason)
-
-    def _until_overdue(self, call: CurrentCall) -> float:
-        return max(1.0, (call.deadline + GRACE - self._runtime.bus.now()).total_seconds())
+            report.count("left-to-owner", seam=service.name, reason=claim.record.role)
+        # The reaper follows the claim to its end. To wait here would take a place that runnable commands need.
+        await delivery.ack()
 
     async def _record(self, delivery: Delivery, service: Service, call: CurrentCall) -> ClaimRecord:
         event = delivery.stored.event

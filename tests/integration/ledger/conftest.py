@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossfade.shim import _calls, claims, hooks, reaping, worker
+from crossfade.shim import _calls, claims, hooks, reaping
 from integration.ledger.world import GRACE, World
 from support.nats_server import NatsCluster, NatsServer
 
@@ -22,7 +22,7 @@ def counts(monkeypatch):
     """What was counted during the test, by all its sides."""
     counters = hooks.Counters()
     monkeypatch.setattr(hooks.report, "hooks", counters)
-    for module in (claims, _calls, reaping, worker):
+    for module in (claims, _calls, reaping):
         monkeypatch.setattr(module, "GRACE", GRACE)
     return counters
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 
 import pytest
 
@@ -227,3 +228,30 @@ class _ignoring:  # noqa: N801
 
     def __exit__(self, kind, error, trace):
         return isinstance(error, OSError)
+
+
+def test_a_stopped_worker_spends_no_attempts(world, note, brokers):
+    """The only worker is stopped for many times ack_wait: what is sent to it meanwhile runs when it goes on."""
+    member = world.member("claimed", timeout=60.0)
+    caller = world.side(timeout=60, fallback="raise")
+    calls = [world.pool.submit(caller.call, "u")]
+    until(world.mark("halted").exists)
+    stop(member)
+    calls.append(world.pool.submit(caller.call, "v"))
+    until(lambda: world.kinds(caller).count("invoke") == 2)
+    time.sleep(8)  # ack_wait is a second, and five deliveries are all there are
+    spent = deliveries_made(world, caller)
+    world.mark("go").touch()
+    resume(member)
+    assert [call.result(SOON) for call in calls] == ["u by 0", "v by 0"]
+    assert sorted(world.journal.lines) == ["u-0", "v-0"]
+    assert world.dead_letters(caller) == []
+    note(f"a worker stopped for 8 s, ack_wait 1 s, on {type(brokers).__name__}: {spent} deliveries of 2 commands")
+    assert spent <= 4
+
+
+def deliveries_made(world, side):
+    """How often the broker has handed a command of this seam to anybody."""
+    group = f"tool-{world.seam.replace('.', '-')}"
+    info = side.run(side.bus._connection.api(f"CONSUMER.INFO.{world.prefix.upper()}_CMD.{group}"))
+    return info["delivered"]["consumer_seq"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -158,3 +159,31 @@ def test_users_and_tenants(world):
     keyed(caller, user="alice", tenant="acme")
     keyed(caller, user="alice", tenant="other")
     assert len(world.journal.lines) == 2
+
+
+@pytest.mark.parametrize("second", ["bus", "legacy"])
+def test_who_joins_a_call_hears_of_its_end_soon(world, second, note, brokers):
+    """The first caller with the key runs its body; another, on either path, has its result long before its deadline."""
+    release = threading.Event()
+
+    def body(arg: str) -> str:
+        world.journal.start(arg)
+        assert release.wait(SOON)
+        return f"{arg} done"
+
+    first = on_legacy(world, body, timeout=30)
+    other = on_legacy(world, body, timeout=30) if second == "legacy" else world.side(body, timeout=30)
+    running = world.pool.submit(keyed, first)
+    until(lambda: world.journal.lines)
+    joined = world.pool.submit(keyed, other)
+    time.sleep(0.5)
+    release.set()
+    assert running.result(SOON) == "a done"
+    began = time.monotonic()
+    assert joined.result(SOON) == "a done"
+    took = time.monotonic() - began
+    note(
+        f"a {second} caller that joined a legacy owner on {type(brokers).__name__}: {took * 1000:.0f} ms after it ended"
+    )
+    assert took < 5, "it waited for its look-up at half its time"
+    assert world.journal.lines == ["a"]

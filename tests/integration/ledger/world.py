@@ -45,7 +45,7 @@ _numbers = itertools.count(1)
 
 def shorten_grace() -> None:
     """Let silent owners be given up after a second."""
-    for module in (claims, _calls, reaping, worker):
+    for module in (claims, _calls, reaping):
         module.GRACE = GRACE
 
 

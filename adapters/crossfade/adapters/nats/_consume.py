@@ -191,7 +191,8 @@ class Member:
         self._want = 1
         self._floor = 0
         tick = min(1.0, max(0.02, group.options.ack_wait / 10))
-        self._pull = Pull(connection, group.stream, self, tick=tick)
+        # A third of ack_wait passes between two signs of life, so no request of a stopped member meets its redelivery.
+        self._pull = Pull(connection, group.stream, self, tick=tick, expires=group.options.ack_wait * 2 / 3)
 
     # -- Deliveries --------------------------------------------------------------------------------------------
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._connection import Connection, Message, Subscription
 
 _SECOND: Final = 1_000_000_000
-_EXPIRES: Final = 30.0  # seconds the broker keeps a request
+_EXPIRES: Final = 30.0  # seconds the broker keeps a request, at most
 _HEARTBEAT: Final = 1.0  # seconds between its signs of life while it has nothing for us
 _SILENCE: Final = 3 * _HEARTBEAT  # after this much silence the generation is given up
 _GATHER: Final = 0.001  # seconds to gather freed places, so that each ack does not cost a request of its own
@@ -60,13 +60,20 @@ class Puller(Protocol):
 
 
 class Pull:
-    """One member's stream of messages from one consumer; ``tick`` is how often (seconds) it looks at itself."""
+    """One member's stream of messages from one consumer; ``tick`` is how often (seconds) it looks at itself.
 
-    def __init__(self, connection: Connection, stream: str, puller: Puller, *, tick: float = 1.0) -> None:
+    ``expires``: seconds the broker keeps a request. One that outlives ``ack_wait`` lets the broker deliver again to
+    the very member that has just been stopped, until every delivery is spent and nobody has run anything.
+    """
+
+    def __init__(
+        self, connection: Connection, stream: str, puller: Puller, *, tick: float = 1.0, expires: float = _EXPIRES
+    ) -> None:
         self._connection = connection
         self._stream = stream
         self._puller = puller
         self._tick = tick
+        self._expires = min(expires, _EXPIRES)
         self._loop = asyncio.get_running_loop()
         self._inbox = ""
         self._request = ""  # subject pull requests go to; empty between generations
@@ -180,8 +187,8 @@ class Pull:
     def _send(self, batch: int) -> None:
         request = {
             "batch": batch,
-            "expires": int(_EXPIRES * _SECOND),
-            "idle_heartbeat": int(_HEARTBEAT * _SECOND),
+            "expires": int(self._expires * _SECOND),
+            "idle_heartbeat": int(min(_HEARTBEAT, self._expires / 2) * _SECOND),
         }
         try:
             self._connection.send(self._request, json.dumps(request).encode(), reply=self._inbox)
