@@ -276,7 +276,10 @@ def test_a_dropped_reply(world, counts, monkeypatch):
 
 
 def test_cancelling_at_the_moment_of_the_claim(world):
-    """Of a cancel and a worker that claims at the same moment one wins: cancelled calls never start."""
+    """Of a cancel and a worker that claims at the same moment one wins: cancelled calls never start.
+
+    One that a worker has claimed and not begun when the word arrives need not start either.
+    """
     caller = world.side(timeout=10, fallback="raise")
     world.side().serve()
     cancelled, ran = [], []
@@ -285,7 +288,9 @@ def test_cancelling_at_the_moment_of_the_claim(world):
         time.sleep(number % 8 / 1000)
         (cancelled if task.cancel() else ran).append(f"c{number}")
     until(lambda: len(world.terminals(caller)) == 40)
-    assert sorted(world.journal.lines) == sorted(ran)
+    refused = [answer for answer in world.terminals(caller) if answer.kind == "not-executed"]
+    assert set(world.journal.lines) <= set(ran)
+    assert len(world.journal.lines) + len(refused) == 40
     assert cancelled
 
 
