@@ -66,6 +66,15 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Unmeasured:
+    """A line of the table that has no figures: ``reason`` says what is missing and how to get it."""
+
+    what: str
+    beside: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Side:
     """One of two rivals: ``run(n)`` does n operations, its seconds each; ``cpu()`` is what its processes used so far.
 

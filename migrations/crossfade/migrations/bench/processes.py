@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from crossfade.adapters._embedded.binary import VARIABLE
 from crossfade.shim.errors import CrossfadeError
 
 if TYPE_CHECKING:
@@ -18,17 +22,23 @@ if TYPE_CHECKING:
 
 @contextmanager
 def ours(*arguments: str) -> Generator[int]:
-    """The pid of a process of this Python that has printed a line, which says that it is ready."""
+    """The pid of a process of this Python that has printed a line, which says that it is ready.
+
+    It runs in a folder that goes with it, and sees no setting of the user's but which nats-server is used.
+    """
     command = [sys.executable, *arguments]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # noqa: S603 - ours
-    try:
-        if not (process.stdout and process.stdout.readline()):
-            said = process.stderr.read()[-2000:] if process.stderr else ""
-            raise CrossfadeError(f"{' '.join(arguments)} did not start:\n{said}")
-        yield process.pid
-    finally:
-        process.terminate()
-        process.communicate(timeout=30)
+    environ = {name: text for name, text in os.environ.items() if name == VARIABLE or not name.startswith("CROSSFADE_")}
+    with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as folder, tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, cwd=folder, env=environ)  # noqa: S603
+        try:
+            if not (process.stdout and process.stdout.readline()):
+                said.seek(0)
+                words = said.read().decode(errors="replace")
+                raise CrossfadeError(f"{' '.join(arguments)} did not start:\n{words[-2000:]}")
+            yield process.pid
+        finally:
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 def cpu_of(*roots: int, this_process: bool = True) -> Callable[[], float]:
@@ -47,6 +57,13 @@ def cpu_of(*roots: int, this_process: bool = True) -> Callable[[], float]:
         return others + (time.process_time() if this_process else 0.0)
 
     return told
+
+
+def free_port() -> int:
+    """A port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def with_children(roots: Sequence[int]) -> list[int]:

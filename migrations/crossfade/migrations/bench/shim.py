@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Any
 import wrapt
 from pydantic_core import to_json
 
-from crossfade.shim import connect
-
-from . import seams
-from .brokers import embedded
-from .calls import calls
+from . import against, seams
+from .brokers import embedded, one_nats, three_nats
+from .calls import calls, connected
 from .measuring import Side, batched, in_turns, row
 from .question import QUESTION
 from .worker import worker
@@ -20,17 +18,33 @@ from .worker import worker
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from .measuring import Row
+    from .measuring import Row, Unmeasured
 
 
-def run() -> Iterator[Row]:
-    """Every row as it is measured, on an embedded broker of its own (``sync_interval: always``)."""
+def run(*, peers: bool = False, cluster: bool = False) -> Iterator[Row | Unmeasured]:
+    """Every row as it is measured, on brokers of its own.
+
+    ``peers``: against others' tools as well, each in an environment that uv makes. ``cluster``: unsafe calls on three
+    servers with three replicas as well.
+    """
     yield legacy()
-    with embedded() as broker, connect(broker.url, required=True, wait=20):
-        yield observe()
+    if peers:
+        yield from against.decorators()
+    with embedded() as broker:
+        with connected(broker):
+            yield observe()
         yield worker(broker)
         with calls(broker) as calling:
             yield from calling.reads()
+            yield from calling.unsafe()
+            if peers:
+                yield from against.task_queues(calling, broker)
+    with one_nats() as broker, calls(broker) as calling:
+        yield from calling.reads()
+        if peers:
+            yield from against.task_queues(calling, broker)
+    if cluster:
+        with three_nats() as broker, calls(broker) as calling:
             yield from calling.unsafe()
 
 

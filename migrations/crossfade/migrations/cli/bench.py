@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from ._session import JsonOption, print_json, terminal
+from ._session import JsonOption, print_json, say, terminal
 
 if TYPE_CHECKING:
-    from crossfade.migrations.bench.measuring import Row
+    from crossfade.migrations.bench.measuring import Row, Unmeasured
 
 app = typer.Typer(help="What crossfade costs, measured here and now.", no_args_is_help=True)
 
@@ -23,20 +25,39 @@ def bench() -> None:
 
 
 @app.command("shim")
-def shim(as_json: JsonOption = False) -> None:
-    """Measure the decorator, an observation, calls and a worker beside their floors. Takes about half a minute."""
+def shim(
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Also against other tools, each installed by uv into its own environment.")
+    ] = False,
+    cluster: Annotated[bool, typer.Option("--cluster", help="Also unsafe calls on three servers.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the decorator, an observation, calls and a worker beside their floors. Takes about a minute."""
+    from crossfade.migrations.bench.measuring import Row  # noqa: PLC0415 - with the rest of the bench
     from crossfade.migrations.bench.shim import run  # noqa: PLC0415 - it imports nats and wrapt
 
-    rows = list(run())
+    rows = list(run(peers=peers, cluster=cluster))
+    measured = [row for row in rows if isinstance(row, Row)]
+    missing = [row for row in rows if not isinstance(row, Row)]
     if as_json:
-        print_json([_as_json(row) for row in rows])
-        return
+        print_json([_as_json(row) if isinstance(row, Row) else asdict(row) for row in rows])
+    else:
+        _print(measured, missing)
+    if missing:
+        raise typer.Exit(1)
+
+
+def _print(measured: list[Row], missing: list[Unmeasured]) -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("what", "ours / beside it", "p50", "p99", "CPU, us", "ratio", "goal", ""):
         table.add_column(column, justify="left" if column in ("what", "ours / beside it", "") else "right")
-    for row in rows:
+    for row in measured:
         table.add_row(*_cells(row))
     terminal().print(table)
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    say(f"{os.cpu_count()} cores, load average {load}, Python {platform.python_version()}")
+    for absent in missing:
+        say(f"NOT MEASURED: {absent.what}. {absent.reason}")
 
 
 def _as_json(row: Row) -> dict[str, object]:
@@ -46,9 +67,8 @@ def _as_json(row: Row) -> dict[str, object]:
 def _cells(row: Row) -> list[str | Text]:
     theirs = row.theirs
     sides = (row.ours, *([theirs] if theirs else []))
-    ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    if row.tail and row.ratio_p99 is not None:
-        ratio += f" / {row.ratio_p99:.2f}"
+    ratios = (row.ratio, row.ratio_p99 if row.tail else None)
+    ratio = " / ".join(f"{value:.2f}" if value >= 0.1 else f"{value:.1g}" for value in ratios if value is not None)
     goal = "" if row.goal is None else f"{'>=' if row.unit == '/s' else '<='} {row.goal:.3g}"
     verdict = {True: Text("met", "green"), False: Text("missed", "red"), None: Text("reported")}[row.reached]
     return [
