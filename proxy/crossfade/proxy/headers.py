@@ -88,6 +88,14 @@ def to_upstream(head: RequestHead, *, peer: Peer, authority: bytes) -> bytes:
 
     ``authority`` is the upstream's own name, for the request of an HTTP/1.0 client that names no ``Host``.
     """
+    sent = head.sent
+    if sent is None or sent[0] is not authority or sent[1] is not peer:
+        sent = (authority, peer, _block_to_upstream(head, peer, authority))
+        head.sent = sent
+    return b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, sent[2])
+
+
+def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> bytes:
     lines = head.lines.copy()
     dropped: list[int] = []
     connection: list[bytes] = []
@@ -118,9 +126,8 @@ def to_upstream(head: RequestHead, *, peer: Peer, authority: bytes) -> bytes:
         dropped.extend(_listed(lines, head.connection))
     for index in sorted(set(dropped), reverse=True) if len(dropped) > 1 else dropped:
         del lines[index]
-    lines.insert(0, b"%b %b HTTP/1.1" % (head.method, head.target))
     if not named:
-        lines.insert(1, b"Host: " + (head.host or authority))
+        lines.insert(0, b"Host: " + (head.host or authority))
     lines.append(added)
     if head.host and not peer.trusted:
         lines.append(b"X-Forwarded-Host: " + head.host)
@@ -192,6 +199,17 @@ def to_client(
     ``framing`` is what this client gets; ``keeps_length`` says that a body-less answer still tells the length its body
     would have (HEAD, 304).
     """
+    circumstances = (via, minor, framing, keep_alive, keeps_length)
+    sent = head.sent
+    if sent is None or sent[0] != circumstances:
+        sent = (circumstances, _head_to_client(head, *circumstances))
+        head.sent = sent
+    return sent[1]
+
+
+def _head_to_client(  # noqa: PLR0917 - one caller, one line up
+    head: ResponseHead, via: bytes, minor: int, framing: Framing, keep_alive: bool, keeps_length: bool
+) -> bytes:
     lines = head.lines
     dropped: list[int] = []
     for index, mark, _ in head.marked:

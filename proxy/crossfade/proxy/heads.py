@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from .framing import NO_BODY, Refusal, RefusedError, request_framing, response_framing
+from .framing import NO_BODY, Framing, Refusal, RefusedError, request_framing, response_framing
 
 if TYPE_CHECKING:
     from .limits import Limits
@@ -35,7 +35,8 @@ RESPONSE_MALFORMED = Refusal("response-malformed", 502, "The response is not HTT
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELDS = rb"((?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+)"
-_REQUEST = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])\r\n" + _FIELDS + rb"\r\n")
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])\r\n")
+_BLOCK = re.compile(_FIELDS + rb"\r\n")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n" + _FIELDS + rb"\r\n")
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _OTHER_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9](?:\.[0-9])?\r\n")
@@ -63,12 +64,13 @@ class RequestHead:
 
     ``target`` is what goes upstream (an absolute form has lost its scheme and authority to ``host``); routing reads
     ``path`` and ``query``, which are cut from that same string and never decoded. ``lines`` are the raw field lines,
-    ``headers`` their (name, value) pairs, both in order; ``marked`` are
-    the (index, lower-case name, value) of those that concern a proxy. ``minor`` is 0 or 1, of HTTP/1.x.
+    ``headers`` their (name, value) pairs, both in order; ``marked`` are the (index, lower-case name, value) of those
+    that concern a proxy. ``minor`` is 0 or 1, of HTTP/1.x. Nobody changes a head: the next request may share its parts.
     """
 
     __slots__ = (
         "_headers",
+        "block",
         "connection",
         "expects_continue",
         "framing",
@@ -82,26 +84,55 @@ class RequestHead:
         "path",
         "query",
         "rewritten_host",
+        "sent",
         "target",
         "upgrade",
     )
 
-    def __init__(self, method: bytes, target: bytes, minor: int, lines: list[bytes]) -> None:
+    lines: list[bytes]
+    marked: list[tuple[int, bytes, bytes]]
+    host: bytes
+    framing: Framing
+    connection: tuple[bytes, ...]
+    keep_alive: bool
+    upgrade: bytes
+    expects_continue: bool
+    logs_in: bool
+    sent: tuple[bytes, object, bytes] | None  # kept by headers.py: for whom, of whom, what went upstream of the block
+    _headers: list[Field] | None
+
+    def __init__(self, method: bytes, target: bytes, minor: int, block: bytes, last: RequestHead | None = None) -> None:
         self.method = method
         self.target = target
         self.minor = minor
-        self.lines = lines
-        self.marked: list[tuple[int, bytes, bytes]] = []
         self.path, _, self.query = target.partition(b"?")
-        self.host = b""
+        self.block = block
         self.rewritten_host = False
+        if last is not None:
+            self.lines = last.lines
+            self.marked = last.marked
+            self.host = last.host
+            self.framing = last.framing
+            self.connection = last.connection
+            self.keep_alive = last.keep_alive
+            self.upgrade = last.upgrade
+            self.expects_continue = last.expects_continue
+            self.logs_in = last.logs_in
+            self.sent = last.sent
+            self._headers = last._headers  # noqa: SLF001 - of the same class
+            return
+        self.lines = block.split(b"\r\n")
+        del self.lines[-2:]
+        self.marked = []
+        self.sent = None
+        self.host = b""
         self.framing = NO_BODY
-        self.connection: tuple[bytes, ...] = ()
+        self.connection = ()
         self.keep_alive = minor == 1
         self.upgrade = b""
         self.expects_continue = False
         self.logs_in = False
-        self._headers: list[Field] | None = None
+        self._headers = None
 
     @property
     def headers(self) -> list[Field]:
@@ -116,7 +147,7 @@ class RequestHead:
 
 
 class ResponseHead:
-    """A response up to its body; ``lines`` and ``headers`` as in ``RequestHead``."""
+    """A response up to its body; ``lines`` and ``headers`` as in ``RequestHead``, and as little to be changed."""
 
     __slots__ = (
         "_headers",
@@ -128,11 +159,14 @@ class ResponseHead:
         "marked",
         "minor",
         "reason",
+        "sent",
         "status",
         "upgrade",
     )
 
     def __init__(self, status: int, reason: bytes, minor: int, lines: list[bytes]) -> None:
+        # What a client was sent of it, kept by headers.py: (under which circumstances, the bytes).
+        self.sent: tuple[object, bytes] | None = None
         self.status = status
         self.reason = reason
         self.minor = minor
@@ -185,22 +219,30 @@ def judge_incomplete(data: bytes, *, limits: Limits) -> None:
         raise RefusedError(MALFORMED)
 
 
-def parse_request(head: bytes, *, limits: Limits) -> RequestHead:
-    """The request whose ``head`` ends with its empty line; ``RefusedError`` names the rule it breaks."""
-    match = _REQUEST.fullmatch(head)
+def parse_request(head: bytes, *, limits: Limits, last: RequestHead | None = None) -> RequestHead:
+    """The request whose ``head`` ends with its empty line; ``RefusedError`` names the rule it breaks.
+
+    ``last`` is the connection's previous request: clients mostly repeat their fields to the byte (HPACK lives off it),
+    and then all that was found out about them holds.
+    """
+    match = _REQUEST_LINE.match(head)
     if match is None:
         raise RefusedError(_why_not(head, limits))
-    method, target, minor, block = match.groups()
+    method, target, minor = match.groups()
     if len(target) > limits.uri_bytes:
         raise RefusedError(TARGET_TOO_LONG)
-    if len(block) > limits.header_bytes:
-        raise RefusedError(HEAD_TOO_LARGE)
-    lines = block.split(b"\r\n")
-    del lines[-1]
-    if len(lines) > limits.header_count:
-        raise RefusedError(TOO_MANY_FIELDS)
-    request = RequestHead(method, target, minor[0] - 48, lines)
-    _read_request_fields(request)
+    block = head[match.end() :]
+    if last is not None and block == last.block and minor[0] - 48 == last.minor:
+        request = RequestHead(method, target, minor[0] - 48, block, last)
+    else:
+        if _BLOCK.fullmatch(block) is None:
+            raise RefusedError(_why_not(head, limits))
+        if len(block) > limits.header_bytes:
+            raise RefusedError(HEAD_TOO_LARGE)
+        request = RequestHead(method, target, minor[0] - 48, block)
+        if len(request.lines) > limits.header_count:
+            raise RefusedError(TOO_MANY_FIELDS)
+        _read_request_fields(request)
     if target[0] != 47 or b"#" in target or method in {b"TRACE", b"CONNECT"}:  # 47: "/"
         _read_unusual_target(request)
     return request
@@ -349,6 +391,8 @@ def _read_unusual_target(request: RequestHead) -> None:
     # RFC 9112, 3.2.2: the target's authority replaces whatever Host said.
     request.host = authority
     request.rewritten_host = True
+    request.block = b""
+    request.sent = None
     if not rest:
         request.target = b"*" if request.method == b"OPTIONS" else b"/"
     else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from .exchange import Answering
+    from .heads import RequestHead
     from .limits import Limits
     from .upstream import UpstreamConnection
 
@@ -127,6 +128,7 @@ class ClientConnection(asyncio.Protocol):
         "_decoder",
         "_eof",
         "_held",
+        "_last",
         "_left",
         "_limits",
         "_probes",
@@ -148,6 +150,7 @@ class ClientConnection(asyncio.Protocol):
         self._limits = server.limits
         self._state = "head"
         self._held = b""
+        self._last: RequestHead | None = None
         self._left = 0
         self._decoder: Decoder | None = None
         self._busy = False
@@ -291,7 +294,8 @@ class ClientConnection(asyncio.Protocol):
             if end == 3:
                 self._await_head(data)
                 return b""
-            head = parse_request(data[:end] if end < len(data) else data, limits=self._limits)
+            head = parse_request(data[:end] if end < len(data) else data, limits=self._limits, last=self._last)
+            self._last = head
             framing = head.framing
             if framing is not NO_BODY:
                 self._expect_body(framing)
