@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from crossfade.adapters.nats import _endpoint
-from crossfade.migrations.cli import _app
+from crossfade.migrations.cli import _app, _lazy
 from crossfade.shim import config, connect, tool
 from crossfade.shim.policy import LIVE_ONLY, Policy
 from crossfade.shim.stages import TABLE
@@ -24,7 +24,8 @@ _VARIABLE = re.compile(r"CROSSFADE_[A-Z]+(?:_[A-Z]+)*")
 
 def commands(group: typer.main.TyperGroup, before: str = "crossfade"):
     """Every command that does something, by the words that a person types."""
-    for name, command in group.commands.items():
+    for name, listed in group.commands.items():
+        command = _lazy.load(name) if before == "crossfade" else listed
         if hasattr(command, "commands"):
             yield from commands(command, f"{before} {name}")
         else:

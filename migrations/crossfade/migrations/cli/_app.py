@@ -17,14 +17,14 @@ from crossfade.shim.errors import (
     StageChangeRefusedError,
 )
 
-from . import bench, bus, calls, demo, dlq, doctor, events, stage, worker
-from ._text import safe
+from ._lazy import LazyGroup
 
 NO_BUS: Final = 3
 REFUSED: Final = 4
 
 app = typer.Typer(
     name="crossfade",
+    cls=LazyGroup,
     help="Fade a request/response stack into events, one call site at a time.",
     epilog="Exit codes: 0 done, 1 a check failed, 2 wrong usage or setting, 3 the bus cannot be used, 4 refused.",
     no_args_is_help=True,
@@ -48,22 +48,13 @@ def _options(
     """Options of every command line, before the command."""
 
 
-app.add_typer(bus.app, name="bus")
-app.add_typer(stage.app, name="stage")
-app.add_typer(events.app, name="events")
-app.add_typer(calls.app, name="calls")
-app.add_typer(dlq.app, name="dlq")
-app.add_typer(bench.app, name="bench")
-app.command("worker")(worker.worker)
-app.command("doctor")(doctor.doctor)
-app.command("demo")(demo.demo)
-
-
 def run() -> int:
     """Run the command line; a user's mistake is one line on stderr, never a traceback."""
     try:
         app()  # ends in SystemExit, for usage errors and Ctrl-C as well
     except CrossfadeError as error:
+        from ._text import safe  # noqa: PLC0415 - what --help need not import
+
         sys.stderr.write(f"crossfade: {safe(error, keep=os.linesep)}\n")
         return exit_code(error)
     except BrokenPipeError:

@@ -1,0 +1,51 @@
+"""Commands that are imported when they are called: listing them, as ``--help`` does, imports none."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+COMMANDS: Final = {
+    "worker": "Run the bodies of seams for callers on the bus, until SIGTERM or Ctrl-C.",
+    "doctor": "Check settings, bus, streams, clocks and limits. Exit code 1 when something fails.",
+    "demo": "Move three seams of a real stack from legacy to the bus under traffic, kill workers, count what happened.",
+    "bus": "The embedded broker: a real nats-server on a directory.",
+    "stage": "Where each seam stands, and moving it.",
+    "events": "What travels on the bus.",
+    "calls": "Calls on the bus: what became of one, and which nobody knows.",
+    "dlq": "Dead letters: what could not be processed.",
+    "bench": "What crossfade costs, measured here and now.",
+}
+"""Each module of this package that is a command, and its own first paragraph, which a test compares."""
+
+
+class LazyGroup(TyperGroup):
+    """The command ``crossfade``. What it lists are names and paragraphs; what it runs is the real command."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands = {name: TyperCommand(name, help=paragraph) for name, paragraph in COMMANDS.items()}
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that the arguments name, imported; a usage error when there is none."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load(name) if name and command else command, rest
+
+
+def load(name: str) -> Any:
+    """Import the module ``name`` and make its command, one of typer's."""
+    module = import_module(f".{name}", __package__)
+    group: typer.Typer | None = getattr(module, "app", None)
+    command: Any
+    if group is not None:
+        command = get_group(group)
+    else:
+        alone = typer.Typer(add_completion=False)
+        alone.command(name)(getattr(module, name))
+        command = get_command(alone)
+    command.name = name
+    return command
