@@ -47,6 +47,22 @@ def test_a_worker_killed_in_mid_call_is_found_and_resolved(on_bus, shop):
     assert "No call is unknown" in crossfade("calls", "unknown").out
 
 
+def test_a_call_is_found_by_what_events_tail_prints_of_it(on_bus):
+    """The last eight characters, or the first; several are listed with exit code 2, none is exit code 1 as ever."""
+    callid, other = lose(on_bus), on_bus(lambda calls: calls.send(left=30))
+
+    for part in (callid[-8:], callid[:-4]):
+        assert crossfade("calls", "show", part, "--json").json["callid"] == callid
+    common = next(n for n in range(32) if callid[: n + 1] != other[: n + 1])
+    if common >= 4:
+        several = crossfade("calls", "show", callid[:common])
+        assert several.code == 2
+        assert callid in several.err
+        assert other in several.err
+    assert crossfade("calls", "show", "zzzzzzzz").code == 1
+    assert crossfade("calls", "show", callid[-2:]).code == 1  # two characters mean any call
+
+
 def test_the_whole_story_of_a_call_fits_a_narrow_terminal(on_bus):
     """State first, then facts, then each event with its time; nothing of it is wider than 80 columns."""
     callid = lose(on_bus)

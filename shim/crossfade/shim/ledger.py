@@ -129,6 +129,19 @@ async def read_call(bus: Bus, subjects: Subjects, callid: str) -> CallLedger:
     return CallLedger(callid=callid, place=CallPlace.of(events[-1].subject), events=events)
 
 
+async def find_callids(bus: Bus, subjects: Subjects, part: str, *, limit: int = 10) -> list[str]:
+    """Calls whose id begins or ends with ``part``, oldest first, ``limit`` at most. One pass over the commands."""
+    found: dict[str, None] = {}
+    async with aclosing(cast("Any", bus.read(f"{subjects.prefix}.*.*.*.*.*.*.*.invoke"))) as commands:
+        async for stored in commands:
+            callid = stored.event.get("callid") or ""
+            if callid.startswith(part) or callid.endswith(part):
+                found[callid] = None
+            if len(found) >= limit:
+                break
+    return list(found)
+
+
 async def find_open(bus: Bus, subjects: Subjects, *, seam: str | None = None) -> list[OpenCall]:
     """Every call that ended ``unknown``, and every claimed one without a result past its deadline and the grace.
 

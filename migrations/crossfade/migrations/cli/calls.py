@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from crossfade.shim.ledger import find_dead, find_open, read_call, read_terminal
+from crossfade.shim.errors import ConfigurationError
+from crossfade.shim.ledger import find_callids, find_dead, find_open, read_call, read_terminal
 from crossfade.shim.redaction import Redactor
 from crossfade.shim.resolving import Resolution, resolve
 from crossfade.shim.subjects import check_seam
@@ -26,9 +27,16 @@ if TYPE_CHECKING:
     from crossfade.shim.ledger import CallLedger, OpenCall, State, Terminal
     from crossfade.shim.ports import Bus, DeadLetter, Stored
 
+    from ._session import Session
+
 app = typer.Typer(help="Calls on the bus: what became of one, and which nobody knows.", no_args_is_help=True)
 
 CallArgument = Annotated[str, typer.Argument(metavar="CALLID", help="The call's id, 32 characters.")]
+
+
+_WHOLE: Final = 32
+_PART: Final = 4  # characters; fewer mean any call
+_PATIENCE: Final = 10.0  # seconds for looking through every command that the bus keeps
 
 
 class Outcome(StrEnum):
@@ -53,7 +61,9 @@ _MEANS: Final[Mapping[State, str]] = {
 
 @app.command()
 def show(
-    callid: CallArgument,
+    callid: Annotated[
+        str, typer.Argument(metavar="CALLID", help="The call's id, or its beginning or end, like `events tail` shows.")
+    ],
     data: Annotated[bool, typer.Option("--data", help="Show payloads, redacted.")] = False,
     bus: BusOption = None,
     config: ConfigOption = None,
@@ -63,8 +73,8 @@ def show(
 
     async def look() -> tuple[dict[str, Any], datetime]:
         async with session(bus, config) as opened:
-            ledger = await read_call(opened.bus, opened.subjects, callid)
-            dead = await find_dead(opened.bus, callid)
+            ledger = await read_call(opened.bus, opened.subjects, await _full_id(opened, callid))
+            dead = await find_dead(opened.bus, ledger.callid)
             now = opened.bus.now()
             redactor = Redactor.from_environment() if data else None
             return await _document(opened.bus, ledger, dead, now=now, redactor=redactor), now
@@ -135,6 +145,25 @@ def resolve_call(
     say(safe(f"Its owner was {owner['role']} {owner['instance']}." if owner else "Its owner cannot be read."))
     if outcome is Outcome.NOT_EXECUTED:
         say("Whoever retries it may run it now. A dead letter of it can be sent again: crossfade dlq list")
+
+
+async def _full_id(opened: Session, given: str) -> str:
+    """The one call that ``given`` means. Raises ``ConfigurationError`` listing them when there are several."""
+    if not _PART <= len(given) < _WHOLE or await opened.bus.last(opened.subjects.of_call(given)) is not None:
+        return given
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            found = await find_callids(opened.bus, opened.subjects, given)
+    except TimeoutError:
+        raise ConfigurationError(
+            f"there are too many calls to look through for {given!r}: give all 32 characters", where="CALLID"
+        ) from None
+    if len(found) > 1:
+        raise ConfigurationError(
+            f"{given!r} is the beginning or end of {len(found)} calls or more, say which:\n  " + "\n  ".join(found),
+            where="CALLID",
+        )
+    return found[0] if found else given
 
 
 # -- as data -----------------------------------------------------------------------------------------------------
