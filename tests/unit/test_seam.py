@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+from importlib.metadata import version
 
 import pytest
 
@@ -11,7 +12,7 @@ from crossfade.shim import decorators
 from crossfade.shim.decorators import tool
 from crossfade.shim.errors import ConfigurationError, SeamDefinitionError, UnknownSeamError
 from crossfade.shim.policy import Policy
-from crossfade.shim.seam import Registry, Seam
+from crossfade.shim.seam import Handler, Registry, Seam
 
 
 @pytest.fixture(autouse=True)
@@ -161,3 +162,20 @@ def test_a_seam_says_what_and_where_it_is():
     assert repr(seam).startswith("<Seam web.search (tool) at ")
     assert seam.place.rpartition(":")[0] == __file__
     assert Seam("a.b", len, domain="tool", policy=Policy(), secret=frozenset()).place == "<no source>"
+
+
+def test_a_handler_says_which_one_it_is():
+    """Evidence of two handlers of one seam must not be taken for one's: module, name and, installed, its version."""
+
+    def mine(x: int) -> int:
+        return x
+
+    def foreign(x: int) -> int:
+        return x
+
+    foreign.__module__ = "pydantic.main"
+    made = [
+        Handler("identity.seam", function, domain="tool", secret=frozenset()).identity for function in (mine, foreign)
+    ]
+    assert made[0] == f"{__name__}:{mine.__qualname__}"
+    assert made[1] == f"pydantic.main:{foreign.__qualname__}@{version('pydantic')}"

@@ -90,7 +90,7 @@ class ValueResult(Payload):
 
     outcome: Literal["value"]
     value: Any = Field(description="what it returned; may be null, never absent")
-    handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
+    handler: str = Field(default="", description="what ran: `self`, the body, or `module:qualname[@version]`")
     timings: Timings | None = None
     operator: OperatorWord | None = Field(default=None, description="present when an operator wrote this result")
 
@@ -100,7 +100,7 @@ class ErrorResult(Payload):
 
     outcome: Literal["error"]
     error: ErrorData
-    handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
+    handler: str = Field(default="", description="what ran: `self`, the body, or `module:qualname[@version]`")
     timings: Timings | None = None
     operator: OperatorWord | None = Field(default=None, description="present when an operator wrote this result")
 
@@ -344,7 +344,7 @@ class SeamCompared(Payload):
     differences: list[Difference] = Field(default=[], description="bounded; `more` counts the rest")
     more: int = Field(default=0, ge=0, description="differences that were found and not kept")
     signature: str = Field(default="", description="equal where the same places differ in the same way")
-    handler: str = Field(default="", description="which handler ran: `self` is the seam's own body")
+    handler: str = Field(default="", description="what ran: `self`, the body, or `module:qualname[@version]`")
     instance: str = Field(default="", description="the process that was observed")
     n: int | None = Field(default=None, description="the observation's number there")
     legacy_ms: _Milliseconds | None = None

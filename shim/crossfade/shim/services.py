@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .hooks import report
 from .policy import Policy
@@ -20,7 +20,7 @@ _log = logging.getLogger("crossfade")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Service:
-    """One seam as a worker runs it. ``by`` says who answers: the body itself, or a handler.
+    """One seam as a worker runs it. ``by`` says who answers: ``self``, the body, or which handler.
 
     ``declared``: its policy was said in this process; else only the callers' code, a file or live state know it.
     """
@@ -30,7 +30,7 @@ class Service:
     function: Callable[..., Any]
     codec: SignatureCodec
     kind: Call
-    by: Literal["self", "handler"]
+    by: str
     policy: Policy
     place: str
     declared: bool = True
@@ -72,14 +72,14 @@ def _of_seam(seam: Seam, handler: Handler | None) -> Service:
         function, by, where = seam.body(), "self", seam.place
     else:
         handler.check(seam)
-        function, by, where = handler.function, "handler", handler.place
+        function, by, where = handler.function, handler.identity, handler.place
     return Service(
         name=seam.name,
         domain=seam.domain,
         function=function,
         codec=seam.codec,
         kind=handler.call_kind if handler else seam.call_kind,
-        by="handler" if by == "handler" else "self",
+        by=by,
         policy=seam.policy,
         place=where,
     )
@@ -92,7 +92,7 @@ def _of_handler(handler: Handler) -> Service:
         function=handler.function,
         codec=handler.codec(),
         kind=handler.call_kind,
-        by="handler",
+        by=handler.identity,
         policy=Policy(),
         place=handler.place,
         declared=False,
