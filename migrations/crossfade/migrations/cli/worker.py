@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -42,6 +43,9 @@ def worker(
         bool, typer.Option("--health-anywhere", help="Let --health listen beyond this machine.")
     ] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
+    stop_with_stdin: Annotated[
+        bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends: with the process that holds it.")
+    ] = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -55,6 +59,8 @@ def worker(
         serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: serving.stop())
+        if stop_with_stdin:
+            threading.Thread(target=_stop_with_stdin, args=(serving,), name="stdin", daemon=True).start()
         server, thread = HealthServer(serving.health), connection.runtime.thread
         try:
             heard_at = thread.run(server.start(address)) if address else None
@@ -63,6 +69,13 @@ def worker(
         finally:
             thread.run(server.close())
     _leave_bodies_behind()
+
+
+def _stop_with_stdin(serving: Worker) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone has ended as well
+        while os.read(0, 4096):  # not sys.stdin: a lock that its reader holds aborts the interpreter's exit
+            pass
+    serving.stop()
 
 
 def _leave_bodies_behind() -> None:

@@ -36,7 +36,10 @@ class DemoFailedError(CrossfadeError):
 
 @dataclass
 class Stack:
-    """Everything that runs: used as a context manager, it leaves no process behind."""
+    """Everything that runs: used as a context manager, it leaves no process behind.
+
+    Killed, it cannot stop them: each one reads its standard input, a pipe that we hold, and stops when that ends.
+    """
 
     work: Path
     bus: str
@@ -89,7 +92,16 @@ class Stack:
     def start_worker(self) -> subprocess.Popen[str]:
         """Start a worker that serves the desk's seams, and wait until it is ready."""
         modules = ["desk.tools", *(["desk.next_version"] if self.regression else [])]
-        command = ["-m", "crossfade", "worker", *modules, "--ack-wait", str(_WORKER_ACK_WAIT), "--json"]
+        command = [
+            "-m",
+            "crossfade",
+            "worker",
+            *modules,
+            "--ack-wait",
+            str(_WORKER_ACK_WAIT),
+            "--stop-with-stdin",
+            "--json",
+        ]
         process = self._start(f"worker-{len(self.workers) + 1}", command, role="worker")
         self.workers.append(process)
         return process

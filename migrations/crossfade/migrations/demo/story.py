@@ -36,6 +36,7 @@ _ANSWERS: Final = 60  # per stage: enough for a p99 that is not the single worst
 _SLOW: Final = 25.0  # seconds after which a stage that brings no answers has failed
 _COMPARED: Final = 40  # verdicts of a seam on which the next step rests
 _CANARY: Final = 50.0  # percent
+_IDLE: Final = 10  # seconds after which the broker of a demo that was killed has nobody left
 _REPORT_TIMEOUT: Final = 6.0  # seconds: whoever waits for a killed worker's report waits this long
 
 
@@ -59,7 +60,7 @@ def tell(work: Path, teller: Teller, *, keep: bool = False, regression: bool = T
     """Run the demo in the empty folder ``work``. Raises ``DemoFailedError`` when a step cannot be carried out."""
     path = work / "bus"
     try:
-        with Stack(work, f"embedded://{path}?idle=30", regression) as stack:
+        with Stack(work, f"embedded://{path}?idle={_IDLE}", regression) as stack:
             return _Story(stack, teller).run(keep=keep)
     finally:
         stop_server(path)
