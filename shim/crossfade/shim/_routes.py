@@ -20,6 +20,7 @@ from ._loop import wait_for
 from ._owned import arun_owned, owns, run_owned
 from .calls import serving
 from .correlate import Correlation, current_correlation
+from .coverage import kind_of_call
 from .errors import (
     BusUnavailableError,
     CallCancelledError,
@@ -234,6 +235,9 @@ class Observing:
             )
         except Exception as failure:
             self._runtime.observer.failed(seam.name, failure)
+            size = None if begun.arguments is None else len(begun.arguments)
+            kind = kind_of_call(size, duration, error=error is not None)
+            self._runtime.observer.tally.add(seam.name, kind, observed=False)
 
     def _shadowable(self, seam: Seam, begun: _Started, *, streamed: bool) -> bool:
         """Whether a worker shall run this call again and compare; why not is counted."""

@@ -19,6 +19,8 @@ from ._routes import Keyed, Observing, OverBus, Split
 from .buses import hide_credentials
 from .claimcheck import CLAIM_CHECK
 from .claims import Nonces
+from .coverage import REPORT_EVERY as COVERAGE_EVERY
+from .coverage import Coverages
 from .errors import (
     BusAmbiguousError,
     BusError,
@@ -89,6 +91,7 @@ class Runtime:
         self.instance = f"{re.sub('[^A-Za-z0-9]', '_', socket.gethostname())[:32]}_{os.getpid()}_{new_id()[-8:]}"
         self.observer = Observer(bus, self.subjects, redactor, instance=self.instance)
         self.policies = Policies(bus, self.subjects)
+        self._coverages = Coverages(bus)
         self.pins = Pins()
         self.nonces = Nonces()
         self.calls = Calls(self)
@@ -128,7 +131,7 @@ class Runtime:
         await self.calls.close()
         if self.ready.is_set():
             await self.observer.flush(flush)
-            await self._say_goodbye()
+            await asyncio.gather(self._tell_coverage(), self._say_goodbye())
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -168,11 +171,14 @@ class Runtime:
         await self.calls.listen()
         self._info = await self.bus.info()
         self._live = await self._read_policies()
+        for live in self._live.values():
+            self.observer.tally.begin(live.seam, live.revision)
         for seam in self.registry.all():
             await self._announce(seam)
         self.spawn(self._follow_policies())
         self.spawn(self.observer.run())
         self.spawn(self._report())
+        self.spawn(self._report_coverage())
         self.ready.set()
         for seam in self.registry.all():
             self._apply(seam)
@@ -200,6 +206,19 @@ class Runtime:
                     await self._report_now.wait()
             except TimeoutError:
                 continue  # nothing changed
+
+    async def _report_coverage(self) -> None:
+        while True:
+            await asyncio.sleep(COVERAGE_EVERY)
+            await self._tell_coverage()
+
+    async def _tell_coverage(self) -> None:
+        """What is not told now is told the next time; what a process that is killed had not told is lost."""
+        try:
+            async with asyncio.timeout(1):
+                await self._coverages.report(self.instance, self.observer.tally)
+        except (BusError, TimeoutError) as error:
+            report.count("report-failed", reason=type(error).__name__)
 
     def act_as(self, role: str) -> None:
         """Tell the bus at once what this process does."""
@@ -266,6 +285,7 @@ class Runtime:
 
     def _take(self, live: LivePolicy) -> None:
         self._live[live.seam] = live
+        self.observer.tally.begin(live.seam, live.revision)
         if live.minrev == live.revision:
             self.pins.forget(live.seam)  # rolled back to abort
         for seam in self.registry.all():

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from .correlate import Correlation, extensions
+from .coverage import Tally, kind_of_call
 from .errors import BusError, BusUnavailableError, UnserialisableError
 from .events import Event
 from .hooks import report
@@ -59,6 +60,17 @@ class Observation:
     shadow: bool = False
 
     @property
+    def kind(self) -> str:
+        """The bucket of coverage that the call belongs to."""
+        size = None if self.arguments is None else len(self.arguments)
+        return kind_of_call(size, self.duration, error=self.error is not None)
+
+    @property
+    def whole(self) -> bool:
+        """Whether arguments and outcome are there, so that it could be compared."""
+        return self.arguments is not None and (self.value is not None or self.error is not None)
+
+    @property
     def size(self) -> int:
         """Bytes of arguments, secrets and value."""
         return len(self.arguments or b"") + len(self.value or b"") + sum(map(len, self.secrets.values()))
@@ -72,6 +84,7 @@ class Observer:
         self._subjects = subjects
         self._redactor = redactor
         self._instance = instance
+        self.tally = Tally()
         self._buffer: deque[Observation] = deque()
         self._bytes = 0  # changed by many threads without a lock: a bound, not an account, and set to 0 when empty
         self._numbers: dict[str, itertools.count[int]] = {}
@@ -86,6 +99,7 @@ class Observer:
         """Keep it for publishing, or count it as dropped when the buffer is full. Never waits."""
         if len(self._buffer) >= BUFFER or self._bytes > BUFFER_BYTES:
             report.count("dropped", seam=observation.seam.name, reason="buffer-full")
+            self.tally.add(observation.seam.name, observation.kind, observed=False)
         else:
             self._bytes += observation.size
             self._buffer.append(observation)
@@ -117,13 +131,15 @@ class Observer:
         while self._buffer and self._publish_some() and asyncio.get_running_loop().time() < end:  # noqa: ASYNC110
             await asyncio.sleep(0)
         while self._buffer:
-            report.count("dropped", seam=self._buffer.popleft().seam.name, reason="exit")
+            observation = self._buffer.popleft()
+            report.count("dropped", seam=observation.seam.name, reason="exit")
+            self.tally.add(observation.seam.name, observation.kind, observed=False)
         self._bytes = 0
 
     def _publish_some(self) -> bool:
         """Publish a batch; ``False`` when the bus takes no more for now."""
         for _ in range(min(_BATCH, len(self._buffer))):
-            observation = self._buffer[0]
+            observation, published = self._buffer[0], False
             try:
                 self._next = self._next or self.event(observation)
                 self._bus.emit(
@@ -139,7 +155,9 @@ class Observer:
             except Exception as error:
                 self.failed(observation.seam.name, error)
             else:
+                published = True
                 report.count("observed", seam=observation.seam.name)
+            self.tally.add(observation.seam.name, observation.kind, observed=published and observation.whole)
             self._next = None
             self._bytes -= self._buffer.popleft().size
         if not self._buffer:
@@ -168,6 +186,7 @@ class Observer:
             "instance": self._instance,
             "redaction": self._redactor.fingerprint,
             "n": observation.n,
+            "kind": observation.kind,
             "started": datetime.fromtimestamp(observation.started, UTC).isoformat(),
             "duration_ms": round(observation.duration * 1000, 3),
         }

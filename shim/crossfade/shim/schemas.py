@@ -145,6 +145,7 @@ class Finished(Payload):
 
     instance: str = Field(description="the process that made the call")
     n: int = Field(ge=1, description="number of the eligible call of this seam in that process, without gaps")
+    kind: str = Field(default="", description="size of the arguments, time, outcome: what coverage is counted by")
     redaction: str = Field(default="", description="fingerprint of the key of the marks in it, not the key")
     started: AwareDatetime
     duration_ms: _Milliseconds
@@ -347,6 +348,7 @@ class SeamCompared(Payload):
     handler: str = Field(default="", description="what ran: `self`, the body, or `module:qualname[@version]`")
     instance: str = Field(default="", description="the process that was observed")
     n: int | None = Field(default=None, description="the observation's number there")
+    kind: str = Field(default="", description="of the observed call: what coverage is counted by")
     legacy_ms: _Milliseconds | None = None
     bus_ms: _Milliseconds | None = None
     replay: bool = Field(default=False, description="from history: never counted as live traffic")

@@ -175,6 +175,7 @@ class Shadowing:
             "callid": observed.get("callid"),
             "handler": self._service.by,
             "source": "shadow",
+            "kind": _kind(observed),
             **verdict.to_json(),
             **{name: round(value, 3) for name, value in timing.items()},
         }
@@ -214,6 +215,13 @@ def read_observation(event: Event) -> Recorded:
         policy_revision=int(revision) if revision.isdigit() else 0,
         redaction=str(payload.get("redaction", "")),
     )
+
+
+def _kind(observed: Event) -> str:
+    try:
+        return str(json.loads(observed.data or b"").get("kind", ""))
+    except (ValueError, AttributeError):
+        return ""
 
 
 def _compare_without_marks(old: Outcome, new: Outcome, rules: Rules) -> Verdict:

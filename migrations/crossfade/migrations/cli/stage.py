@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from crossfade.migrations.coverage import read_coverage
+from crossfade.shim.errors import UnknownSeamError
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import ORDER, TABLE, Stage, parse_stage
 
@@ -18,11 +21,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
+    from crossfade.migrations.coverage import Coverage, Covered
     from crossfade.shim.instances import Instance
     from crossfade.shim.policies import Declared, LivePolicy, StageChange
 
+    from ._session import Session
+
 app = typer.Typer(help="Where each seam stands, and moving it.", no_args_is_help=True)
 
+_COVERAGE: Final = ("calls", "eligible", "observed", "compared", "unjudged", "coverage")
 _TITLES: Final = ("seam", "stage", "effects", "rev", "procs", "set by", "body", "reason")
 
 
@@ -40,6 +47,43 @@ def list_stages(bus: BusOption = None, config: ConfigOption = None, as_json: Jso
     remarks = "\n".join(map(safe, _remarks(rows)))
     if remarks:
         say(f"\n{remarks}")
+
+
+@app.command("show")
+def show_stage(
+    seam: Annotated[str, typer.Argument(metavar="SEAM", help="Like web.search.")],
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one seam, what keeps it where it is, and how much of its traffic was compared since its last change."""
+
+    async def read() -> tuple[dict[str, Any], Coverage]:
+        async with session(bus, config) as opened:
+            found = [row for row in await _rows_of(opened) if row["seam"] == seam]
+            if not found:
+                raise UnknownSeamError(f"no process has declared seam {seam!r}: see `crossfade stage list`")
+            revision = found[0]["revision"]
+            return found[0], await read_coverage(opened.bus, opened.subjects, seam, revision=revision)
+
+    row, coverage = asyncio.run(read())
+    if as_json:
+        kinds = {kind: {**asdict(covered), "share": covered.share} for kind, covered in coverage.kinds.items()}
+        print_json({**row, "coverage": kinds})
+        return
+    print_columns([_TITLES, _cells(row)])
+    say("\n".join(["", *map(safe, _remarks([row]))]))
+    if coverage.kinds:
+        total = [("all", coverage.total)] if len(coverage.kinds) > 1 else []
+        print_columns([_COVERAGE, *(_covered(kind, found) for kind, found in [*coverage.kinds.items(), *total])])
+    else:
+        say(f"No call was counted since revision {row['revision']}: processes tell every 15 seconds.")
+
+
+def _covered(kind: str, found: Covered) -> list[str]:
+    share = "-" if found.share is None else f"{found.share:.1%}"
+    counts = (found.eligible, found.observed, found.compared, found.unjudged)
+    return [safe(kind), *map(str, counts), share]
 
 
 @app.command("set")
@@ -130,10 +174,14 @@ def _say(done: StageChange, wait: float) -> None:
 
 async def _rows(bus: str | None, config: str | None) -> list[dict[str, Any]]:
     async with session(bus, config) as opened:
-        declared = await opened.policies.declared()
-        live = await opened.policies.live()
-        instances = await opened.policies.instances.live()
-        now = opened.bus.now()
+        return await _rows_of(opened)
+
+
+async def _rows_of(opened: Session) -> list[dict[str, Any]]:
+    declared = await opened.policies.declared()
+    live = await opened.policies.live()
+    instances = await opened.policies.instances.live()
+    now = opened.bus.now()
     return [_row(seam, live.get(name), instances, now) for name, seam in sorted(declared.items())]
 
 
