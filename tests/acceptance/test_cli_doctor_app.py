@@ -141,6 +141,38 @@ def test_a_key_ends_the_warning_about_secrets(place, monkeypatch):
     assert "secret without a key" not in crossfade("doctor", "--app", "broken_app").out
 
 
+SECRETIVE = """
+from dataclasses import dataclass
+from crossfade import shim
+
+@dataclass
+class Session:
+    user: str
+    access_token: str
+
+@shim.tool("web.sessions", effects="none")
+def sessions(user: str) -> list[Session]:
+    return []
+
+@shim.tool("web.users", effects="none")
+def users(page_token: str = "") -> list[str]:
+    return []
+"""
+
+
+def test_answers_that_are_redacted_need_a_key_to_be_compared(place, monkeypatch):
+    """Two processes mark the same secret differently without one; a seam without secrets is not in need of it."""
+    write(place, "secretive_app", SECRETIVE)
+
+    def warned():
+        found = crossfade("doctor", "--app", "secretive_app", "--json").json
+        return {each["check"]: each["found"] for each in found if each["status"] == "warn" and "seam" in each["check"]}
+
+    assert warned() == {"seam web.sessions": "redacted in its answers, without a key: access_token"}
+    monkeypatch.setenv("CROSSFADE_REDACT_KEY", "the same on both sides")
+    assert warned() == {}
+
+
 def test_the_files_settings_count(place):
     """A timeout raised in crossfade.toml ends the warning that the code waits longer."""
     write(place, "broken_app", BROKEN)

@@ -14,7 +14,10 @@ import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
+from pydantic import TypeAdapter
+
 from crossfade.shim.errors import CrossfadeError
+from crossfade.shim.redaction import is_secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,14 +42,15 @@ class SeamFinding:
     remedy: str = ""
 
 
-def check_seams(registry: Registry, config: Config, *, has_key: bool) -> list[SeamFinding]:
+def check_seams(registry: Registry, config: Config, *, has_key: bool, has_redact_key: bool) -> list[SeamFinding]:
     """Every remark on the seams and handlers declared; a seam without one gets an ``ok``.
 
-    ``has_key``: this process has a key to seal secrets with.
+    ``has_key``: this process has a key to seal secrets with, ``has_redact_key``: one to mark them with.
     """
     found: list[SeamFinding] = []
     for seam in registry.all():
         remarks = list(_of_seam(seam, registry.handler(seam.name), config, has_key=has_key))
+        remarks += [] if has_redact_key else _marks(seam)
         found += remarks or [SeamFinding(seam=seam.name, status="ok", found=f"{_kind(seam)} at {seam.place}")]
     named = {seam.name for seam in registry.all()}
     for handler in registry.handlers():
@@ -121,6 +125,36 @@ def _types(seam: Seam, handler: Handler | None, *, has_key: bool) -> Iterator[Se
             yield SeamFinding(
                 seam=seam.name, status="fail", found=str(error), remedy="until then no worker that imports it starts"
             )
+
+
+def _marks(seam: Seam) -> Iterator[SeamFinding]:
+    """Whether answers hold what is redacted, so that two processes must mark it alike to be compared."""
+    try:
+        schema = TypeAdapter[Any](seam.codec.shape["return"]).json_schema(mode="serialization")
+    except Exception:  # said above where it matters: here it only means that nobody knows the names
+        return
+    named = sorted({name for name in _members(schema) if is_secret_name(name)})
+    if named:
+        yield SeamFinding(
+            seam=seam.name,
+            status="warn",
+            found=f"redacted in its answers, without a key: {', '.join(named)}",
+            remedy="set one CROSSFADE_REDACT_KEY for callers and workers, or shadow cannot compare these answers",
+        )
+
+
+def _members(schema: Any) -> Iterator[str]:
+    """The names of every object's members in a JSON schema."""
+    if isinstance(schema, dict):
+        found = cast("dict[str, Any]", schema)
+        properties = found.get("properties")
+        if isinstance(properties, dict):
+            yield from cast("dict[str, Any]", properties)
+        for part in found.values():
+            yield from _members(part)
+    elif isinstance(schema, list):
+        for part in cast("Any", schema):
+            yield from _members(part)
 
 
 def _effects(seam: Seam, policy: Policy) -> Iterator[SeamFinding]:

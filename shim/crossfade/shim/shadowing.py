@@ -175,9 +175,9 @@ class Shadowing:
             "callid": observed.get("callid"),
             "handler": self._service.by,
             "source": "shadow",
-            "kind": _kind(observed),
             **verdict.to_json(),
             **{name: round(value, 3) for name, value in timing.items()},
+            "kind": _kind(observed),
         }
         event = Event(
             type="seam.compared",

@@ -151,6 +151,28 @@ def test_a_refusal_falls_back_once(world):
     assert [answer.kind for answer in world.terminals(first)] == ["not-executed", "value"]
 
 
+def test_two_users_of_one_tenant_share_a_key(world):
+    """A key is its tenant's: whoever uses it again gets the first one's result. The docs name the danger."""
+    caller = world.side(timeout=10)
+    world.side().serve()
+    first = keyed(caller, user="alice", tenant="acme")
+    assert keyed(caller, user="bob", tenant="acme") == first
+    assert world.journal.lines == ["a"]
+
+
+@pytest.mark.parametrize("effects", ["none", "idempotent"])
+def test_a_keyed_read(world, effects):
+    """On the bus a key is one call, of a read, too; on the legacy path only unsafe seams ask the ledger."""
+    caller, legacy = world.side(timeout=10, effects=effects), on_legacy(world, effects=effects)
+    world.side(effects=effects).serve()
+    assert keyed(caller) == keyed(caller) == "a done"
+    assert world.journal.lines == ["a"]
+    with pytest.raises(KeyReusedError):
+        keyed(caller, arg="b")
+    assert [keyed(legacy), keyed(legacy, arg="b")] == ["a done", "b done"]
+    assert world.journal.lines == ["a", "a", "b"]
+
+
 def test_users_and_tenants(world):
     """A key belongs to its tenant: another tenant's is another call."""
     caller = world.side(timeout=10)

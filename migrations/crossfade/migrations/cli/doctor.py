@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import sys
 from collections import Counter
@@ -97,7 +98,8 @@ def _process() -> Iterator[Finding]:
 
 def _app(modules: list[str], config: str | None) -> Iterator[Finding]:
     import_modules(modules)
-    found = check_seams(registry, load_config(config), has_key=_has_key())
+    has_redact_key = bool(os.environ.get("CROSSFADE_REDACT_KEY"))
+    found = check_seams(registry, load_config(config), has_key=_has_key(), has_redact_key=has_redact_key)
     for remark in found:
         yield Finding(check=f"seam {remark.seam}", status=remark.status, found=remark.found, remedy=remark.remedy)
     if not found:
