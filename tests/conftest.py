@@ -2,4 +2,12 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["pytester", "plugins.environment", "plugins.nats", "plugins.needs", "plugins.notes", "plugins.shop"]
+pytest_plugins = [
+    "pytester",
+    "plugins.conformance",
+    "plugins.environment",
+    "plugins.nats",
+    "plugins.needs",
+    "plugins.notes",
+    "plugins.shop",
+]
