@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .framing import Refusal
     from .headers import Peer
 
+_quoted = json.encoder.encode_basestring_ascii
 _PENDING = 100_000
 _PERIOD = 0.2
 
@@ -95,20 +96,9 @@ class AccessLog:
 def line_of(record: Record) -> str:
     """One record as a line of JSON."""
     at, peer, method, path, status, seconds, received, sent, seam, outcome = record
+    # By hand, half the time of building a dict for json.dumps; only these strings can hold what must be escaped.
     return (
-        json.dumps(
-            {
-                "time": datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds"),
-                "client": peer,
-                "method": method,
-                "path": path,
-                "status": status,
-                "seconds": round(seconds, 6),
-                "received": received,
-                "sent": sent,
-                "seam": seam,
-                "outcome": outcome,
-            }
-        )
-        + "\n"
+        f'{{"time": "{datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")}", "client": {_quoted(peer)}, '
+        f'"method": {_quoted(method)}, "path": {_quoted(path)}, "status": {status}, "seconds": {seconds:.6f}, '
+        f'"received": {received}, "sent": {sent}, "seam": {_quoted(seam)}, "outcome": {_quoted(outcome)}}}\n'
     )
