@@ -205,7 +205,9 @@ class Exchange:
             self._client.write(to_client_interim(head))
 
     def start(self, status: int, reason: bytes, headers: Sequence[Field], framing: Framing) -> None:
-        """Begin an answer of our own. ``headers`` may hold Content-Length, which must then agree with ``framing``."""
+        """Begin an answer of our own; Content-Length is added where ``framing`` needs it and ``headers`` lacks it."""
+        if framing.kind == "length" and all(name.lower() != b"content-length" for name, _ in headers):
+            headers = [*headers, (b"Content-Length", b"%d" % framing.length)]
         self.relay(made_response(status, reason, headers), framing)
 
     def relay(self, head: ResponseHead, framing: Framing) -> None:
