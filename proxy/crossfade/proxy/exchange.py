@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Protocol
 
+from crossfade.shim.errors import CrossfadeError
+
 from .chunks import LAST, encode, last
 from .framing import NO_BODY, UNTIL_CLOSE, Framing
 from .headers import allowed_trailers, made_response, to_client, to_client_interim
@@ -371,11 +373,11 @@ _CHUNKED = Framing("chunked")
 _WORTH_JOINING = 64 * 1024
 
 
-class BodyTooLargeError(Exception):
+class BodyTooLargeError(CrossfadeError):
     """The request's body is larger than its reader takes."""
 
 
-class ClientLeftError(Exception):
+class ClientLeftError(CrossfadeError):
     """The client left before its request was whole."""
 
 

@@ -114,10 +114,11 @@ class Forwarding:
         if self._kept is not None:
             self._kept.append(data)
             self._kept_size += len(data)
-            if connection is None:
-                self._exchange.pause()
-            elif self._kept_size > self._pool.limits.replay_bytes:
-                self._kept = None
+            if self._kept_size > self._pool.limits.replay_bytes:
+                if connection is None:
+                    self._exchange.pause()
+                else:
+                    self._kept = None
         if connection is not None:
             self._send(connection, data)
 

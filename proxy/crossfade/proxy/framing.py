@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from crossfade.shim.errors import CrossfadeError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -39,7 +41,7 @@ class Refusal:
     detail: str
 
 
-class RefusedError(Exception):
+class RefusedError(CrossfadeError):
     """A message broke a rule; ``refusal`` says which."""
 
     def __init__(self, refusal: Refusal) -> None:
