@@ -304,3 +304,57 @@ async def test_whoever_is_too_slow_is_told_in_which_phase():
 
     async with proxied(always(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nx"), limits=quick) as front:
         assert (await front.ask(get())).endswith(b"\r\n\r\nx")
+
+
+async def test_an_answerer_that_raises_is_a_500_and_not_the_end(caplog):
+    """The client is told, the log has the reason, and the connection serves the next request."""
+    async with proxied(always()) as front, front.client() as client:
+        resolve = front.plane.resolve
+        front.plane.resolve = lambda _: 1 / 0
+        client.send(get())
+        head = await client.until(b"\r\n\r\n")
+        await client.until(b"}")
+        front.plane.resolve = resolve
+        client.send(get())
+        assert (await client.until(b"ok")).startswith(b"HTTP/1.1 200")
+
+    assert head.startswith(b"HTTP/1.1 500")
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_connections_over_the_limit_are_closed_at_once():
+    """And counted; those that are there go on."""
+    async with proxied(always(), limits=Limits(connections=1)) as front, front.client() as first:
+        first.send(get())
+        await first.until(b"ok")
+        async with front.client() as second:
+            assert await second.rest() == b""
+        first.send(get())
+        assert (await first.until(b"ok")).startswith(b"HTTP/1.1 200")
+
+
+async def test_a_body_over_the_limit_is_refused_before_it_is_sent_on():
+    """By its length before a byte of it is read; a chunked one as soon as it is too long."""
+    async with proxied(silent, limits=Limits(body_bytes=10)) as front:
+        assert (await front.ask(POST)).startswith(b"HTTP/1.1 413")
+        assert front.upstream.connections == []
+        assert (await front.ask(CHUNKED + b"b\r\nhello world\r\n")).startswith(b"HTTP/1.1 413")
+        async with front.client() as client:
+            client.send(CHUNKED + b"5\r\nhello\r\n")
+            await front.upstream.arrived()
+            client.send(b"6\r\n world\r\n")
+            assert (await client.rest()).startswith(b"HTTP/1.1 413")
+        assert b"world" not in await gone(front)
+
+
+async def test_a_client_that_drips_is_refused():
+    """A byte now and then keeps the silence away, but not the least rate."""
+    limits = Limits(body_timeout=0.3, body_rate=100)
+    async with proxied(silent, limits=limits) as front, front.client() as client:
+        client.send(POST)
+        reading = asyncio.create_task(client.rest())
+        while not reading.done():
+            client.send(b"x")
+            await asyncio.wait([reading], timeout=0.1)
+
+        assert reading.result().startswith(b"HTTP/1.1 408")
