@@ -88,6 +88,11 @@ class Calls:
         """Send a command and wait for its terminal: a reply, or the log, which is the truth."""
         if self._closing:
             return Answer(kind="not-executed", reason="closed")
+        if command.guarded and not self._runtime.sure_of_time:
+            dated = await self._dated(command)
+            if dated is None:
+                return await self._once(command, Answer(kind="not-executed", reason="clock"))
+            command = dated
         asked = self._remember(command)
         sending = asyncio.create_task(self._send_and_poll(asked))
         try:
@@ -128,9 +133,17 @@ class Calls:
 
     async def send(self, command: Command) -> Answer | None:
         """Send a command and return when it is durable; an answer only when it was not sent, or known already."""
+        if command.guarded and not self._runtime.sure_of_time and await self._dated(command) is None:
+            return await self._once(command, Answer(kind="not-executed", reason="clock"))
         asked = _Asked(command, asyncio.get_running_loop().create_future())
         await self._send(asked)
         return await self._once(command, asked.waiter.result()) if asked.waiter.done() else None
+
+    async def _dated(self, command: Command) -> Command | None:
+        """The command with its deadline by a time that we are sure of; ``None`` when the broker's is not to be had."""
+        if not await self._runtime.knows_time(command.seam.name):
+            return None
+        return replace(command, deadline=self._runtime.deadline(command.policy.timeout))
 
     def _remember(self, command: Command) -> _Asked:
         asked = _Asked(command, asyncio.get_running_loop().create_future())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -52,6 +53,10 @@ FRESH: Final = 2.0
 """Seconds for which a worker trusts what it knows of a policy: no longer than a rollback waits for it."""
 
 _TELL_AGAIN: Final = 60.0  # seconds after which a blocker that is met again is told again
+CLOCK_LIMIT: Final = timedelta(seconds=1)
+"""How far the broker's time may be off here while unsafe calls are sent and begun."""
+
+_CLOCK_PATIENCE: Final = 2.0  # seconds for a measurement that a call waits for
 _RETRY: Final = 2.0  # seconds between attempts to connect for the first time
 
 # What the redactor may take for a credential; wider than its own rules, so that little slips past.
@@ -425,6 +430,27 @@ class Runtime:
             await self.bus.publish(self.subjects.fact(event.type), event)
         except BusError as error:
             report.count("dropped", seam=seam, reason=type(error).__name__)
+
+    @property
+    def sure_of_time(self) -> bool:
+        """Whether the broker's time is known within a second."""
+        return self.bus.clock_error <= CLOCK_LIMIT
+
+    async def knows_time(self, seam: str) -> bool:
+        """Whether the broker's time is known within a second, if need be after measuring it again.
+
+        ``False`` is counted: an unsafe call cannot be judged by its deadline now, so none may be sent or begun.
+        """
+        if self.sure_of_time:
+            return True
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLOCK_PATIENCE):
+                await self.bus.check_clock()
+        known = self.sure_of_time
+        report.count("clock-measured" if known else "clock-uncertain", seam=seam)
+        if not known:
+            self.warn_once(seam, "clock", "the broker's time is not known within a second, so unsafe calls are refused")
+        return known
 
     def deadline(self, seconds: float) -> datetime:
         """The broker's time ``seconds`` from now."""

@@ -8,7 +8,7 @@ import contextvars
 import json
 import time
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._runtime import seal_context
@@ -102,10 +102,8 @@ class Execution:
     async def run(self, delivery: Delivery, call: CurrentCall) -> Finished:
         """Run the delivered command to its end. Raises ``BusError`` only when its claim check cannot be fetched."""
         event = delivery.stored.event
-        if self.expired(call):
-            return refused("expired")
-        if self._stale(event):  # as far as is known: a look costs nothing here
-            return refused("stale-policy")
+        if reason := await self._refusal(event, call):
+            return refused(reason)
         try:
             bound = await self.decode(event, call.callid)
         except (MalformedEventError, UnserialisableError, ObjectMissingError) as error:
@@ -142,8 +140,17 @@ class Execution:
         return True
 
     def expired(self, call: CurrentCall) -> bool:
-        """Whether the broker's time is past the call's deadline."""
-        return self._runtime.bus.now() > call.deadline
+        """Whether the broker's time is past the call's deadline; for an unsafe call, whether it may be."""
+        bus = self._runtime.bus
+        return bus.now() + (bus.clock_error if call.fence is not None else _NOTHING) > call.deadline
+
+    async def _refusal(self, event: Event, call: CurrentCall) -> str:
+        """Why the command must not run, whatever it says; empty when it may."""
+        if call.fence is not None and not await self._runtime.knows_time(self.seam):
+            return "clock"
+        if self.expired(call):
+            return "expired"
+        return "stale-policy" if self._stale(event) else ""  # as far as is known: a look costs nothing here
 
     def _too_late(self, call: CurrentCall) -> str:
         """Why nobody waits for ``call`` any more; empty when somebody does."""
@@ -383,6 +390,8 @@ def refused(reason: str, kind: Literal["not-executed", "unknown"] = "not-execute
 
 
 _REMEMBERED: Final = 10_000  # calls given up before they began here, of each seam
+
+_NOTHING: Final = timedelta(0)
 
 MAX_DELIVER: Final = 5
 """Deliveries of a command until it is given up: four crashes or retries."""

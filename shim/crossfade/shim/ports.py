@@ -407,12 +407,21 @@ class Bus(Publisher, Ledger, Consumer, Reader, Objects, Replies, DeadLetters, Pr
         ...
 
     def now(self) -> datetime:
-        """The broker's time: this machine's clock plus the offset measured at connect."""
+        """The broker's time, as measured now and then and carried on by a clock that nobody steps."""
         ...
 
     @property
     def clock_error(self) -> timedelta:
-        """How far ``now`` may be off (half the measured round trip)."""
+        """How far ``now`` may be off: half the measured round trip, drift, and any step of this machine's clocks."""
+        ...
+
+    @property
+    def clock_offset(self) -> timedelta:
+        """How far this machine's wall clock is ahead of the broker's time. Nothing is decided by it."""
+        ...
+
+    async def check_clock(self) -> None:
+        """Measure the broker's time again now; a failure leaves ``clock_error`` as it is, and is counted."""
         ...
 
     def state(self, bucket: str) -> State:

@@ -10,7 +10,7 @@ import asyncio
 import json
 import logging
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .calls import CurrentCall
@@ -138,7 +138,7 @@ class Shadowing:
             callid=derived_id(stored.event.get("callid") or stored.event.id, "shadow"),
             seam=self._service.name,
             attempt=1,
-            deadline=datetime.now(UTC) + timedelta(seconds=policy.timeout),
+            deadline=self._runtime.deadline(policy.timeout),
             shadow=True,
         )
         try:

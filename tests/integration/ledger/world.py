@@ -33,7 +33,7 @@ from crossfade.shim.seam import Registry, Seam
 from crossfade.shim.stages import Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from crossfade.shim.outcomes import Answer
     from crossfade.shim.ports import Stored
@@ -173,9 +173,9 @@ class World:
         return side
 
     def member(
-        self, mode: str = "run", *, url: str = "", timeout: float = 1.0, **options: float
+        self, mode: str = "run", *, url: str = "", timeout: float = 1.0, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        """A worker process; see ``member.py`` for the modes. It is connected when this returns."""
+        """A process of its own with more ``environment``; ``member.py`` has the modes. It is connected on return."""
         number = len(self._members)
         arguments = [url or self.url, self.prefix, self.seam, str(self.folder), mode, str(number), str(timeout)]
         log = (self.folder / f"member{number}.log").open("wb")
@@ -185,7 +185,7 @@ class World:
                 stdout=log,
                 stderr=log,
                 cwd=self.folder,
-                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **(environment or {})},
             )
         self._members.append(process)
         until(lambda: self.mark("ready", number).exists() or process.poll() is not None, "no member")

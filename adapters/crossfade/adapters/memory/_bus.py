@@ -126,6 +126,14 @@ class MemoryBus:
         """See ``Bus.clock_error``."""
         return timedelta(0)
 
+    @property
+    def clock_offset(self) -> timedelta:
+        """See ``Bus.clock_offset``."""
+        return timedelta(0)
+
+    async def check_clock(self) -> None:
+        """See ``Bus.check_clock``; there is nothing to measure."""
+
     # -- publishing --
 
     async def publish(self, subject: str, event: Event, *, timeout: float = 5.0) -> Ack:

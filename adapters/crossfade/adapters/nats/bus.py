@@ -183,6 +183,15 @@ class NatsBus:
         """See ``Bus.clock_error``."""
         return self._clock.error
 
+    @property
+    def clock_offset(self) -> timedelta:
+        """See ``Bus.clock_offset``."""
+        return self._clock.offset
+
+    async def check_clock(self) -> None:
+        """See ``Bus.check_clock``."""
+        await self._clock.refresh()
+
     def state(self, bucket: str) -> State:
         """See ``Bus.state``."""
         return NatsState(self._connection, f"{self._prefix}_{bucket}", self._options.replicas)
