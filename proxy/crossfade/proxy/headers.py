@@ -37,22 +37,27 @@ _FORBIDDEN_TRAILERS = frozenset(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hop:
-    """Who we are to the others: the pseudonym in ``Via``, and whose word about a client counts."""
+    """Who we are to the others: the pseudonym in ``Via``, and whose word about a client counts.
+
+    ``guarded`` names the fields (lower case) that only trusted peers may send: they say who a user is.
+    """
 
     name: bytes
     trusted: tuple[Network, ...] = ()
+    guarded: frozenset[bytes] = frozenset()
 
 
 class Peer:
     """The other end of a client connection: its ``address`` as text, and what upstreams are told of it."""
 
-    __slots__ = ("added", "address", "address_bytes", "scheme", "trusted", "via")
+    __slots__ = ("added", "address", "address_bytes", "guarded", "scheme", "trusted", "via")
 
     def __init__(self, address: str, *, scheme: bytes, hop: Hop) -> None:
         self.address = address
         self.address_bytes = address.encode() or b"unknown"
         self.scheme = scheme
         self.trusted = is_trusted(address, hop.trusted)
+        self.guarded = frozenset[bytes]() if self.trusted else hop.guarded
         self.via = hop.name
         self.added = b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b" % (self.address_bytes, scheme)
 
@@ -124,6 +129,8 @@ def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> bytes
         raise RefusedError(LOOP)
     if head.connection and not _KEPT.issuperset(head.connection):
         dropped.extend(_listed(lines, head.connection))
+    if peer.guarded:
+        dropped.extend(_listed(lines, peer.guarded))
     for index in sorted(set(dropped), reverse=True) if len(dropped) > 1 else dropped:
         del lines[index]
     if not named:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +35,8 @@ Algorithm = Literal["HS256", "RS256", "ES256"]
 Kind = Literal["header", "cookie", "jwt"]
 
 ALGORITHMS: Final[tuple[Algorithm, ...]] = get_args(Algorithm)
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")  # RFC 9110, token
+_CLAIM: Final = re.compile(r"[!-~]+\Z")
 _MAX_LENGTH: Final = 1024  # characters: what crossfade.shim.correlate takes
 _MIN_SECRET: Final = 32  # bytes: RFC 7518, 3.2
 
@@ -79,7 +82,7 @@ class Source:
     def parse(cls, text: str) -> Source:
         """Raises ``ValueError``, whose text says what to write instead."""
         kind, _, name = text.partition(":")
-        if kind not in get_args(Kind) or not name or not name.isascii() or " " in name:
+        if kind not in get_args(Kind) or not (_NAME if kind != "jwt" else _CLAIM).match(name):
             raise ValueError(f"{text!r} is no source of an identity: write header:NAME, cookie:NAME or jwt:CLAIM")
         return cls(kind=cast("Kind", kind), name=name.lower() if kind == "header" else name)
 

@@ -72,6 +72,11 @@ class Pool:
         self._turn = 0
         self._closing = False
 
+    @property
+    def busy(self) -> bool:
+        """Whether anything is open, being opened or waited for."""
+        return bool(self._open or self._connecting or self._waiting)
+
     def idle(self) -> UpstreamConnection | None:
         """A connection ready for a request, if there is one."""
         while self._idle:

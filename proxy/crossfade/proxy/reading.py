@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from functools import partial
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
 from urllib.parse import urlsplit
@@ -26,31 +27,45 @@ if TYPE_CHECKING:
     from .documents import Keys
     from .headers import Network
 
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?\Z")
+
 
 def read_config(
-    file: str, *, text: bytes | None = None, listen: str | None = None, limits: Mapping[str, str] | None = None
+    file: str,
+    *,
+    text: bytes | None = None,
+    listen: str | None = None,
+    limits: Mapping[str, str] | None = None,
+    access_log: str | None = None,
 ) -> Config:
-    """Read ``file`` (or ``text`` in its name); ``listen`` and ``limits``, a command line's, win over the file's.
+    """Read ``file`` (or ``text`` in its name); the other arguments, a command line's, win over the file's.
 
     Raises ``FileError`` with every mistake found, ``ConfigurationError`` for a file that cannot be read and
     ``MissingExtraError`` without pyyaml. Reads no other file but the keys it names.
     """
     document = read_document(file, SHAPE, text=text)
-    if listen is not None and document.values:
-        _mapping(document.values)["listen"] = listen
+    options = {"listen": listen and str(_option("--listen", Address.parse, listen)), "access_log": access_log}
+    if document.values:
+        _mapping(document.values).update({name: text for name, text in options.items() if text is not None})
     config = _Building(document).config()
     document.check()
     assert config is not None, "without a mistake there is a configuration"  # noqa: S101 - for the type checkers
     return _with_limits(config, limits or {})
 
 
-def config_for(upstream: str, *, listen: str = LISTEN, limits: Mapping[str, str] | None = None) -> Config:
+def config_for(
+    upstream: str,
+    *,
+    listen: str | None = None,
+    limits: Mapping[str, str] | None = None,
+    access_log: str | None = None,
+) -> Config:
     """The plain proxy in front of one service. Raises ``ConfigurationError`` naming the option that is wrong."""
     service = Upstream(name="upstream", **_option("--upstream", _parse_url, upstream))
-    address = _option("--listen", Address.parse, listen)
+    address = _option("--listen", Address.parse, listen or LISTEN)
     if service.address.is_served_by(address):
         raise ConfigurationError(f"{upstream} is the proxy itself: name the service behind it", where="--upstream")
-    config = Config(listen=address, upstreams={service.name: service}, default=service)
+    config = Config(listen=address, upstreams={service.name: service}, default=service, access_log=access_log)
     return _with_limits(config, limits or {})
 
 
@@ -312,6 +327,8 @@ def _parse_url(text: str) -> dict[str, Any]:
         raise ValueError(f"{text!r} is no URL: {like}") from None
     if url.scheme not in get_args(Scheme) or not url.hostname:
         raise ValueError(f"{text!r} is no URL of a service: {like}")
+    if not _is_host(url.hostname):
+        raise ValueError(f"{url.hostname!r} is no host name or address: {like}")
     if url.username or url.password:
         raise ValueError("an upstream's URL holds no password: send credentials in headers, or use tls.cert")
     if url.path not in ("", "/") or url.query or url.fragment or any(c.isspace() for c in text):
@@ -320,6 +337,14 @@ def _parse_url(text: str) -> dict[str, Any]:
         raise ValueError(f"{text!r}: nothing listens on port 0; {like}")
     port = port or (443 if url.scheme == "https" else 80)
     return {"scheme": cast("Scheme", url.scheme), "address": Address(host=url.hostname, port=port)}
+
+
+def _is_host(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return _HOST.match(text) is not None
+    return True
 
 
 def _parse_network(text: str) -> Network:

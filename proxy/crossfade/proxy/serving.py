@@ -21,7 +21,7 @@ from .limits import Limits
 from .pool import Pool, Target
 from .server import Server
 from .tls import upstream_context
-from .workers import Supervisor, reserve
+from .workers import Supervisor, heed_signals, reserve
 
 if TYPE_CHECKING:
     import ssl
@@ -36,6 +36,7 @@ class Serving:
 
     ``upstreams`` maps names to their targets, the first is where unmatched requests go. ``name`` is the pseudonym in
     ``Via``; all processes of one proxy share it. ``access_log`` is a path, ``-`` for standard output, or nothing.
+    ``guarded`` names the headers (lower case) that only ``trusted`` peers may send.
     """
 
     listen: tuple[str, int]
@@ -43,6 +44,7 @@ class Serving:
     limits: Limits = field(default_factory=Limits)
     name: str = ""
     trusted: tuple[Network, ...] = ()
+    guarded: frozenset[bytes] = frozenset()
     tls: ssl.SSLContext | None = None
     access_log: str = ""
     reuse_port: bool = False
@@ -56,6 +58,7 @@ class DataPlane:
         self._loop = asyncio.get_running_loop()
         self._access = AccessLog(serving.access_log) if serving.access_log else None
         self.pools = {name: Pool(name, targets, limits=serving.limits) for name, targets in serving.upstreams.items()}
+        self._leaving: list[Pool] = []
         default, pool = next(iter(self.pools.items()))
         passing = PassThrough(pool, seam=default)
         self.resolve: Callable[[Exchange], Answering] = lambda _: passing
@@ -63,10 +66,10 @@ class DataPlane:
         self.server = Server(
             self._resolve,
             limits=serving.limits,
-            hop=Hop(name=name.encode(), trusted=serving.trusted),
+            hop=Hop(name=name.encode(), trusted=serving.trusted, guarded=serving.guarded),
             log=self._log,
             log_refusal=self._access.refusal if self._access else lambda _peer, _refusal: None,
-            sweeps=[pool.sweep for pool in self.pools.values()],
+            sweeps=[self._sweep],
             tls=serving.tls is not None,
         )
         self._listener: asyncio.Server | None = None
@@ -87,12 +90,38 @@ class DataPlane:
         name = self._listener.sockets[0].getsockname()
         return str(name[0]), int(name[1])
 
+    def replace(self, serving: Serving) -> None:
+        """Have the upstreams, limits and trust of ``serving`` from now on; ``resolve`` is the caller's to replace.
+
+        Upstreams that are as they were keep their connections; of the others each closes with its last answer. Where to
+        listen and the access log stay as they are.
+        """
+        pools = dict[str, Pool]()
+        for name, targets in serving.upstreams.items():
+            pool = self.pools.get(name)
+            if pool is None or pool.targets != targets:
+                pool = Pool(name, targets, limits=serving.limits)
+            pool.limits = serving.limits
+            pools[name] = pool
+        for name, pool in self.pools.items():
+            if pools.get(name) is not pool:
+                pool.close()
+                self._leaving.append(pool)
+        self.pools = pools
+        self.server.limits = serving.limits
+        self.server.hop = replace(self.server.hop, trusted=serving.trusted, guarded=serving.guarded)
+
+    def renew_certificate(self, certificate: str, key: str) -> None:
+        """Show this one from the next connection on, where the listener has TLS at all."""
+        if self._serving.tls is not None:
+            self._serving.tls.load_cert_chain(certificate, key)
+
     async def drain(self) -> None:
         """Take no more connections, let answers finish, break off what is left at the deadline."""
         if self._listener is not None:
             self._listener.close()
         self.server.drain()
-        for pool in self.pools.values():
+        for pool in [*self.pools.values(), *self._leaving]:
             pool.close()
         try:
             async with asyncio.timeout(self._serving.limits.drain_timeout):
@@ -100,11 +129,19 @@ class DataPlane:
         except TimeoutError:
             self.server.abort()
             await self.server.emptied.wait()
-        for pool in self.pools.values():
+        for pool in [*self.pools.values(), *self._leaving]:
             pool.abort()
         self.server.close()
         if self._access is not None:
             self._access.close()
+
+    def _sweep(self, now: float) -> None:
+        for pool in self.pools.values():
+            pool.sweep(now)
+        for pool in self._leaving:
+            pool.sweep(now)
+        if self._leaving:
+            self._leaving = [pool for pool in self._leaving if pool.busy]
 
     def _resolve(self, exchange: Exchange) -> Answering:
         return self.resolve(exchange)
@@ -120,6 +157,7 @@ async def serve(serving: Serving, *, ready: Callable[[tuple[str, int]], None]) -
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    heed_signals()
     plane = DataPlane(serving)
     ready(await plane.listen())
     await stop.wait()
@@ -137,7 +175,8 @@ def run(serving: Serving, *, workers: int = 1) -> None:
         shared = replace(serving, listen=(host, port), reuse_port=True)
         Supervisor(
             workers,
-            lambda ready: _work(shared, lambda _: ready()),
+            lambda _, ready: _work(shared, lambda _: ready()),
+            accept=lambda: False,
             ready=lambda: _announce((host, port)),
         ).run()
 

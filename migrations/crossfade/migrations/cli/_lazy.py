@@ -19,6 +19,7 @@ COMMANDS: Final = {
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
     "dlq": "Dead letters: what could not be processed.",
     "bench": "What crossfade costs, measured here and now.",
+    "proxy": "The reverse proxy in front of HTTP services.",
 }
 """Each module of this package that is a command, and its own first paragraph, which a test compares."""
 

@@ -1,0 +1,61 @@
+"""What a configuration makes of the data plane: its targets, and who answers a request. A reload replaces it whole."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .forwarding import PassThrough
+from .pool import Target
+from .serving import Serving
+from .tls import server_context, upstream_context
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .config import Config, Route, Upstream
+    from .exchange import Answering, Exchange
+    from .matching import Router
+    from .pool import Pool
+
+
+class Routing:
+    """Finds who answers a request: the most specific route, else the default upstream."""
+
+    def __init__(self, config: Config, router: Router[Route], pools: Mapping[str, Pool]) -> None:
+        self._router = router
+        self._default = PassThrough(pools[config.default.name], seam=config.default.name)
+        self._answering: dict[str, Answering] = {
+            route.seam: PassThrough(pools[route.upstream.name], seam=route.seam) for route in config.routes
+        }
+
+    def resolve(self, exchange: Exchange) -> Answering:
+        """Who answers ``exchange``; its route, where it has one, is noted in it."""
+        route = self._router.find(exchange.head)
+        if route is None:
+            return self._default
+        exchange.route = route
+        return self._answering[route.seam]
+
+
+def serving_of(config: Config, *, name: str = "", reuse_port: bool = False) -> Serving:
+    """What a data plane needs of ``config``. Raises ``ConfigurationError`` for a certificate that cannot be used."""
+    tls = config.tls
+    return Serving(
+        listen=(config.listen.host, config.listen.port),
+        upstreams={upstream.name: (_target(upstream),) for upstream in config.upstreams.values()},
+        limits=config.limits,
+        name=name,
+        trusted=config.trust,
+        guarded=config.identity.guarded,
+        tls=server_context(tls.cert, tls.key, client_ca=tls.client_ca or "") if tls is not None else None,
+        access_log=config.access_log or "",
+        reuse_port=reuse_port,
+    )
+
+
+def _target(upstream: Upstream) -> Target:
+    address, tls = upstream.address, upstream.tls
+    if upstream.scheme == "http":
+        return Target(address.host, address.port)
+    context = upstream_context(tls.ca or "", tls.cert or "", tls.key or "") if tls is not None else upstream_context()
+    return Target(address.host, address.port, context, (tls and tls.server_name) or address.host)
