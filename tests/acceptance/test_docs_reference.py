@@ -17,7 +17,9 @@ from crossfade.shim.stages import TABLE
 from support.project import ROOTS, TOP, files
 
 CONFIGURATION = (TOP / "docs" / "reference" / "configuration.md").read_text()
-CLI = "".join((TOP / "docs" / "reference" / name).read_text() for name in ("cli.md", "cli-operations.md"))
+CLI = "".join(
+    (TOP / "docs" / "reference" / name).read_text() for name in ("cli.md", "cli-operations.md", "cli-proxy.md")
+)
 
 _VARIABLE = re.compile(r"CROSSFADE_[A-Z]+(?:_[A-Z]+)*")
 
@@ -27,6 +29,8 @@ def commands(group: typer.main.TyperGroup, before: str = "crossfade"):
     for name, listed in group.commands.items():
         command = _lazy.load(name) if before == "crossfade" else listed
         if hasattr(command, "commands"):
+            if command.invoke_without_command:
+                yield f"{before} {name}", command
             yield from commands(command, f"{before} {name}")
         else:
             yield f"{before} {name}", command
