@@ -60,6 +60,39 @@ class _Asked:
     joined: bool = False
 
 
+class _Clock:
+    """Has the log asked for a call's result at its times, and ends the call as unknown shortly after its deadline.
+
+    One timer, and no task until the first is due: most calls are answered long before.
+    """
+
+    def __init__(self, asked: _Asked, look_up: Callable[[], asyncio.Task[Any]]) -> None:
+        self._asked = asked
+        self._look_up = look_up
+        self._loop = asyncio.get_running_loop()
+        self._begun = self._loop.time()
+        self._shares = iter(_LOOK_UPS)
+        self._timer = self._next()
+
+    def _next(self) -> asyncio.TimerHandle:
+        share = next(self._shares, None)
+        if share is None:  # the last look is under way
+            return self._loop.call_later(_LAST_LOOK, self._end)
+        return self._loop.call_at(self._begun + share * self._asked.command.policy.timeout, self._due, share)
+
+    def _due(self, share: float) -> None:
+        looking = self._look_up()  # beside: a hanging broker delays no deadline
+        if share == _LOOK_UPS[-1]:
+            looking.add_done_callback(self._end)
+        self._timer = self._next()
+
+    def _end(self, _looked: object = None) -> None:
+        _settle(self._asked.waiter, Answer(kind="unknown", reason="deadline"))
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+
 class Calls:
     """The calls under way over one connection. ``listeners`` hear every reply of their call, progress included."""
 
@@ -95,8 +128,9 @@ class Calls:
             command = dated
         asked = self._remember(command)
         sending = asyncio.create_task(self._send_and_poll(asked))
+        clock = _Clock(asked, lambda: self._runtime.spawn(self._look_up(asked)))
         try:
-            answer = await self._answer(asked)
+            answer = await asked.waiter
             if answer.kind == "unknown" and command.guarded and answer.reason == "deadline":
                 answer = await self._claim_late(asked, answer)
             return await self._once(command, answer)
@@ -105,6 +139,7 @@ class Calls:
                 self._runtime.spawn(self._give_up(asked))
             raise
         finally:
+            clock.stop()
             sending.cancel()
             self._forget(asked)
 
@@ -302,18 +337,6 @@ class Calls:
             extensions=attributes,
             data=data,
         )
-
-    async def _answer(self, asked: _Asked) -> Answer:
-        loop = asyncio.get_running_loop()
-        begun, waiter, timeout = loop.time(), asked.waiter, asked.command.policy.timeout
-        ends: set[asyncio.Future[Any]] = {waiter}
-        for share in _LOOK_UPS:
-            await asyncio.wait({waiter}, timeout=max(0.0, begun + share * timeout - loop.time()))
-            if waiter.done():
-                return waiter.result()
-            ends = {waiter, self._runtime.spawn(self._look_up(asked))}  # beside: a hanging broker delays no deadline
-        await asyncio.wait(ends, timeout=_LAST_LOOK, return_when=asyncio.FIRST_COMPLETED)
-        return waiter.result() if waiter.done() else Answer(kind="unknown", reason="deadline")
 
     async def _look_up(self, asked: _Asked) -> None:
         """Ask the log for the result; what it says settles the call, a failure to ask is counted."""

@@ -1,4 +1,4 @@
-"""What a diverted call does, by stage: ``Observing`` answers from the body, ``OverBus`` from the bus.
+"""What a diverted call does beyond observing: ``OverBus`` answers from the bus.
 
 ``Split`` chooses between them per call, and ``Keyed`` asks the ledger before a keyed unsafe call runs its body. All
 run in the caller's thread or task. Nothing of ours may change what the body returns or raises.
@@ -9,18 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
-import time
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from ._loop import wait_for
 from ._owned import arun_owned, owns, run_owned
 from .calls import serving
 from .correlate import Correlation, current_correlation
-from .coverage import kind_of_call
 from .errors import (
     BusUnavailableError,
     CallCancelledError,
@@ -34,13 +31,12 @@ from .errors import (
 )
 from .events import derived_id, new_id
 from .hooks import report
-from .observations import Observation
-from .outcomes import EFFECTS_DIFFER, Answer, SeenError, rebuild_error, type_name
+from .outcomes import EFFECTS_DIFFER, Answer, rebuild_error, type_name
 from .routing import choose
-from .stages import Stage
+from .seam import is_an_heirs
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from collections.abc import Callable, Mapping
     from datetime import datetime
 
     from ._runtime import Runtime
@@ -50,7 +46,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger("crossfade")
 
 _CANCELLED: Final = type_name(CallCancelledError)
-_MUTATION_EVERY: Final = 16  # calls; looking whether a body changed its arguments costs a second serialisation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,195 +71,6 @@ class Command:
     def once(self) -> bool:
         """Whether its key stands for one execution, so that its body runs under a claim only."""
         return self.policy.effects == "unsafe" and self.keyed
-
-
-@dataclass(slots=True)
-class _Started:
-    n: int
-    full: bool
-    heirs: bool
-    bound: Mapping[str, Any] | None
-    arguments: bytes | None
-    secrets: Mapping[str, bytes]
-    started: float
-    clock: float
-
-
-class Observing:
-    """The body answers; a finished call leaves an observation.
-
-    ``instead`` names what keeps the seam here although its stage says otherwise: each call is counted with it.
-    """
-
-    def __init__(self, runtime: Runtime, policy: Policy, *, instead: str = "") -> None:
-        self._runtime = runtime
-        self._policy = policy
-        self._instead = instead
-        self._shadow = policy.stage is Stage.SHADOW
-
-    def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """See ``seam.Route``."""
-        begun = self._before(seam, body, args, kwargs)
-        try:
-            value = body(*args, **kwargs)
-        except BaseException as error:
-            self._after(seam, begun, error=error)
-            raise
-        self._after(seam, begun, value=value)
-        return value
-
-    async def acall(
-        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> Any:
-        """See ``seam.Route``."""
-        begun = self._before(seam, body, args, kwargs)
-        try:
-            value = await body(*args, **kwargs)
-        except BaseException as error:
-            self._after(seam, begun, error=error)
-            raise
-        self._after(seam, begun, value=value)
-        return value
-
-    def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """See ``seam.Route``; the observation carries arguments and timing, never the items."""
-        return self._watch(seam, body, args, kwargs, body(*args, **kwargs))
-
-    def _watch(
-        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
-    ) -> Generator[Any, Any, Any]:
-        begun = self._before(seam, body, args, kwargs)  # at the first item: a stream that never begins is no call
-        try:
-            returned = yield from cast("Generator[Any, Any, Any]", items)
-        except BaseException as error:
-            self._after_stream(seam, begun, error)
-            raise
-        self._after_stream(seam, begun, None)
-        return returned
-
-    def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """See ``seam.Route``; the observation carries arguments and timing, never the items."""
-        return self._awatch(seam, body, args, kwargs, body(*args, **kwargs))
-
-    async def _awatch(
-        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
-    ) -> AsyncGenerator[Any, Any]:
-        begun = self._before(seam, body, args, kwargs)
-        try:
-            async with contextlib.aclosing(items):
-                resume = items.asend(None)
-                with contextlib.suppress(StopAsyncIteration):
-                    while True:  # what `yield from` does, which async generators have not
-                        item = await resume
-                        try:
-                            resume = items.asend((yield item))
-                        except GeneratorExit:
-                            raise
-                        except BaseException as thrown:
-                            resume = items.athrow(thrown)
-        except BaseException as error:
-            self._after_stream(seam, begun, error)
-            raise
-        self._after_stream(seam, begun, None)
-
-    def _after_stream(self, seam: Seam, begun: _Started, error: BaseException | None) -> None:
-        """Observe the end of a stream; a consumer that has had enough of it is no error."""
-        if error is None or isinstance(error, GeneratorExit):
-            self._after(seam, begun, streamed=True)
-        else:
-            self._after(seam, begun, error=error)
-
-    def _before(
-        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> _Started:
-        """Serialise before the body runs, so that what it does to its arguments cannot change the record."""
-        bound: Mapping[str, Any] | None = None
-        arguments: bytes | None = None
-        secrets: Mapping[str, bytes] = {}
-        n = self._runtime.observer.number(seam.name)
-        if self._instead:
-            report.count("skipped", seam=seam.name, reason=self._instead)
-        full = self._policy.sample >= 1 or random.random() < self._policy.sample  # noqa: S311 - a sample
-        if full:
-            try:
-                codec = seam.codec
-                bound = codec.bind(args, kwargs)
-                encoded = codec.encode(bound)
-                if self._shadow:  # what would arrive changed must not be compared as if it had not
-                    codec.verify(bound, encoded)
-                arguments = encoded
-                if codec.secret:
-                    secrets = codec.encode_secrets(bound)
-            except TypeError:
-                bound = None  # the body raises the same for wrong arguments, which the observation then records
-            except Exception as error:
-                self._runtime.observer.failed(seam.name, error)
-        return _Started(n, full, _is_an_heirs(seam, body), bound, arguments, secrets, time.time(), time.perf_counter())
-
-    def _after(
-        self,
-        seam: Seam,
-        begun: _Started,
-        *,
-        value: Any = None,
-        error: BaseException | None = None,
-        streamed: bool = False,
-    ) -> None:
-        duration = time.perf_counter() - begun.clock
-        try:
-            encoded = None
-            if error is None and not streamed and begun.arguments is not None:
-                encoded = seam.codec.observe_result(value)
-            if begun.n % _MUTATION_EVERY == 1:
-                self._notice_mutation(seam, begun)
-            self._runtime.observer.offer(
-                Observation(
-                    seam=seam,
-                    n=begun.n,
-                    callid=new_id(),
-                    revision=self._policy.revision,
-                    started=begun.started,
-                    duration=duration,
-                    arguments=begun.arguments,
-                    secrets=begun.secrets,
-                    value=encoded,
-                    error=SeenError(error) if error is not None else None,
-                    correlation=current_correlation(),
-                    shadow=self._shadow and self._shadowable(seam, begun, streamed=streamed),
-                )
-            )
-        except Exception as failure:
-            self._runtime.observer.failed(seam.name, failure)
-            size = None if begun.arguments is None else len(begun.arguments)
-            kind = kind_of_call(size, duration, error=error is not None)
-            self._runtime.observer.tally.add(seam.name, kind, observed=False)
-
-    def _shadowable(self, seam: Seam, begun: _Started, *, streamed: bool) -> bool:
-        """Whether a worker shall run this call again and compare; why not is counted."""
-        if not begun.full:
-            reason = "sampled-out"
-        elif self._policy.effects == "unsafe":
-            reason = "unsafe"
-        elif begun.arguments is None:
-            reason = "unserialisable"
-        elif streamed:
-            reason = "stream"
-        elif begun.heirs:
-            reason = "heir"
-        else:
-            return True
-        report.count("skipped", seam=seam.name, reason=reason)
-        return False
-
-    def _notice_mutation(self, seam: Seam, begun: _Started) -> None:
-        if begun.bound is None or begun.arguments is None:
-            return
-        try:
-            changed = seam.codec.encode(begun.bound) != begun.arguments
-        except UnserialisableError:
-            changed = True
-        if changed:
-            self._runtime.block(seam, "its body changes its arguments in place, and a change cannot cross a bus")
 
 
 class OverBus:
@@ -357,7 +163,7 @@ class OverBus:
         detached: bool = False,
     ) -> Command | None:
         """The command of this call, or ``None`` when it must stay legacy; the reason is counted."""
-        if _is_an_heirs(seam, body):
+        if is_an_heirs(seam, body):
             self.runtime.skip(
                 seam.name, "heir", "it was called on a subclass, and a worker knows the seam's own class only"
             )
@@ -567,14 +373,6 @@ def result_of(command: Command, answer: Answer) -> Any:
 def keyed_callid(seam: str, tenant: str | None, key: str) -> str:
     """The call id of a call whose key came from outside: the same for every retry, on every path."""
     return derived_id(tenant or "-", seam, key)
-
-
-def _is_an_heirs(seam: Seam, body: Callable[..., Any]) -> bool:
-    """Whether a classmethod was called on another class than the one it was written in, which cannot cross."""
-    if not seam.in_class:
-        return False
-    bound_to: object = body.args[0] if isinstance(body, partial) else getattr(body, "__self__", None)
-    return isinstance(bound_to, type) and bound_to.__qualname__ != seam.function.__qualname__.rpartition(".")[0]
 
 
 def _serves(seam: Seam) -> bool:

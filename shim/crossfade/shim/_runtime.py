@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._calls import Calls
 from ._loop import LoopThread
-from ._routes import Keyed, Observing, OverBus, Split
+from ._observing import Observing
+from ._routes import Keyed, OverBus, Split
 from .buses import hide_credentials
 from .claimcheck import CLAIM_CHECK
 from .claims import Nonces
@@ -59,12 +60,6 @@ CLOCK_LIMIT: Final = timedelta(seconds=1)
 _CLOCK_PATIENCE: Final = 2.0  # seconds for a measurement that a call waits for
 _RETRY: Final = 2.0  # seconds between attempts to connect for the first time
 
-# What the redactor may take for a credential; wider than its own rules, so that little slips past.
-_SUSPICIOUS: Final = re.compile(
-    rb"auth|token|secret|pass|pwd|cookie|session|credential|private|bearer|basic|api|key|sign|jwt|cvv|eyJ|AKIA|gh[pousr]_"
-    rb"|sk-|xox|://[^\"/\s]*@",
-    re.IGNORECASE,
-)
 _log = logging.getLogger("crossfade")
 
 
@@ -344,21 +339,21 @@ class Runtime:
         over_bus = OverBus(self, policy)
         if row.answers == "bus":
             return self._over_bus(seam, over_bus, policy)
-        observing: Route | None = Observing(self, policy) if row.observes else None
+        observing: Route | None = Observing(self, seam, policy) if row.observes else None
         legacy = observing
         if policy.effects == "unsafe" and policy.claiming:
-            legacy = Keyed(self, policy, inner=observing or Observing(self, policy))
+            legacy = Keyed(self, policy, inner=observing or Observing(self, seam, policy))
         if row.answers == "split" or policy.draining:
             if instead := self._obstacle(seam, policy):
-                return Observing(self, policy, instead=instead)
-            return Split(self, policy, legacy=legacy or Observing(self, policy), bus=over_bus)
+                return Observing(self, seam, policy, instead=instead)
+            return Split(self, policy, legacy=legacy or Observing(self, seam, policy), bus=over_bus)
         return legacy
 
     def _over_bus(self, seam: Seam, over_bus: OverBus, policy: Policy) -> Route:
         if policy.stage is Stage.RETIRED:
             return over_bus  # there is no way back to a body
         instead = self._obstacle(seam, policy)
-        return Observing(self, policy, instead=instead) if instead else over_bus
+        return Observing(self, seam, policy, instead=instead) if instead else over_bus
 
     def _without_body(self, seam: Seam, policy: Policy) -> Policy:
         """``policy`` for a call site without a body: at the bus whatever the stage, and it never falls back."""
@@ -461,8 +456,8 @@ class Runtime:
 
         Above 256 KiB nobody looks: the redactor's own limits would take size for a secret.
         """
-        if len(arguments) > CLAIM_CHECK or not _SUSPICIOUS.search(arguments):
-            return  # most calls: the full look parses the arguments again
+        if len(arguments) > CLAIM_CHECK or self.redactor.passes(arguments):
+            return
         values = json.loads(arguments)
         if self.redactor.value(values) != values:
             raise CrossfadeError(

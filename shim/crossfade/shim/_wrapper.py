@@ -107,6 +107,9 @@ def _branch(seam: Seam) -> Callable[..., Any]:
     if not seam.has_body:
         return _without_body(seam, divert)
 
+    if seam.call_kind == "plain" and not seam.in_class:
+        return _of_a_plain_function(seam)
+
     def wrapper(wrapped: Callable[..., Any], instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         route = seam.route
         if route is None:
@@ -114,6 +117,18 @@ def _branch(seam: Seam) -> Callable[..., Any]:
         if instance is None:
             wrapped, args = _bound(seam, wrapped, args)
         return divert(route, seam, wrapped, args, kwargs)
+
+    return wrapper
+
+
+def _of_a_plain_function(seam: Seam) -> Callable[..., Any]:
+    """The usual kind, without the two calls that only others need: a fifth of what observing takes."""
+
+    def wrapper(wrapped: Callable[..., Any], _instance: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        route = seam.route
+        if route is None:
+            return wrapped(*args, **kwargs)
+        return route.call(seam, wrapped, args, kwargs)
 
     return wrapper
 

@@ -213,19 +213,25 @@ class Execution:
         return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=time.perf_counter() - began)
 
     async def _on_loop(self, run: _Run, context: contextvars.Context, call: CurrentCall) -> Ran:
-        async def in_context() -> Ran:
-            task = asyncio.create_task(run.coroutine(), context=context)
+        """Run a coroutine on the bodies' loop, by one task there and one future here."""
+        here = asyncio.get_running_loop()
+        ended: asyncio.Future[Ran] = here.create_future()
+
+        def start() -> None:
+            if ended.done():  # given up before its first step
+                return
+            task = self._loop.create_task(run.coroutine(), context=context)
             self._cancels[call.callid] = lambda: self._loop.call_soon_threadsafe(task.cancel)
             if call.cancelled:  # before there was anything to cancel
                 task.cancel()
-            try:
-                return await task
-            except asyncio.CancelledError as error:
-                if task.cancelled() and call.cancelled:  # before its first step, where nothing of ours could catch it
-                    return Ran(error=error)
-                raise
+            task.add_done_callback(lambda done: here.call_soon_threadsafe(_pass_on, done, ended))
 
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(in_context(), self._loop))
+        self._loop.call_soon_threadsafe(start)
+        try:
+            return await ended
+        except asyncio.CancelledError:  # the worker gives up waiting, and so must the body
+            self._cancels.get(call.callid, bool)()
+            raise
 
     def _finished(self, ran: Ran, delivery: Delivery, call: CurrentCall) -> Finished:
         milliseconds, by = ran.seconds * 1000, self._service.by
@@ -324,6 +330,16 @@ class Execution:
             action()
         except BusError as error:
             report.count("dropped", seam=self._service.name, reason=type(error).__name__)
+
+
+def _pass_on(task: asyncio.Task[Ran], ended: asyncio.Future[Ran]) -> None:
+    """Tell the waiting side how a body's task ended, unless nobody waits any more."""
+    if ended.done():
+        return
+    if task.cancelled():  # before its first step
+        ended.set_result(Ran(error=asyncio.CancelledError()))
+    else:
+        ended.set_result(task.result())
 
 
 class _Run:

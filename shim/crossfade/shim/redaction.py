@@ -119,6 +119,40 @@ _mark_hash = re.compile(r"[0-9a-f]{32}|limit:[a-z]+:[0-9a-f]{8}").fullmatch
 _worth_a_look = re.compile(
     r":|=|b(?i:earer|asic)[ \t]|B(?i:earer|asic)[ \t]|eyJ|sk-|gh[pousr]_|AKIA|xox|-----BEGIN"
 ).search
+# What any rule above may find in encoded JSON, and more: text without it needs no look at all. A search for each in
+# lower-case text takes 3 us for 1 KB, one regular expression of them all 100.
+_SUSPICIOUS: Final = tuple(
+    word.encode()
+    for word in [
+        "auth",
+        "token",
+        "secret",
+        "pass",
+        "pwd",
+        "cookie",
+        "session",
+        "credential",
+        "private",
+        "bearer",
+        "basic",
+        "api",
+        "key",
+        "sign",
+        "jwt",
+        "cvv",
+        "eyj",
+        "akia",
+        "ghp_",
+        "gho_",
+        "ghu_",
+        "ghs_",
+        "ghr_",
+        "sk-",
+        "xox",
+        "$redacted",
+    ]
+)
+_userinfo_in = re.compile(rb"://[^\s\"]*@").search
 _plain_word = re.compile(r"[a-z]{1,19}").fullmatch
 
 _path = re.compile(r"\$(?:\.[^.\[\]*]+|\.\*|\[\*\]|\[\d+\])+").fullmatch
@@ -169,6 +203,19 @@ class Redactor:
         except _LimitError as error:
             report.count("redacted", reason="limit")
             return _limited(error.args[0])
+
+    def passes(self, data: bytes) -> bool:
+        """Whether encoded JSON certainly holds nothing to replace, so that ``value`` need not walk through it.
+
+        ``False`` means only that the walk, which takes 20 times longer, has to tell.
+        """
+        lower = data.lower()
+        return not (
+            self._names
+            or self._paths
+            or any(word in lower for word in _SUSPICIOUS)
+            or (b"://" in lower and _userinfo_in(lower))
+        )
 
     def encoded(self, data: bytes) -> bytes:
         """Encoded JSON without its secrets; what is not JSON is replaced whole."""

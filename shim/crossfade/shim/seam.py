@@ -32,21 +32,21 @@ class Route(Protocol):
     ``body`` is the body bound to what it is called on, so that the arguments are those of the call site.
     """
 
-    def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def call(self, seam: Seam, /, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call of a plain function."""
         ...
 
     async def acall(
-        self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self, seam: Seam, /, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """A call of a coroutine function."""
         ...
 
-    def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def stream(self, seam: Seam, /, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call of a generator function."""
         ...
 
-    def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    def astream(self, seam: Seam, /, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """A call of an async generator function."""
         ...
 
@@ -306,6 +306,14 @@ def _is_in_class(function: Callable[..., Any]) -> bool:
     """Whether ``function`` was written in a class body, told from its qualified name: the class is not made yet."""
     holder = function.__qualname__.rpartition(".")[0].rpartition(".")[2]
     return holder not in ("", "<locals>")
+
+
+def is_an_heirs(seam: Seam, body: Callable[..., Any]) -> bool:
+    """Whether a classmethod was called on another class than the one it was written in, which cannot cross."""
+    if not seam.in_class:
+        return False
+    bound_to: object = body.args[0] if isinstance(body, partial) else getattr(body, "__self__", None)
+    return isinstance(bound_to, type) and bound_to.__qualname__ != seam.function.__qualname__.rpartition(".")[0]
 
 
 def place(function: Callable[..., Any]) -> str:

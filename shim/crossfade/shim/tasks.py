@@ -18,8 +18,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from ._loop import wait_for
+from ._observing import Observing
 from ._owned import arun_owned, run_owned
-from ._routes import Keyed, Observing, OverBus, Split, result_of
+from ._routes import Keyed, OverBus, Split, result_of
 from .calls import CurrentCall, Progress, serving
 from .claims import Held, Won
 from .connection import current

@@ -44,7 +44,7 @@ from .shadowing import Shadowing
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine
+    from collections.abc import Callable, Collection
 
     from ._runtime import Runtime
     from .calls import CurrentCall
@@ -115,7 +115,7 @@ class Worker:
         self._unjoined = 0
         self._when_ready: Callable[[], None] = _nothing
         self.ready = False
-        self.in_flight = 0
+        self._held: dict[Delivery, str] = {}  # with their seams
         runtime.act_as("worker")
 
     def run(self, *, when_ready: Callable[[], None] | None = None) -> None:
@@ -137,6 +137,11 @@ class Worker:
         """Take no more calls, finish those in progress within the grace period, return from ``run``."""
         self._runtime.thread.loop.call_soon_threadsafe(self._stopping.set)
 
+    @property
+    def in_flight(self) -> int:
+        """Calls in hand."""
+        return len(self._held)
+
     async def health(self) -> Health:
         """How it is, for ``HealthServer``; runs on the runtime's loop."""
         connected = self._runtime.bus.connected
@@ -152,7 +157,8 @@ class Worker:
     async def _serve(self, executor: ThreadPoolExecutor, bodies: asyncio.AbstractEventLoop) -> None:
         await self._runtime.bus.listen(CANCEL, self._on_cancel)
         reaper = Reaper(self._runtime, self._options.ack_wait)
-        helpers = [asyncio.create_task(work) for work in (reaper.dead(), reaper.claims(), self._keep_spool())]
+        duties = (reaper.dead(), reaper.claims(), self._keep_spool(), self._beat())
+        helpers = [asyncio.create_task(work) for work in duties]
         self._unjoined = len(self.services) * (2 if self._options.shadows else 1)
         try:
             async with asyncio.TaskGroup() as group:
@@ -192,32 +198,40 @@ class Worker:
     async def _take(
         self, deliveries: Deliveries, service: Service, execution: Execution, calls: set[asyncio.Task[None]]
     ) -> None:
-        """Start a task per delivery, never holding more than there are free places."""
-        free = asyncio.Semaphore(self._options.concurrency)
-        stopping = asyncio.create_task(self._stopping.wait())
+        """Start a task per delivery, never holding more than there are free places, until the worker stops."""
         deliveries.want(self._options.concurrency)  # it counts those in our hands, calls in progress among them
+        taking = asyncio.create_task(self._take_on(deliveries, service, execution, calls))
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({taking, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            taking.cancel()  # what `next` has not returned yet goes back
+        with contextlib.suppress(asyncio.CancelledError):
+            await taking
+
+    async def _take_on(
+        self, deliveries: Deliveries, service: Service, execution: Execution, calls: set[asyncio.Task[None]]
+    ) -> None:
+        free = asyncio.Semaphore(self._options.concurrency)
 
         def finished(task: asyncio.Task[None]) -> None:
             calls.discard(task)
             free.release()
 
-        while await _done_before(stopping, free.acquire()):
-            following = await _done_before(stopping, deliveries.next())
-            if following is None:
-                break
-            delivery = following.result()
+        while not self._stopping.is_set():
+            await free.acquire()
+            delivery = await deliveries.next()
             if delivery is None:
                 free.release()
                 continue
             task = asyncio.create_task(self._handle(delivery, service, execution))
             calls.add(task)
             task.add_done_callback(finished)
-        stopping.cancel()
 
     async def _handle(self, delivery: Delivery, service: Service, execution: Execution) -> None:
         """One delivery from hand-out to acknowledgement; a failure leaves it to redelivery, counted."""
-        self.in_flight += 1
-        heart = asyncio.create_task(self._beat(delivery, service))
+        self._held[delivery] = service.name
         try:
             match self._treatment(delivery, service):
                 case "guarded":
@@ -232,8 +246,7 @@ class Worker:
             report.count("unsettled", seam=service.name, reason="internal")
             _log.exception("seam %s: a delivery could not be settled and will come again", service.name)
         finally:
-            heart.cancel()
-            self.in_flight -= 1
+            del self._held[delivery]
 
     def _treatment(self, delivery: Delivery, service: Service) -> Literal["guarded", "free", "refused"]:
         """Whether the ledger decides who starts it: when the caller says so, or nobody says what a second run does.
@@ -369,13 +382,17 @@ class Worker:
             await delivery.ack()
         report.count("served", seam=execution.seam, reason=finished.kind)
 
-    async def _beat(self, delivery: Delivery, service: Service) -> None:
+    async def _beat(self) -> None:
+        """Keep what is in our hands ours: all of it each time, which is simpler than a clock per delivery."""
         while True:
             await asyncio.sleep(self._options.ack_wait / 3)
-            try:
-                await delivery.extend()
-            except BusError as error:
-                report.count("heartbeat-failed", seam=service.name, reason=type(error).__name__)
+            await asyncio.gather(*(self._extend(delivery, seam) for delivery, seam in self._held.items()))
+
+    async def _extend(self, delivery: Delivery, seam: str) -> None:
+        try:
+            await delivery.extend()
+        except BusError as error:
+            report.count("heartbeat-failed", seam=seam, reason=type(error).__name__)
 
     def _on_cancel(self, event: Event) -> None:
         callid, seam = event.get("callid") or "", event.get("seam") or "-"
@@ -503,20 +520,6 @@ def _complain(error: OSError) -> None:
 
 def _nothing() -> None:
     """Nobody waits for the worker to be ready."""
-
-
-async def _done_before(stopping: asyncio.Task[Any], work: Coroutine[Any, Any, T]) -> asyncio.Task[T] | None:
-    """``work``, done; or ``None`` with it cancelled, because the worker is asked to stop."""
-    task = asyncio.create_task(work)
-    if stopping.done():
-        task.cancel()  # before its first step: under load there is always another delivery
-    await asyncio.wait({task, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done() and not task.cancelled():
-        return task
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-    return None
 
 
 def _as_too_large(event: Event, error: EventTooLargeError) -> Event:

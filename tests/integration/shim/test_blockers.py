@@ -45,7 +45,7 @@ def test_a_blocker_outlives_the_process_that_saw_it(connect):
 def test_what_was_cleared_too_early_comes_back(connect, monkeypatch):
     """The process that saw it still runs, and sees it again: within a minute, here at once."""
     monkeypatch.setattr("crossfade.shim._runtime._TELL_AGAIN", 0.0)
-    monkeypatch.setattr("crossfade.shim._routes._MUTATION_EVERY", 2)
+    monkeypatch.setattr("crossfade.shim._observing._MUTATION_EVERY", 2)
     mutates = declare()
     connection = connect()
     mutates(["b", "a"])
@@ -62,7 +62,7 @@ def test_what_was_cleared_too_early_comes_back(connect, monkeypatch):
 
 def test_a_blocker_that_could_not_be_told_is_told_later(connect, broker, counts, monkeypatch):
     """The broker was away when it was seen: the next call that shows it tells it."""
-    monkeypatch.setattr("crossfade.shim._routes._MUTATION_EVERY", 2)
+    monkeypatch.setattr("crossfade.shim._observing._MUTATION_EVERY", 2)
     mutates = declare()
     connection = connect()
     broker.stop()

@@ -16,18 +16,16 @@ import secrets
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import nats.errors
-from nats.aio.client import Client
 
 from crossfade.shim.errors import (
     BusAmbiguousError,
     BusError,
     BusRefusedError,
     BusUnavailableError,
-    EventTooLargeError,
 )
 
-from ._errors import ApiError, NoRespondersError, PlaintextServerError, connect_failure
-from ._wire import parse_headers
+from ._client import QuickClient, write_headers
+from ._errors import ApiError, NoRespondersError, connect_failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -52,34 +50,6 @@ _BUFFER: Final = 8 * 1024 * 1024
 _CLIENT_BUFFER: Final = 4 * _BUFFER
 
 
-class _Client(Client):
-    """nats-py's client without three faults of 2.16.
-
-    A late pong, for a ping nobody waits for any more, ended its reading. Reading headers took a quarter of the time
-    of a whole delivery. TLS that was asked for and not offered was passed over, and the password sent in clear.
-    """
-
-    def _connect_command(self) -> bytes:
-        untyped: Any = self
-        if self.options.get("tls") and not untyped._server_info.get("tls_required"):  # noqa: SLF001 - our own base's
-            raise PlaintextServerError
-        command: bytes = super()._connect_command()
-        return command
-
-    @staticmethod
-    def _parse_header_lines(raw: bytes) -> dict[str, str]:
-        return parse_headers(raw)
-
-    async def _process_pong(self) -> None:
-        untyped: Any = self
-        waiting: list[asyncio.Future[bool]] = untyped._pongs  # noqa: SLF001 - our own base's
-        if waiting and waiting[0].done():
-            waiting.pop(0)
-            self._pings_outstanding = 0
-            return
-        await super()._process_pong()
-
-
 class Message(Protocol):
     """What arrives."""
 
@@ -101,10 +71,6 @@ class Subscription:
         self.receive = receive
         self.handle: Any = None  # nats-py's, of the current client
 
-    async def take(self, message: Any) -> None:
-        """What nats-py calls; it wants a coroutine function."""
-        self.receive(message)
-
 
 class Connection:
     """One logical connection over a row of clients.
@@ -117,7 +83,7 @@ class Connection:
         self.hooks = hooks
         self._locate = locate
         self._settings = settings
-        self._client: Client | None = None
+        self._client: QuickClient | None = None
         self._subscriptions: set[Subscription] = set()
         self._waiting: dict[str, tuple[asyncio.Future[Message], str]] = {}
         self._inbox = ""
@@ -232,7 +198,7 @@ class Connection:
         raise failure or BusUnavailableError("no server to connect to")
 
     async def _connect_to(self, endpoint: Endpoint, server: str) -> None:
-        client = _Client()
+        client = QuickClient()
         try:
             async with asyncio.timeout(_ATTEMPT):
                 await client.connect(**self._client_options(endpoint, server))
@@ -267,7 +233,7 @@ class Connection:
             "tls_hostname": _host(server if server in endpoint.servers else endpoint.servers[0]),
         }
 
-    async def _adopt(self, client: Client) -> None:
+    async def _adopt(self, client: QuickClient) -> None:
         """Give a new client every subscription, then let others use it."""
         if not client.is_connected:
             raise client.last_error or OSError("the server closed the connection")
@@ -285,12 +251,8 @@ class Connection:
         self._up.set()
 
     @staticmethod
-    async def _subscribe_on(client: Client, subscription: Subscription) -> None:
-        # No limits of the client's: what arrives is bounded by what we ask for, and a drop there would be silent.
-        untyped: Any = client
-        subscription.handle = await untyped.subscribe(
-            subscription.subject, cb=subscription.take, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+    async def _subscribe_on(client: QuickClient, subscription: Subscription) -> None:
+        subscription.handle = await client.listen(subscription.subject, subscription.receive)
 
     # -- watching it -------------------------------------------------------------------------------------------
 
@@ -325,7 +287,7 @@ class Connection:
             return False
         return True
 
-    async def _echo(self, client: Client) -> None:
+    async def _echo(self, client: QuickClient) -> None:
         """A message to ourselves and back: all we sent was received, and all they sent is here.
 
         The client's own ping answers "fine" once its reading has ended.
@@ -334,7 +296,7 @@ class Connection:
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[token] = (future, "echo")
         try:
-            _run_now(client.publish(self._inbox_prefix + token))
+            client.hand_over(self._inbox_prefix + token, "", b"", b"", limit=_BUFFER, now=True)
             await future
         finally:
             self._waiting.pop(token, None)
@@ -387,7 +349,7 @@ class Connection:
 
     # -- using it ----------------------------------------------------------------------------------------------
 
-    def client(self) -> Client:
+    def client(self) -> QuickClient:
         """The current client, or the reason why there is none: refused credentials, else unreachable."""
         client = self._client
         if client is None or not client.is_connected:
@@ -408,19 +370,20 @@ class Connection:
         url = client.connected_url
         return (_netloc(url) if url else "", f"{version.major}.{version.minor}.{version.patch}")
 
-    def send(self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, reply: str = "") -> None:
-        """Hand a message to the socket without waiting.
+    def send(
+        self,
+        subject: str,
+        data: bytes,
+        headers: Mapping[str, str] | None = None,
+        reply: str = "",
+        *,
+        now: bool = True,
+    ) -> None:
+        """Hand a message to the socket without waiting; not ``now``: together with others of this turn of the loop.
 
         Raises ``BusUnavailableError`` (not connected, or the buffer is full), ``EventTooLargeError``.
         """
-        client = self.client()
-        size = len(data) + header_size(headers)
-        # The client checks the payload alone; a total above max_payload makes the server cut the connection.
-        if size > client.max_payload:
-            raise EventTooLargeError(size=size, limit=client.max_payload)
-        if client.pending_data_size + size > _BUFFER:
-            raise BusUnavailableError("the connection is too slow: its send buffer is full, nothing was sent")
-        _run_now(client.publish(subject, data, reply=reply, headers=dict(headers) if headers else None))
+        self.client().hand_over(subject, reply, write_headers(headers), data, limit=_BUFFER, now=now)
 
     async def request(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout: float = API_TIMEOUT
@@ -474,7 +437,7 @@ class Connection:
             return
         try:
             async with asyncio.timeout(_LET_GO):
-                await handle.drain()
+                await client.end(handle)
         except (TimeoutError, nats.errors.Error) as error:
             # The connection broke meanwhile: then the subscription is gone with it.
             _log.debug("a subscription did not drain: %r", error)
@@ -496,16 +459,6 @@ async def end(tasks: Sequence[asyncio.Task[None]]) -> None:
         _, pending = await asyncio.wait(pending, timeout=_LET_GO)
 
 
-def _run_now(step: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that has nothing to wait for: the client's publish below its buffer limit only appends."""
-    try:
-        step.send(None)
-    except StopIteration:
-        return
-    step.close()
-    raise BusAmbiguousError("the connection broke while the message was handed over")
-
-
 def _give_up(future: asyncio.Future[Message], subject: str, timeout: float) -> None:
     if not future.done():
         future.set_exception(
@@ -517,7 +470,7 @@ async def _run(callback: Callable[[], Awaitable[None]]) -> None:
     await callback()
 
 
-async def _abandon(client: Client) -> None:
+async def _abandon(client: QuickClient) -> None:
     """Close a client, sending what it still holds; one whose socket is stuck (nats-py waits for ever) is cut off."""
     try:
         async with asyncio.timeout(_LET_GO):
@@ -527,7 +480,7 @@ async def _abandon(client: Client) -> None:
         _cut(client)
 
 
-def _cut(client: Client) -> None:
+def _cut(client: QuickClient) -> None:
     untyped: Any = client
     writer = getattr(untyped._transport, "_io_writer", None)  # noqa: SLF001 - nats-py offers no way to abort
     if writer is not None:

@@ -169,4 +169,4 @@ class Publishing:
     def emit(self, subject: str, event: Event) -> None:
         """See ``Publisher.emit``."""
         headers, data = self.encode(subject, event)
-        self._connection.send(subject, data, headers)
+        self._connection.send(subject, data, headers, now=False)
