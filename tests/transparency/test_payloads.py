@@ -22,6 +22,7 @@ from typing_extensions import TypedDict  # pydantic's own requirement below Pyth
 from crossfade.shim import RemoteError, UnserialisableError, correlate, current_correlation, tool
 from crossfade.shim.errors import EventTooLargeError
 from crossfade.shim.payloads import SignatureCodec
+from support.commands import until
 
 
 class Colour(enum.Enum):
