@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from .correlate import current_correlation
 from .coverage import kind_of_call
-from .errors import UnserialisableError
+from .errors import SeamDefinitionError, UnserialisableError
 from .events import new_id
 from .hooks import report
 from .observations import Observation, Seen
@@ -74,6 +74,8 @@ class Observing:
         self._observer = runtime.observer
         self._numbers = self._observer.numbers(seam.name)
         self._block = runtime.block
+        with contextlib.suppress(SeamDefinitionError):  # told when a call is read
+            _ = seam.codec  # here, because making the first one takes pydantic's import: not at exit, nor in a call
 
     # -- in the caller's thread or task: every call pays for each line -------------------------------------------------
 
