@@ -105,8 +105,8 @@ class Observer:
         self._buffer: deque[Seen] = deque()
         self._bytes = 0  # changed by many threads without a lock: a bound, not an account, and set to 0 when empty
         self._numbers: dict[str, itertools.count[int]] = {}
-        # Subject and event of the first in the buffer and whether it is whole, made once however often it is tried.
-        self._next: tuple[str, Event, bool] | None = None
+        # The first in the buffer and its event, made once however often it is tried.
+        self._next: tuple[Observation, str, Event] | None = None
         self._complained: set[str] = set()
 
     def numbers(self, seam: str) -> itertools.count[int]:
@@ -162,7 +162,7 @@ class Observer:
             name = seen[0].seam.name
             try:
                 self._next = self._next or self._addressed(seen[0].read(seen))
-                subject, event, whole = self._next
+                observation, subject, event = self._next
                 self._bus.emit(subject, event)
             except BusUnavailableError:
                 return False  # it stays in the buffer, which is bounded
@@ -171,20 +171,20 @@ class Observer:
             except Exception as error:
                 self.failed(name, error)
             else:
-                published = whole
+                published = observation.whole
                 report.count("observed", seam=name)
-            self.tally.add(name, kind(seen), observed=published)
+            self.tally.add(name, self._next[0].kind if self._next else kind(seen), observed=published)
             self._next = None
             self._bytes -= size(self._buffer.popleft())
         if not self._buffer:
             self._bytes = 0
         return True
 
-    def _addressed(self, observation: Observation) -> tuple[str, Event, bool]:
+    def _addressed(self, observation: Observation) -> tuple[Observation, str, Event]:
         subject = self._subjects.observation(
             observation.seam.name, tenant=_tenant(observation), shadow=observation.shadow
         )
-        return subject, self.event(observation), observation.whole
+        return observation, subject, self.event(observation)
 
     def event(self, observation: Observation) -> Event:
         """The event of an observation, redacted."""
