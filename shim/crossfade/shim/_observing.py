@@ -254,6 +254,8 @@ class Observing:
         taken = self._open(before)
         if taken is not None:
             self._notice_mutation(taken, changed)
+        shown = self._open_value(value) if taken else None
+        compared = self._shadow and self._is_shadowed(full=before is not None, streamed=streamed, heirs=heirs)
         return Observation(
             seam=self.seam,
             n=n,
@@ -263,10 +265,11 @@ class Observing:
             duration=duration,
             arguments=taken.data if taken else None,
             secrets=taken.secrets if taken else _NOTHING,
-            value=self._open_value(value) if taken else None,
+            value=shown,
             error=error,
             correlation=correlation,
-            shadow=self._shadow and self._is_shadowed(taken, full=before is not None, streamed=streamed, heirs=heirs),
+            # What could not be read was counted as unserialisable when that was tried.
+            shadow=compared and taken is not None and (shown is not None or error is not None),
         )
 
     def _open(self, copy: _Copy) -> _Encoded | None:
@@ -286,14 +289,12 @@ class Observing:
         if changed:
             self._block(self.seam, "its body changes its arguments in place, and a change cannot cross a bus")
 
-    def _is_shadowed(self, taken: _Encoded | None, *, full: bool, streamed: bool, heirs: bool) -> bool:
+    def _is_shadowed(self, *, full: bool, streamed: bool, heirs: bool) -> bool:
         """Whether a worker shall run this call again and compare; why not is counted."""
         if not full:
             reason = "sampled-out"
         elif self._policy.effects == "unsafe":
             reason = "unsafe"
-        elif taken is None:
-            reason = "unserialisable"
         elif streamed:
             reason = "stream"
         elif heirs:
