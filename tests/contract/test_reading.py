@@ -229,6 +229,8 @@ async def test_abandoned_readers_leave_nothing_behind(bus, subject):
 async def test_the_extent_of_a_stream(bus, make_bus, subjects, subject):
     """Its last place counts every subject of it; its epoch is the same for every client and after a reconnect."""
     before = await bus.extent(f"{subjects.prefix}.>")
+    assert before.whole
+    assert not (await bus.extent(f"{subjects.prefix}.>", after=Position("nonsense"))).whole
     acks = [await bus.publish(subject, event(n)) for n in range(3)]
     found = await (await make_bus()).extent(subject)
 

@@ -70,6 +70,16 @@ class StageChangeRefusedError(ConfigurationError):
     """The stage table, or the seam's effects, forbid this move."""
 
 
+class PolicyChangedError(StageChangeRefusedError):
+    """Somebody changed the policy since it was looked at: it is at ``actual`` now."""
+
+    def __init__(self, seam: str, *, expected: int, actual: int) -> None:
+        self.seam = seam
+        self.expected = expected
+        self.actual = actual
+        super().__init__(f"the policy of {seam} is at revision {actual}, not {expected}: look at it again, then decide")
+
+
 # -- the bus: whoever runs the broker acts -------------------------------------------------------------------
 
 

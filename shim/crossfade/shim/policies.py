@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from .claims import GRACE
 from .errors import (
     ConfigurationError,
+    PolicyChangedError,
     StageChangeRefusedError,
     UnknownSeamError,
     UnknownStageError,
@@ -159,6 +160,7 @@ class Move:
     ``mode`` says what a way back does with runs that began on the bus: ``drain`` lets them end there within
     ``drain``, ``abort`` breaks their pins and has workers refuse older commands. ``settings`` are further settings
     of the policy to change. ``unsafe_storage`` accepts a broker that may lose claims in a power cut.
+    ``expected``: only if the policy still is at this revision (0: there is none).
     """
 
     target: Stage
@@ -169,6 +171,7 @@ class Move:
     drain: timedelta = DRAIN
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     unsafe_storage: bool = False
+    expected: int | None = None
 
 
 class Policies:
@@ -255,7 +258,8 @@ class Policies:
 
         ``wait`` seconds at most; whoever does not follow by then is named in the result. Raises
         ``UnknownSeamError`` when no process declared it, ``StageChangeRefusedError`` when the stage table, the
-        seam's effects, its blockers or the broker's storage forbid the move.
+        seam's effects, its blockers or the broker's storage forbid the move, and ``PolicyChangedError`` when the
+        policy is not at the move's ``expected`` revision.
         """
         declared = await self._find(seam)
         check_fallback(seam, move, await self.instances.live())
@@ -280,6 +284,8 @@ class Policies:
         entry = await self._policies.get(declared.seam)
         now = self._bus.now()
         live, current = self._standing(declared, entry, now)
+        if move.expected not in (None, live.revision):
+            raise PolicyChangedError(declared.seam, expected=move.expected, actual=live.revision)
         check_move(current.stage, move.target, force=move.force)
         check_blockers(declared, move)
         following = next_live(live, current, move, now=now)

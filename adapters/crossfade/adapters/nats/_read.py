@@ -226,7 +226,7 @@ def _read_extent(info: Mapping[str, Any], after: Position | None) -> Extent:
     return Extent(
         epoch="".join(filter(str.isalnum, info["created"])),
         last=position(last),
-        whole=int(state["first_seq"]) - 1 <= start <= last,
+        whole=max(0, int(state["first_seq"]) - 1) <= start <= last,
     )
 
 

@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "events": "What travels on the bus.",
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
     "dlq": "Dead letters: what could not be processed.",
+    "control": "The control plane: API and streams for pages; serves when no command is given.",
     "bench": "What crossfade costs, measured here and now.",
     "proxy": "The reverse proxy in front of HTTP services.",
 }

@@ -5,22 +5,28 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import sys
+from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 
 from crossfade.shim.claimcheck import load_data
-from crossfade.shim.errors import CrossfadeError
+from crossfade.shim.errors import ConfigurationError, CrossfadeError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from crossfade.shim.events import Event
     from crossfade.shim.ports import Bus
     from crossfade.shim.redaction import Redactor
+
+
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST: Final = 100 * 365 * 86400.0  # seconds; a date so long ago can still be computed, and nothing is older
 
 
 def safe(value: object, *, keep: str = "") -> str:
@@ -51,6 +57,14 @@ def span(time: timedelta) -> str:
         if seconds < limit:
             return f"{seconds / size:.1f} {unit}" if limit == 10 else f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} days"
+
+
+def read_span(text: str, *, where: str) -> timedelta:
+    """What a person typed as a length of time, like ``30s``, ``10m``, ``2h`` or ``1d``."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
+    if not found:
+        raise ConfigurationError(f"{text!r} is no length of time: use one like 30s, 10m, 2h or 1d", where=where)
+    return timedelta(seconds=min(float(found[1]) * _UNITS[found[2]], _LONGEST))
 
 
 def plural(n: int, noun: str) -> str:

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.redaction import Redactor
 from crossfade.shim.subjects import check_seam
 
 from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, session
+from ._text import read_span
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="What travels on the bus.", no_args_is_help=True)
 
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_LONGEST: Final = 100 * 365 * 86400.0  # seconds; a date so long ago can still be computed, and nothing is older
 _COLOURS: Final = {"invoke": "cyan", "result": "green", "observed": "blue", "changed": "magenta"}
 
 
@@ -46,7 +43,13 @@ def tail(
 ) -> None:
     """Print calls, observations and seam news, oldest first. With --follow and no --since, only what is new."""
     wanted = _Wanted(seam=None if seam is None else check_seam(seam), kind=kind, run=run)
-    start = datetime.now(UTC) - _duration(since) if since is not None else datetime.now(UTC) if follow else None
+    start = (
+        datetime.now(UTC) - read_span(since, where="--since")
+        if since is not None
+        else datetime.now(UTC)
+        if follow
+        else None
+    )
     printer = _JsonLines() if as_json else _Lines(show_data=data)
 
     async def show() -> None:
@@ -162,10 +165,3 @@ def _payload(stored: Stored, redactor: Redactor) -> Any:
         return redactor.value(json.loads(stored.event.data))
     except (ValueError, RecursionError):
         return f"<{len(stored.event.data)} bytes that are no JSON>"
-
-
-def _duration(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text)
-    if not found:
-        raise ConfigurationError(f"{text!r} is no length of time: use one like 30s, 10m, 2h or 1d", where="--since")
-    return timedelta(seconds=min(float(found[1]) * _UNITS[found[2]], _LONGEST))

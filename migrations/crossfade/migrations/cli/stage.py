@@ -13,17 +13,17 @@ from crossfade.migrations.coverage import read_coverage
 from crossfade.shim.errors import UnknownSeamError
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import ORDER, TABLE, Stage, parse_stage
+from crossfade.shim.standing import standings
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
 from ._text import actor, print_columns, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from datetime import datetime
 
     from crossfade.migrations.coverage import Coverage, Covered
-    from crossfade.shim.instances import Instance
-    from crossfade.shim.policies import Declared, LivePolicy, StageChange
+    from crossfade.shim.policies import StageChange
+    from crossfade.shim.standing import Standing
 
     from ._session import Session
 
@@ -178,17 +178,11 @@ async def _rows(bus: str | None, config: str | None) -> list[dict[str, Any]]:
 
 
 async def _rows_of(opened: Session) -> list[dict[str, Any]]:
-    declared = await opened.policies.declared()
-    live = await opened.policies.live()
-    instances = await opened.policies.instances.live()
-    now = opened.bus.now()
-    return [_row(seam, live.get(name), instances, now) for name, seam in sorted(declared.items())]
+    return [_row(found) for found in await standings(opened.policies, opened.bus)]
 
 
-def _row(seam: Declared, live: LivePolicy | None, instances: Sequence[Instance], now: datetime) -> dict[str, Any]:
-    policy = live.over(seam.policy, now=now) if live else seam.policy
-    having = [instance for instance in instances if seam.seam in instance.seams]
-    lagging = [instance.instance for instance in having if instance.seams[seam.seam] < policy.revision]
+def _row(found: Standing) -> dict[str, Any]:
+    seam, policy, live = found.declared, found.policy, found.live
     return {
         "seam": seam.seam,
         "domain": seam.domain,
@@ -197,9 +191,9 @@ def _row(seam: Declared, live: LivePolicy | None, instances: Sequence[Instance],
         "effects": policy.effects,
         "timeout": policy.timeout,
         "revision": policy.revision,
-        "processes": len(having),
-        "workers": sum(instance.role == "worker" for instance in having),
-        "lagging": lagging,
+        "processes": len(found.instances),
+        "workers": found.workers,
+        "lagging": list(found.lagging),
         "actor": live.actor if live else "(code)",
         "reason": live.reason if live else "",
         "changed": live.changed if live else "",

@@ -1,0 +1,208 @@
+"""``crossfade control``: the control plane of an installation, and who may use it."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crossfade.shim.errors import MissingExtraError
+from crossfade.shim.events import new_id
+
+from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
+from ._text import read_span
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine
+
+    from crossfade.proxy.control.settings import ControlSettings
+
+app = typer.Typer(help="The control plane: API and streams for pages; serves when no command is given.")
+
+StateOption = Annotated[
+    Path, typer.Option("--state", metavar="DIR", help="Where credentials and stream keys lie, for their owner only.")
+]
+_STATE = Path(".crossfade/control")
+
+
+@app.callback(invoke_without_command=True)
+def control(
+    context: typer.Context,
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0: one is chosen.")] = "127.0.0.1:8081",
+    state: StateOption = _STATE,
+    tls_certificate: Annotated[Path | None, typer.Option(metavar="PEM", help="Serve HTTPS with it.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="The certificate's key.")] = None,
+    client_ca: Annotated[
+        Path | None, typer.Option("--client-ca", metavar="PEM", help="Clients must show a certificate of this CA, too.")
+    ] = None,
+    plain_because: Annotated[
+        str, typer.Option(metavar="WHY", help="Listen beyond this machine without TLS, for this reason.")
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A further name that this API is asked by.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None, typer.Option(metavar="ORIGIN", help="An origin whose pages may read streams.")
+    ] = None,
+    heartbeat: Annotated[float, typer.Option(min=0.1, help="Seconds between signs of life on a quiet stream.")] = 15.0,
+    max_streams: Annotated[int, typer.Option(min=1, help="Open streams of this process.")] = 5000,
+    max_streams_per_user: Annotated[int, typer.Option(min=1, help="Open streams of one user.")] = 50,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Serve the API and the streams until SIGTERM or Ctrl-C, or do what the command after it says."""
+    if context.invoked_subcommand is not None:
+        return
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    host, port = _part("settings").parse_listen(listen)
+    settings = _part("settings").ControlSettings(
+        host=host,
+        port=port,
+        state=state,
+        certificate=tls_certificate,
+        key=tls_key,
+        client_ca=client_ca,
+        plain_because=plain_because,
+        hosts=frozenset(allow_host or ()),
+        origins=frozenset(allow_origin or ()),
+        limits=_part("stream").StreamLimits(heartbeat=heartbeat, streams=max_streams, per_user=max_streams_per_user),
+    )
+    if plain_because:
+        logging.getLogger("crossfade").warning("listening on %s without TLS because: %s", host, plain_because)
+    with _part("serving").listen(settings) as listening:
+        _run(_serve(settings, listening, bus, config, as_json=as_json))
+
+
+@app.command("access")
+def access(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who it is for; recorded with what they do.")],
+    role: Annotated[str, typer.Option(help="view, or operate: change seams, mint tokens.")] = "view",
+    state: StateOption = _STATE,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a credential for the API, or replace the one of this name. It is shown once."""
+    path = _credentials(state)
+    made, secret = _part("auth").Credentials.load(path).with_new(name, role)
+    made.save(path)
+    if as_json:
+        print_json({"name": name, "role": role, "token": secret})
+    else:
+        say(f"{name} ({role}), shown this once; a running control plane knows it after a restart:\n{secret}")
+
+
+@app.command("token")
+def token(
+    user: Annotated[str, typer.Option(help="Whose events it opens.")],
+    tenant: Annotated[str, typer.Option(help="The user's tenant.")] = "",
+    ttl: Annotated[str, typer.Option(help="How long it is good for, like 30s, 10m, 1h, 7d at most.")] = "1h",
+    state: StateOption = _STATE,
+    as_json: JsonOption = False,
+) -> None:
+    """Sign a token for one user's stream and tasks."""
+    keyring = _part("tokens").Keyring.load(_keys(state))
+    text = keyring.mint(user=user, tenant=tenant, ttl=read_span(ttl, where="--ttl"))
+    read = keyring.read(text)
+    if as_json:
+        print_json({"token": text, "id": read.id, "expires": read.expires})
+    else:
+        sys.stdout.write(f"{text}\n")
+
+
+@app.command("rotate")
+def rotate(state: StateOption = _STATE, as_json: JsonOption = False) -> None:
+    """Sign with a new key from now on; tokens of the key before stay good until they end."""
+    path = _keys(state)
+    rotated = _part("tokens").Keyring.load(path).rotated()
+    rotated.save(path)
+    if as_json:
+        print_json({"keys": [key.id for key in rotated.keys]})
+    else:
+        say(f"New key {rotated.keys[0].id}. Restart the control plane, and whoever mints tokens with this file.")
+
+
+async def _serve(
+    settings: ControlSettings, listening: socket.socket, bus: str | None, config: str | None, *, as_json: bool
+) -> None:
+    credentials, made = _first_credentials(settings.state)
+    async with session(bus, config) as opened:
+        plane = _part("app").Control(
+            bus=opened.bus,
+            url=opened.url,
+            config=opened.config,
+            subjects=opened.subjects,
+            credentials=credentials,
+            keyring=_part("tokens").Keyring.load(_keys(settings.state)),
+            settings=settings,
+            instance=f"control_{os.getpid()}_{new_id()[-8:]}",
+        )
+        url = settings.url(listening.getsockname()[1])
+        await _part("serving").serve(
+            _part("app").create_app(plane),
+            plane,
+            listening,
+            when_ready=lambda: _say_ready(url, made, settings, as_json=as_json),
+        )
+
+
+def _first_credentials(state: Path) -> tuple[Any, dict[str, str]]:
+    """The credentials; at the first start one for each role, whose secrets are to be shown."""
+    path = _credentials(state)
+    known = _part("auth").Credentials.load(path)
+    made: dict[str, str] = {}
+    if not known.known:
+        for role in ("operate", "view"):
+            known, made[role] = known.with_new(f"first-{role}", role)
+        known.save(path)
+    return known, made
+
+
+def _say_ready(url: str, made: dict[str, str], settings: ControlSettings, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"ready": True, "url": url, "tokens": made})
+        return
+    say(f"Control plane at {url}, its operations at {url}/docs. Ctrl-C stops.")
+    for role, secret in made.items():
+        say(f"Made for the first start, shown this once, {role}: {secret}")
+    if made:
+        say(f"More of them: crossfade control access NAME --role view --state {settings.state}")
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Run it on uvloop where there is one."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(work)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop  # noqa: PLC0415 - not on Windows
+    except ModuleNotFoundError:
+        return None
+    made: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return made
+
+
+def _credentials(state: Path) -> Path:
+    return state / "credentials.json"
+
+
+def _keys(state: Path) -> Path:
+    return state / "stream-keys.json"
+
+
+def _part(name: str) -> Any:
+    """A module of the control plane, which needs the extra ``proxy``."""
+    try:
+        return importlib.import_module(f"crossfade.proxy.control.{name}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("crossfade"):
+            raise
+        raise MissingExtraError("proxy", needed_for="the control plane") from error
