@@ -38,6 +38,7 @@ class Plane:
 
     async def ask(self, method: str, path: str, secret: str | None = None, **more: Any) -> httpx.Response:
         headers = {"Authorization": f"Bearer {secret}"} if secret else {}
+        self.client.cookies.clear()  # every request stands for itself
         return await self.client.request(method, path, headers=headers | more.pop("headers", {}), **more)
 
     async def publish(self, n: Any, *, user: str = "alice", tenant: str = "acme", run: str = "r1", **more: Any) -> Any:

@@ -23,6 +23,11 @@ async def hear(socket):
         return json.loads(await socket.recv())
 
 
+async def forever(socket):
+    while True:
+        await hear(socket)
+
+
 async def said(socket, n):
     found = []
     while len(found) < n:
@@ -76,8 +81,7 @@ async def test_a_revoked_token_closes_with_a_code_that_says_so(plane):
         identity = plane.control.keyring.read(token).id
         await plane.ask("DELETE", f"/api/v1/tokens/{identity}", plane.operate)
         with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                await hear(socket)
+            await forever(socket)
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, "revoked")
 
 
