@@ -54,9 +54,9 @@ class Projection:
         self._tell(self._event(kind, self.runtime.redactor.value(payload)))
 
     def ended(self, outcome: Ending, reason: str = "") -> None:
-        """It is over, and its result can be had. Published, so that a page does not wait for ever."""
+        """It is over, and its result can be had."""
         event = self._event(ENDED, {"outcome": outcome, "reason": reason}, derived_id(self.callid, ENDED, outcome))
-        self._on_loop(lambda: self.runtime.spawn(self._publish(event)))
+        self._on_loop(lambda: self._emit_or_publish(event))
 
     def _event(self, kind: str, payload: Mapping[str, Any], identity: str | None = None) -> Event:
         return Event(
@@ -82,6 +82,13 @@ class Projection:
             self.runtime.bus.emit(self._subject(event), event)
         except BusError as error:
             report.count("dropped", seam=self.seam, reason=type(error).__name__)
+
+    def _emit_or_publish(self, event: Event) -> None:
+        """At once, so that a process that ends now has said it; patiently where that fails: a page waits for it."""
+        try:
+            self.runtime.bus.emit(self._subject(event), event)
+        except BusError:
+            self.runtime.spawn(self._publish(event))
 
     async def _publish(self, event: Event) -> None:
         try:
