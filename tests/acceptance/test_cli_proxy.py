@@ -125,13 +125,16 @@ def test_a_worker_that_dies_is_started_again_with_what_is_served_now(proxy, serv
     file = tmp_path / "routes.yaml"
     file.write_text(f"upstreams: {{a: '{services[0]}'}}")
     process, ready = proxy("--config", file, "--workers", 2)
+    file.write_text(f"upstreams: {{a: '{services[1]}'}}")
+    process.process.send_signal(signal.SIGHUP)
+    until(lambda: process.log.read_text().count("reloaded ") == 2)
     file.write_text("broken")
     children = until(lambda: (found := _children(process.process.pid)) and len(found) == 2 and found)
 
     os.kill(children[0], signal.SIGKILL)
     until(lambda: len(fresh := set(_children(process.process.pid)) - {children[0]}) == 2 and fresh, "not started again")
 
-    assert {ask(ready) for _ in range(10)} == {"old"}
+    assert {ask(ready) for _ in range(10)} == {"new"}
     left = _children(process.process.pid)
     process.process.kill()
     until(lambda: not any(_lives(pid) for pid in left), "workers outlived their parent")
