@@ -309,8 +309,9 @@ class BusTask(Generic[R]):
 
         async def pump() -> None:
             async for stored in runtime.bus.read(subject, follow=True):
-                if stored.event.get("callid") == self.callid:
-                    put(read_progress(stored.event))
+                said = stored.event  # the call's start and end lie there, too
+                if said.get("callid") == self.callid and said.type.endswith("progress"):
+                    put(read_progress(said))
 
         pumping = asyncio.create_task(pump())
         try:

@@ -281,12 +281,13 @@ def test_cancelling_at_the_moment_of_the_claim(world):
     One that a worker has claimed and not begun when the word arrives need not start either.
     """
     caller = world.side(timeout=10, fallback="raise")
-    world.side().serve()
+    world.side(slow(world.journal, 0.02)).serve(concurrency=1)
     cancelled, ran = [], []
-    for number in range(40):
-        task = caller.call.submit(f"c{number}")
-        time.sleep(number % 8 / 1000)
-        (cancelled if task.cancel() else ran).append(f"c{number}")
+    for burst in range(10):  # more than the worker has places for, so that some of each have not begun
+        tasks = [(f"c{burst}x{number}", caller.call.submit(f"c{burst}x{number}")) for number in range(4)]
+        time.sleep(burst / 1000)
+        for name, task in tasks:
+            (cancelled if task.cancel() else ran).append(name)
     until(lambda: len(world.terminals(caller)) == 40)
     refused = [answer for answer in world.terminals(caller) if answer.kind == "not-executed"]
     assert set(world.journal.lines) <= set(ran)
