@@ -90,3 +90,22 @@ def _pair(figures: list[float | None], unit: str) -> str:
 
 def _number(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
+
+
+@app.command("stream")
+def stream(
+    streams: Annotated[int, typer.Option(min=1, help="Pages that listen at once.")] = 2000,
+    as_json: JsonOption = False,
+) -> None:
+    """Open streams on a control process and measure its memory for each, and how soon an event arrives."""
+    from crossfade.migrations.bench.stream import DELAY_GOAL, MEMORY_GOAL, run  # noqa: PLC0415 - an extra
+
+    figures = run(streams)
+    if as_json:
+        print_json(asdict(figures))
+        return
+    say(
+        f"{figures.streams} streams: {figures.kilobytes:.1f} KB each (goal {MEMORY_GOAL:g}); "
+        f"{figures.deliveries} deliveries, {figures.lost} lost, p50 {figures.p50:.1f} ms, "
+        f"p99 {figures.p99:.1f} ms (goal {DELAY_GOAL:g})"
+    )
