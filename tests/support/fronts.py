@@ -39,6 +39,7 @@ class Limits:
     read_timeout: float = 1.0
     tunnel_timeout: float = 2.0
     queue_timeout: float = 0.5
+    upstream_idle_timeout: float = 30.0
     drain_timeout: float = 3.0
     uri_bytes: int = 8192
     header_bytes: int = 32768
