@@ -140,6 +140,7 @@ def test_58_one_too_many_waits_and_is_then_a_503(proxy):
 
     assert refusal.status == 503, f"client got {word(refusal)}"
     assert took < 2, "waited for long"
+    assert proxy.kind != "ours" or refusal.value("retry-after"), "no Retry-After"
     assert (served, after) == ([200, 200], 200), f"the others got {served}, the next {after}"
 
 

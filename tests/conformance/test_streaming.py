@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 
@@ -194,3 +195,42 @@ def test_51_an_end_behind_an_unfinished_second_request_is_noticed(proxy, body):
     assert first.status == 200, f"client got {word(first)}"
     assert gone, "still open"
     assert not any(one.complete for one in proxy.seen() if one.method == "POST"), "the half upload was completed"
+
+
+def test_50_a_client_that_left_is_logged_as_499(ours, tmp_path):
+    """The access log has 499 for a client that left before its answer, and no 2xx; the next request has its 200."""
+    log = tmp_path / "access.log"
+    with ours.another(options=("--access-log", str(log))) as proxy:
+        proxy.upstream.script = lambda peer: peer.gone(within=3) and peer.drop()
+        with proxy.connect() as client:
+            client.send(request("GET", "/gone"))
+            assert proxy.upstream.until(lambda: proxy.upstream.requests)
+        assert proxy.upstream.until(lambda: proxy.upstream.peers[0].ended)
+        proxy.upstream.script = ordinary
+        proxy.get("/served")
+        lines = _logged(proxy, log, 2)
+
+    assert [(line["path"], line["status"]) for line in lines] == [("/gone", 499), ("/served", 200)]
+
+
+def test_19_a_half_upload_is_not_logged_as_served(ours, tmp_path):
+    """The access log has no 2xx for an upload that was cut short."""
+    log = tmp_path / "access.log"
+    with ours.another(options=("--access-log", str(log))) as proxy:
+        with proxy.connect() as client:
+            client.send(request("PUT", "/half", "Content-Length: 100") + b"half of it")
+            assert proxy.upstream.until(lambda: proxy.upstream.requests)
+        (line,) = _logged(proxy, log, 1)
+
+    assert line["path"] == "/half"
+    assert not 200 <= line["status"] < 300, line
+
+
+def _logged(proxy, log, count):
+    """So many lines of the access log, which is written off the path of a request."""
+
+    def lines():
+        return log.read_text().splitlines() if log.exists() else []
+
+    assert proxy.upstream.until(lambda: len(lines()) >= count), lines()
+    return [json.loads(line) for line in lines()]
