@@ -103,7 +103,7 @@ def test_48_a_large_upload_costs_little_memory(ours, note, mib, chunked):
 @pytest.mark.parametrize("way", ["answer", "upload"])
 def test_48_a_slow_reader_holds_the_writer_back(ours, note, way):
     """One side reads 64 KiB every 50 ms: the other is held back, the proxy keeps less than 8 MiB of it."""
-    with ours.another() as proxy:
+    with ours.another(send_timeout=20) as proxy:  # slow is not silent, on a busy machine either
         _warm(proxy)
         sent = []
         with Peak(proxy.front) as peak:

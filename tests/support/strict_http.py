@@ -133,8 +133,9 @@ class Response(Message):
 
 
 def read_request_head(wire: Wire, request: Request) -> None:
-    """Read the request line and the headers, and decide the framing; an empty line before is legal (RFC 9112, 2.2)."""
-    request.start = wire.line() or wire.line()
+    """Read the request line and the headers, and decide the framing; empty lines before are legal (RFC 9112, 2.2)."""
+    while not request.start:
+        request.start = wire.line()
     if not _REQUEST_LINE.fullmatch(request.start):
         raise Malformed("request line")
     request.headers = _fields(wire)
