@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
@@ -148,8 +149,9 @@ class Client:
         self._socket.settimeout(seconds)
 
     def half_close(self) -> None:
-        """No more from this side; the answer may still come."""
-        self._socket.shutdown(socket.SHUT_WR)
+        """No more from this side; the answer may still come, unless the other side has ended already."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
         """End with RST."""
