@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import socket
-import subprocess
 import tempfile
-import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +16,9 @@ import nats.errors
 
 from crossfade.adapters._embedded.binary import find_binary
 from crossfade.adapters.embedded import ensure_server, status, stop
-from crossfade.shim.errors import CrossfadeError
 
 from .environments import PeerUnavailableError
-from .processes import free_port
+from .processes import free_port, server
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -111,7 +108,7 @@ def redis(*, synced: bool) -> Generator[Broker]:
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as folder:
         port = free_port()
         listen = ("--port", str(port), "--bind", "127.0.0.1", "--dir", folder)
-        with _server([binary, *listen, *options], port, Path(folder)) as pid:
+        with server([binary, *listen, *options], port, Path(folder)) as pid:
             version = _asked(port, "INFO server", "redis_version:")
             appends, syncs = _asked(port, "CONFIG GET appendonly"), _asked(port, "CONFIG GET appendfsync")
             durability = (
@@ -154,30 +151,5 @@ def _nats_server(folder: Path, port: int, more: str = "") -> Generator[int]:
     config = folder / "server.conf"
     store = f'jetstream {{ store_dir: "{folder}/store", max_file_store: 100TB }}'
     config.write_text(f"listen: 127.0.0.1:{port}\nserver_name: bench-{port}\n{store}\n{more}\n")
-    with _server([str(find_binary(folder).path), "-c", str(config)], port, folder) as pid:
+    with server([str(find_binary(folder).path), "-c", str(config)], port, folder) as pid:
         yield pid
-
-
-@contextmanager
-def _server(command: list[str], port: int, folder: Path) -> Generator[int]:
-    """Its pid, once it accepts connections."""
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)  # noqa: S603 - ours
-        try:
-            end = time.monotonic() + _STARTING
-            while not _accepts(port):
-                if process.poll() is not None or time.monotonic() > end:
-                    raise CrossfadeError(f"{command[0]} did not start: {(folder / 'log').read_text()[-2000:]}")
-                time.sleep(0.02)
-            yield process.pid
-        finally:
-            process.terminate()
-            process.wait(_STARTING)
-
-
-def _accepts(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), timeout=1).close()
-    except OSError:
-        return False
-    return True

@@ -91,7 +91,7 @@ def opened(
 def check_versions(peer: Peer, versions: Mapping[str, str]) -> None:
     """Raise ``PeerUnavailableError`` when a package is older than the least that counts."""
     for package, least in _packages(peer).items():
-        if _numbers(versions[package]) < _numbers(least):
+        if numbers(versions[package]) < numbers(least):
             raise PeerUnavailableError(
                 f"{package} {versions[package]} was resolved, and {least} is the least that counts: "
                 f"see what holds it back (uv pip install --dry-run '{package}>={least}')"
@@ -112,7 +112,7 @@ def _packages(peer: Peer) -> dict[str, str]:
     return {package.partition("[")[0]: least for package, least in peer.least.items()}
 
 
-def _numbers(version: str) -> tuple[int, ...]:
+def numbers(version: str) -> tuple[int, ...]:
     """Enough of a version's order for releases: its leading numbers."""
     return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
 

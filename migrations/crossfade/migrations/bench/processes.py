@@ -11,13 +11,15 @@ import tempfile
 import time
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from crossfade.adapters._embedded.binary import VARIABLE
 from crossfade.shim.errors import CrossfadeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
+
+_STARTING: Final = 20.0  # seconds
 
 
 @contextmanager
@@ -57,6 +59,43 @@ def cpu_of(*roots: int, this_process: bool = True) -> Callable[[], float]:
         return others + (time.process_time() if this_process else 0.0)
 
     return told
+
+
+@contextmanager
+def on_core(core: int) -> Generator[None]:
+    """What is started within runs on ``core`` alone, and so do its children. Linux only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def accepts(port: int) -> bool:
+    """Whether somebody listens on ``port`` of loopback."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def server(command: list[str], port: int, folder: Path) -> Generator[int]:
+    """The pid of somebody's server once it accepts connections on ``port``; its output is ``folder``'s ``log``."""
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder)  # noqa: S603
+        try:
+            end = time.monotonic() + _STARTING
+            while not accepts(port):
+                if process.poll() is not None or time.monotonic() > end:
+                    raise CrossfadeError(f"{command[0]} did not start: {(folder / 'log').read_text()[-2000:]}")
+                time.sleep(0.02)
+            yield process.pid
+        finally:
+            process.terminate()
+            process.wait(_STARTING)
 
 
 def free_port() -> int:

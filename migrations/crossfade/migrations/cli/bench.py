@@ -14,6 +14,8 @@ from rich.text import Text
 from ._session import JsonOption, print_json, say, terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from crossfade.migrations.bench.measuring import Row, Unmeasured
 
 app = typer.Typer(help="What crossfade costs, measured here and now.", no_args_is_help=True)
@@ -33,10 +35,28 @@ def shim(
     as_json: JsonOption = False,
 ) -> None:
     """Measure the decorator, an observation, calls and a worker beside their floors. Takes about a minute."""
-    from crossfade.migrations.bench.measuring import Row  # noqa: PLC0415 - with the rest of the bench
     from crossfade.migrations.bench.shim import run  # noqa: PLC0415 - it imports nats and wrapt
 
-    rows = list(run(peers=peers, cluster=cluster))
+    _report(run(peers=peers, cluster=cluster), as_json=as_json)
+
+
+@app.command("proxy")
+def proxy(
+    full: Annotated[
+        bool, typer.Option("--full", help="Bodies of 1 KB, 100 KB and 10 MB; 1, 16 and 256 connections.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the proxy beside nginx, Envoy, Caddy, mitmproxy and FastAPI with httpx. Takes two minutes."""
+    from crossfade.migrations.bench.proxy import run  # noqa: PLC0415 - with the rest of the bench
+
+    _report(run(full=full), as_json=as_json)
+
+
+def _report(found: Iterable[Row | Unmeasured], *, as_json: bool) -> None:
+    from crossfade.migrations.bench.measuring import Row  # noqa: PLC0415 - with the rest of the bench
+
+    rows = list(found)
     measured = [row for row in rows if isinstance(row, Row)]
     missing = [row for row in rows if not isinstance(row, Row)]
     if as_json:
