@@ -107,8 +107,8 @@ def test_56_an_idempotency_key_does_not_make_it_legal(proxy):
 def test_57_a_post_goes_to_the_second_target_when_the_first_refuses(ours):
     """Nobody listens at the first target: the POST's 64 KiB reach the second with the same hash."""
     body = bytes(range(256)) * 256
-    second = f"http://127.0.0.1:{ours.upstream.port}"
-    with ours.another(upstream=f"127.0.0.1:{free_port()}", options=("--upstream", second)) as two:
+    service = {"url": f"http://127.0.0.1:{free_port()}", "also": [f"127.0.0.1:{ours.upstream.port}"]}
+    with ours.another(settings={"upstreams": {"service": service}}) as two:
         response = two.ask(request("POST", "/", body=body))
 
         assert response.status == 200, f"client got {word(response)}"

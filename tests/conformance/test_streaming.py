@@ -200,7 +200,7 @@ def test_51_an_end_behind_an_unfinished_second_request_is_noticed(proxy, body):
 def test_50_a_client_that_left_is_logged_as_499(ours, tmp_path):
     """The access log has 499 for a client that left before its answer, and no 2xx; the next request has its 200."""
     log = tmp_path / "access.log"
-    with ours.another(options=("--access-log", str(log))) as proxy:
+    with ours.another(settings={"access_log": str(log)}) as proxy:
         proxy.upstream.script = lambda peer: peer.gone(within=3) and peer.drop()
         with proxy.connect() as client:
             client.send(request("GET", "/gone"))
@@ -216,7 +216,7 @@ def test_50_a_client_that_left_is_logged_as_499(ours, tmp_path):
 def test_19_a_half_upload_is_not_logged_as_served(ours, tmp_path):
     """The access log has no 2xx for an upload that was cut short."""
     log = tmp_path / "access.log"
-    with ours.another(options=("--access-log", str(log))) as proxy:
+    with ours.another(settings={"access_log": str(log)}) as proxy:
         with proxy.connect() as client:
             client.send(request("PUT", "/half", "Content-Length: 100") + b"half of it")
             assert proxy.upstream.until(lambda: proxy.upstream.requests)

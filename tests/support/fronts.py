@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -56,12 +56,18 @@ class Front:
     drain_signal = signal.SIGTERM
 
     def __init__(
-        self, upstream: str, folder: Path, limits: Limits, *, options: tuple[str, ...] = (), port: int | None = None
+        self,
+        upstream: str,
+        folder: Path,
+        limits: Limits,
+        *,
+        settings: dict[str, object] | None = None,
+        port: int | None = None,
     ) -> None:
         self.upstream = upstream  # HOST:PORT
         self.folder = folder
         self.limits = limits
-        self.options = options
+        self.settings = settings or {}  # further ones, by ours' names
         self.port = port or free_port()
         self.log = folder / f"{self.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -143,14 +149,14 @@ class Ours(Front):
     name = "ours"
 
     def command(self) -> list[str]:
-        limits = [
-            f"{field.name}={value:g}"
-            for field in fields(self.limits)
-            if (value := getattr(self.limits, field.name)) is not None
-        ]
-        where = ["--upstream", f"http://{self.upstream}", "--listen", f"127.0.0.1:{self.port}"]
-        options = [word for limit in limits for word in ("--limits", limit)]
-        return [sys.executable, "-m", "crossfade.proxy", *where, *options, *self.options]
+        path = self.folder / "routes.yaml"
+        path.write_text(json.dumps(self._config()))  # JSON is YAML
+        return [sys.executable, "-m", "crossfade", "proxy", "--config", str(path)]
+
+    def _config(self) -> dict[str, object]:
+        limits = {name: value for name, value in asdict(self.limits).items() if value is not None}
+        upstreams = {"service": {"url": f"http://{self.upstream}"}}
+        return {"listen": f"127.0.0.1:{self.port}", "upstreams": upstreams, "limits": limits, **self.settings}
 
 
 class Naive(Front):

@@ -66,7 +66,12 @@ class Proxied:
 
     @contextlib.contextmanager
     def another(
-        self, *, upstream: str | None = None, port: int | None = None, options: tuple[str, ...] = (), **limits: Any
+        self,
+        *,
+        upstream: str | None = None,
+        port: int | None = None,
+        settings: dict[str, object] | None = None,
+        **limits: Any,
     ) -> Iterator[Proxied]:
         """The same kind of proxy with other limits, before the same upstream or the one at HOST:PORT."""
         with (
@@ -75,7 +80,7 @@ class Proxied:
                 upstream or self.front.upstream,
                 Path(folder),
                 dataclasses.replace(self.front.limits, **limits),
-                options=options,
+                settings=settings,
                 port=port,
             ) as front,
         ):

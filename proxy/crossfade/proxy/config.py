@@ -87,11 +87,12 @@ class UpstreamTls:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Upstream:
-    """A service behind the proxy."""
+    """A service behind the proxy; ``also`` are further addresses of it, alike in everything else."""
 
     name: str
     scheme: Scheme
     address: Address
+    also: tuple[Address, ...] = ()
     tls: UpstreamTls | None = None
 
     @property

@@ -141,12 +141,16 @@ class _Building:
     def _upstream(self, name: str, given: dict[str, Any]) -> Upstream | None:
         keys = ("upstreams", name)
         parsed = self._parsed((*keys, "url"), _parse_url, given.get("url"))
+        also = [
+            self._parsed((*keys, "also", at), _parse_target, text) for at, text in enumerate(_items(given.get("also")))
+        ]
         tls = self._tls_files((*keys, "tls"), given.get("tls"))
         if parsed is None:
             return None
         if tls is not None and parsed["scheme"] != "https":
             self._document.mistake((*keys, "tls"), "`tls` is for https upstreams: write https:// or remove it")
-        return Upstream(name=name, **parsed, tls=UpstreamTls(**tls) if tls is not None else None)
+        further = tuple(address for address in also if address)
+        return Upstream(name=name, **parsed, also=further, tls=UpstreamTls(**tls) if tls is not None else None)
 
     def _server_tls(self) -> ServerTls | None:
         given = self._tls_files(("tls",), self._values.get("tls"))
@@ -176,6 +180,9 @@ class _Building:
                     self._document.mistake(
                         ("upstreams", name, "url"), f"{upstream.url} is {what}: name the service behind the proxy"
                     )
+                for at, further in enumerate(upstream.also if upstream else ()):
+                    if listener and further.is_served_by(listener):
+                        self._document.mistake(("upstreams", name, "also", at), f"{further} is {what}")
         if listen and control and control.is_served_by(listen):
             self._document.mistake(("control",), f"{control} is `listen`, too: give the control API another port")
 
@@ -337,6 +344,14 @@ def _parse_url(text: str) -> dict[str, Any]:
         raise ValueError(f"{text!r}: nothing listens on port 0; {like}")
     port = port or (443 if url.scheme == "https" else 80)
     return {"scheme": cast("Scheme", url.scheme), "address": Address(host=url.hostname, port=port)}
+
+
+def _parse_target(text: str) -> Address:
+    """Where to connect. Raises ``ValueError``, whose text says what to write instead."""
+    address = Address.parse(text)
+    if not address.port or not _is_host(address.host):
+        raise ValueError(f"{text!r} is no HOST:PORT of a service: write one like 127.0.0.1:9001")
+    return address
 
 
 def _is_host(text: str) -> bool:

@@ -42,7 +42,7 @@ def serving_of(config: Config, *, name: str = "", reuse_port: bool = False) -> S
     tls = config.tls
     return Serving(
         listen=(config.listen.host, config.listen.port),
-        upstreams={upstream.name: (_target(upstream),) for upstream in config.upstreams.values()},
+        upstreams={upstream.name: _targets(upstream) for upstream in config.upstreams.values()},
         limits=config.limits,
         name=name,
         trusted=config.trust,
@@ -53,9 +53,9 @@ def serving_of(config: Config, *, name: str = "", reuse_port: bool = False) -> S
     )
 
 
-def _target(upstream: Upstream) -> Target:
-    address, tls = upstream.address, upstream.tls
+def _targets(upstream: Upstream) -> tuple[Target, ...]:
+    addresses, tls = (upstream.address, *upstream.also), upstream.tls
     if upstream.scheme == "http":
-        return Target(address.host, address.port)
+        return tuple(Target(each.host, each.port) for each in addresses)
     context = upstream_context(tls.ca or "", tls.cert or "", tls.key or "") if tls is not None else upstream_context()
-    return Target(address.host, address.port, context, (tls and tls.server_name) or address.host)
+    return tuple(Target(each.host, each.port, context, (tls and tls.server_name) or each.host) for each in addresses)

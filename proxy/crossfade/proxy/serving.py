@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import json
 import secrets
-import signal
-import sys
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -21,7 +17,6 @@ from .limits import Limits
 from .pool import Pool, Target
 from .server import Server
 from .tls import upstream_context
-from .workers import Supervisor, heed_signals, reserve
 
 if TYPE_CHECKING:
     import ssl
@@ -151,49 +146,6 @@ class DataPlane:
             self._access.exchange(exchange, self._loop.time())
 
 
-async def serve(serving: Serving, *, ready: Callable[[tuple[str, int]], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    heed_signals()
-    plane = DataPlane(serving)
-    ready(await plane.listen())
-    await stop.wait()
-    await plane.drain()
-
-
-def run(serving: Serving, *, workers: int = 1) -> None:
-    """Serve until told to stop, on this process's main thread or by ``workers`` processes of their own."""
-    serving = replace(serving, name=serving.name or f"crossfade-{secrets.token_hex(4)}")
-    if workers == 1:
-        _work(serving, _announce)
-        return
-    with reserve(*serving.listen) as reserved:
-        host, port = reserved.getsockname()[:2]
-        shared = replace(serving, listen=(host, port), reuse_port=True)
-        Supervisor(
-            workers,
-            lambda _, ready: _work(shared, lambda _: ready()),
-            accept=lambda: False,
-            ready=lambda: _announce((host, port)),
-        ).run()
-
-
-def _work(serving: Serving, ready: Callable[[tuple[str, int]], None]) -> None:
-    # What is loaded stays for good: the collector need not look at it again, nor after every 700 objects.
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(serve(serving, ready=ready))
-
-
-def _announce(address: tuple[str, int]) -> None:
-    sys.stdout.write(json.dumps({"listen": f"{address[0]}:{address[1]}"}) + "\n")
-    sys.stdout.flush()
-
-
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     """uvloop's, or asyncio's own where there is none (Windows)."""
     try:
@@ -215,11 +167,3 @@ def parse_upstream(url: str) -> Target:
     if parts.scheme == "https":
         return Target(parts.hostname, port or 443, upstream_context(), parts.hostname)
     return Target(parts.hostname, port or 80)
-
-
-def parse_listen(text: str) -> tuple[str, int]:
-    """The address of ``HOST:PORT`` (``[::1]:80`` for IPv6); ``ConfigurationError`` for anything else."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
-        raise ConfigurationError(f"{text!r} is not HOST:PORT", where="listen")
-    return host.strip("[]") or "127.0.0.1", int(port)

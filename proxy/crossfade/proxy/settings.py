@@ -38,6 +38,12 @@ _UPSTREAM: Final = Section(
             danger="Requests with everything in them go there: name only services of yours.",
             required=True,
         ),
+        "also": Key(
+            shape=ListOf(item=Text(like="127.0.0.1:9001")),
+            what="Further HOST:PORT of the same service: new connections go to each in turn, past one that refuses.",
+            default="none",
+            danger="A request may reach any of them: they must share their state.",
+        ),
         "tls": Key(
             shape=Section(
                 keys={

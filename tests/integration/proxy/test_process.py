@@ -34,12 +34,13 @@ async def upstream(script):
 @asynccontextmanager
 async def proxy(port: int, *options: str):
     """A proxy process in front of ``port``: the process, and its own port."""
-    command = ["-m", "crossfade.proxy", "--upstream", f"http://127.0.0.1:{port}", "--listen", "127.0.0.1:0", *options]
+    where = ["--upstream", f"http://127.0.0.1:{port}", "--listen", "127.0.0.1:0"]
+    command = ["-m", "crossfade", "proxy", *where, "--json", *options]
     process = await asyncio.create_subprocess_exec(sys.executable, *command, stdout=asyncio.subprocess.PIPE)
     try:
         async with asyncio.timeout(30):
             ready = json.loads(await process.stdout.readline())
-        yield process, int(ready["listen"].rpartition(":")[2])
+        yield process, int(ready["url"].rpartition(":")[2])
     finally:
         if process.returncode is None:
             process.kill()
@@ -145,7 +146,7 @@ async def test_a_drain_finishes_what_it_can_and_ends_the_rest():
             writer.write(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
         await reader.rest()
 
-    async with upstream(script) as up, proxy(up.port, "--limits", "drain_timeout=1.5") as (process, port):
+    async with upstream(script) as up, proxy(up.port, "--limit", "drain_timeout=1.5") as (process, port):
         async with client(port) as idle, client(port) as slow, client(port) as stream, client(port) as tunnel:
             idle.send(get())
             await idle.until(b"ok")

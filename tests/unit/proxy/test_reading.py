@@ -10,6 +10,7 @@ import pytest
 from crossfade.proxy.config import Address, Capture, UpstreamTls
 from crossfade.proxy.documents import FileError
 from crossfade.proxy.reading import config_for, read_config
+from crossfade.proxy.routing import serving_of
 from crossfade.shim.errors import ConfigurationError
 
 DESIGN = """\
@@ -153,6 +154,16 @@ def test_no_file_is_needed():
     assert (config.default.url, config.listen.port, config.limits.body_bytes) == ("http://127.0.0.1:9000", 0, 5)
 
 
+def test_further_addresses_of_a_service_are_targets_of_its_pool():
+    """Each of `also` is one more target, checked by the same certificate rules."""
+    config = read("upstreams: {a: {url: 'https://h', also: ['h2:444']}}")
+
+    assert [(each.host, each.port, each.server_name) for each in serving_of(config).upstreams["a"]] == [
+        ("h", 443, "h"),
+        ("h2", 444, "h2"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["legacy", "old"])
 def test_what_no_route_matches_has_one_upstream(name):
     """The only one, or the one called legacy; else the file has to say."""
@@ -204,6 +215,9 @@ def route(**settings):
         ("upstreams: {a: {url: 'https://h', tls: {ca: no.pem}}}", "1:45: there is no file no.pem: paths start at"),
         ("upstreams: {a: 'http://127.0.0.1:8080'}", "1:16: http://127.0.0.1:8080 is the proxy itself"),
         ("upstreams: {a: 'http://localhost:8080'}", "1:16: http://localhost:8080 is the proxy itself"),
+        ("upstreams: {a: {url: 'http://h', also: ['http://h:1']}}", "1:41: 'http://h:1' is no HOST:PORT"),
+        ("upstreams: {a: {url: 'http://h', also: ['h:0']}}", "1:41: 'h:0' is no HOST:PORT of a service"),
+        ("upstreams: {a: {url: 'http://h', also: ['localhost:8080']}}", "1:41: localhost:8080 is the proxy itself"),
         ("upstreams: {a: 'http://[::1]:80'}\nlisten: 0.0.0.0:80", "1:16: http://[::1]:80 is the proxy itself"),
         (UP + "control: 127.0.0.1:9000", "1:21: http://127.0.0.1:9000 is the control API"),
         (UP + "control: localhost:8080", "2:10: localhost:8080 is `listen`, too"),
