@@ -130,7 +130,7 @@ class Route:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """One whole configuration. ``control``: where the control API listens; ``access_log``: a path, ``-`` for stdout."""
+    """One whole configuration. ``control``: who serves streams and tasks; ``access_log``: a path, ``-`` for stdout."""
 
     listen: Address
     upstreams: Mapping[str, Upstream]

@@ -55,7 +55,7 @@ _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}\Z")
 _FIELD: Final = _METHOD
 _BROKEN_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Bounded repeats only: linear. Tomcat ends a segment's name at ';', and IIS takes '\' for '/'.
-_winds = re.compile(
+winds: Final = re.compile(
     rb"(?:[/\\]|%2f|%5c)(?:\.|%2e){1,2}(?:[/\\;]|%2f|%5c|%3b|\Z)",
     re.IGNORECASE,
 ).search
@@ -201,7 +201,7 @@ class _Tree(Generic[T]):
         found = leaf.find(head) if leaf is not None else None
         if found is not None:
             return found
-        if not head.path.startswith(b"/") or _winds(head.path):
+        if not head.path.startswith(b"/") or winds(head.path):
             return None
         return _walk(self._root, head.path.split(b"/"), 1, head)
 
@@ -303,7 +303,7 @@ def _literal(part: str) -> bytes:
         raise ValueError(f"{part!r}: a parameter is a whole segment, {{name}}, or {{name...}} for the rest of the path")
     if not _SEGMENT.match(part) or _BROKEN_ESCAPE.search(part):
         raise ValueError(f"{part!r} cannot be in a path as it travels: percent-encode it (no query, no space)")
-    if _winds(b"/" + part.encode()):
+    if winds(b"/" + part.encode()):
         raise ValueError(f"{part!r} is a dot segment, which no route matches: write the path it leads to")
     return part.encode()
 

@@ -19,6 +19,7 @@ from .documents import Document, read_document
 from .identity import IdentityRules, Source, TokenRules
 from .limits import Limits, parse_limits
 from .matching import Pattern, parse_header
+from .public import POOL
 from .settings import SHAPE
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ class _Building:
 
     def _upstream(self, name: str, given: dict[str, Any]) -> Upstream | None:
         keys = ("upstreams", name)
+        if name == POOL:
+            self._document.mistake(keys, f"`{POOL}` is the control plane's own name: choose another")
         parsed = self._parsed((*keys, "url"), _parse_url, given.get("url"))
         also = [
             self._parsed((*keys, "also", at), _parse_target, text) for at, text in enumerate(_items(given.get("also")))

@@ -94,7 +94,7 @@ def tell_refused(error: CrossfadeError) -> None:
 
 def changes_at_start(old: Config, new: Config) -> list[str]:
     """The settings that differ and that only a start can change; certificates under their old names are no change."""
-    changed = [name for name in ("listen", "control", "access_log") if getattr(old, name) != getattr(new, name)]
+    changed = [name for name in ("listen", "access_log") if getattr(old, name) != getattr(new, name)]
     if (old.tls is None) != (new.tls is None) or (old.tls and new.tls and old.tls.client_ca != new.tls.client_ca):
         changed.append("tls")
     return changed

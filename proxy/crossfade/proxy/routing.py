@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from .forwarding import PassThrough
 from .pool import Target
+from .public import POOL, PREFIX, Public
 from .serving import Serving
 from .tls import server_context, upstream_context
 
@@ -27,9 +29,17 @@ class Routing:
         self._answering: dict[str, Answering] = {
             route.seam: PassThrough(pools[route.upstream.name], seam=route.seam) for route in config.routes
         }
+        self._public: Public | None = None
+        if config.control is not None:
+            control = pools[POOL]
+            # A stream holds its connection for as long as a page is open: as many as there may be clients.
+            control.limits = replace(config.limits, upstream_connections=config.limits.connections)
+            self._public = Public(control)
 
     def resolve(self, exchange: Exchange) -> Answering:
         """Who answers ``exchange``; its route, where it has one, is noted in it."""
+        if self._public is not None and exchange.head.path.startswith(PREFIX):
+            return self._public.resolve(exchange.head.path)
         route = self._router.find(exchange.head)
         if route is None:
             return self._default
@@ -40,9 +50,12 @@ class Routing:
 def serving_of(config: Config, *, name: str = "", reuse_port: bool = False) -> Serving:
     """What a data plane needs of ``config``. Raises ``ConfigurationError`` for a certificate that cannot be used."""
     tls = config.tls
+    upstreams = {upstream.name: _targets(upstream) for upstream in config.upstreams.values()}
+    if config.control is not None:
+        upstreams[POOL] = (Target(config.control.host, config.control.port),)
     return Serving(
         listen=(config.listen.host, config.listen.port),
-        upstreams={upstream.name: _targets(upstream) for upstream in config.upstreams.values()},
+        upstreams=upstreams,
         limits=config.limits,
         name=name,
         trusted=config.trust,

@@ -230,7 +230,8 @@ SHAPE: Final = Section(
         ),
         "control": Key(
             shape=_HOST_PORT,
-            what="Where the control API listens.",
+            what="Where `crossfade control` listens, in plain HTTP. `/_crossfade/stream` and `/_crossfade/tasks/` go "
+            "there, and nothing else does.",
             default="none",
             danger="Keep it off the network that `listen` serves.",
         ),

@@ -245,3 +245,14 @@ def test_what_cannot_be_written_is_refused(text, listen, says):
     """With what to do instead."""
     with pytest.raises(ConfigurationError, match=says):
         Nginx().export(read_config("f", text=f"upstreams: {{a: 'http://h:1'}}\n{text}".encode()), listen=listen)
+
+
+def test_streams_and_tasks_go_to_crossfade_where_there_is_a_control_plane():
+    """Below `/_crossfade/` it is crossfade who lets through or refuses; without `control` nothing is special."""
+    text = "listen: 127.0.0.1:8080\nupstreams: {legacy: 'http://127.0.0.1:9000'}\n"
+
+    def exported(more: str) -> str:
+        return Nginx().export(read_config("routes.yaml", text=(text + more).encode()), listen="80")
+
+    assert '"~^[^ ]+ /_crossfade/" crossfade_proxy;' in exported("control: 127.0.0.1:8081")
+    assert "/_crossfade/" not in exported("")

@@ -225,14 +225,14 @@ async def test_limits_follow_the_file(two):
 
 
 def test_what_needs_a_start_is_said():
-    """Address, control address, access log and whether there is TLS; nothing else."""
+    """Address, access log and whether there is TLS; nothing else."""
     text = b"upstreams: {a: 'http://h'}\n"
     old = read_config("f", text=text)
 
     def changed(more):
         return changes_at_start(old, read_config("f", text=text + more))
 
-    assert changed(b"listen: 127.0.0.1:1\ncontrol: 127.0.0.1:2\naccess_log: x") == ["listen", "control", "access_log"]
+    assert changed(b"listen: 127.0.0.1:1\ncontrol: 127.0.0.1:2\naccess_log: x") == ["listen", "access_log"]
     assert changed(b"limits: {connections: 5}\ntrust: [10.0.0.1]\nroutes: [{seam: a, match: /a}]") == []
 
 

@@ -221,6 +221,7 @@ def route(**settings):
         ("upstreams: {a: 'http://[::1]:80'}\nlisten: 0.0.0.0:80", "1:16: http://[::1]:80 is the proxy itself"),
         (UP + "control: 127.0.0.1:9000", "1:21: http://127.0.0.1:9000 is the control API"),
         (UP + "control: localhost:8080", "2:10: localhost:8080 is `listen`, too"),
+        ("upstreams: {_crossfade: 'http://h'}", "1:25: `_crossfade` is the control plane's own name"),
         (UP + "default: old", "2:10: there is no upstream `old`; known: legacy, next"),
         (UP + "trust: [10.0.0.1/8]", "2:9: '10.0.0.1/8' has bits beyond its prefix: write 10.0.0.0/8"),
         (UP + "trust: [proxy]", "2:9: 'proxy' is no address or network"),

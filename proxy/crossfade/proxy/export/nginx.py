@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 _LISTEN: Final = re.compile(r"(?:\[[0-9A-Fa-f:]+\]:|[A-Za-z0-9.*-]+:)?[0-9]{1,5}(?: ssl)?\Z")
 
+_PUBLIC: Final = '    "~^[^ ]+ /_crossfade/" crossfade_proxy; # streams and tasks, nothing else is answered\n'
+
 _TEMPLATE: Final = """\
 # Written by `crossfade proxy export --to nginx {file}`: write it again when that file changes.
 # It belongs into the http block. crossfade must trust this nginx: `trust: [127.0.0.1]`, or its address.
@@ -104,7 +106,7 @@ class Nginx:
             proxy=_reachable(config.listen),
             direct=config.default.address,
             scheme=config.default.scheme,
-            seams="".join(_seam(route) for route in config.routes),
+            seams=_PUBLIC * (config.control is not None) + "".join(_seam(route) for route in config.routes),
             listen=listen,
             body=limits.body_bytes or 0,
             body_timeout=_time(limits.body_timeout),
