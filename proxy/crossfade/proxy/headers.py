@@ -8,6 +8,7 @@ peers only.
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ from .heads import RequestHead, ResponseHead, mark_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .heads import Field
+    from .heads import Field, Sent
 
 LOOP = Refusal("loop", 508, "The request has come through this proxy before: its upstream leads back to it.")
 
@@ -95,12 +96,26 @@ def to_upstream(head: RequestHead, *, peer: Peer, authority: bytes) -> bytes:
     """
     sent = head.sent
     if sent is None or sent[0] is not authority or sent[1] is not peer:
-        sent = (authority, peer, _block_to_upstream(head, peer, authority))
+        stale = head.stale
+        if stale is not None and stale[0] is authority and stale[1] is peer:
+            sent = _renewed(stale, head)
+        else:
+            sent = _block_to_upstream(head, peer, authority)
         head.sent = sent
     return b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, sent[2])
 
 
-def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> bytes:
+def _renewed(stale: Sent, head: RequestHead | ResponseHead) -> Sent:
+    """What was sent of the head before, with the lines that changed since."""
+    first, second, _, lines, dropped, before = stale
+    lines = lines.copy()
+    for at in head.changed:
+        if at not in dropped:
+            lines[at + before - bisect_left(dropped, at)] = head.lines[at]
+    return first, second, b"\r\n".join(lines), lines, dropped, before
+
+
+def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> Sent:
     lines = head.lines.copy()
     dropped: list[int] = []
     connection: list[bytes] = []
@@ -131,7 +146,9 @@ def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> bytes
         dropped.extend(_listed(lines, head.connection))
     if peer.guarded:
         dropped.extend(_listed(lines, peer.guarded))
-    for index in sorted(set(dropped), reverse=True) if len(dropped) > 1 else dropped:
+    if len(dropped) > 1:
+        dropped = sorted(set(dropped))
+    for index in reversed(dropped):
         del lines[index]
     if not named:
         lines.insert(0, b"Host: " + (head.host or authority))
@@ -149,7 +166,7 @@ def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> bytes
     if connection:
         lines.append(b"Connection: " + b", ".join(connection))
     lines.append(b"\r\n")
-    return b"\r\n".join(lines)
+    return authority, peer, b"\r\n".join(lines), lines, dropped, int(not named)
 
 
 _REQUEST_KEPT = frozenset({b"authorization", b"content-length", b"expect", b"host", b"www-authenticate"})
@@ -209,14 +226,20 @@ def to_client(
     circumstances = (via, minor, framing, keep_alive, keeps_length)
     sent = head.sent
     if sent is None or sent[0] != circumstances:
-        sent = (circumstances, _head_to_client(head, *circumstances))
+        stale = head.stale
+        if stale is not None and stale[0] == circumstances:
+            sent = _renewed(stale, head)
+        else:
+            lines, dropped = _head_to_client(head, *circumstances)
+            sent = (circumstances, None, b"\r\n".join(lines), lines, dropped, 1)
         head.sent = sent
-    return sent[1]
+    return sent[2]
 
 
 def _head_to_client(  # noqa: PLR0917 - one caller, one line up
     head: ResponseHead, via: bytes, minor: int, framing: Framing, keep_alive: bool, keeps_length: bool
-) -> bytes:
+) -> tuple[list[bytes], list[int]]:
+    """Its lines, and which of the head's are not among them."""
     lines = head.lines
     dropped: list[int] = []
     for index, mark, _ in head.marked:
@@ -237,6 +260,7 @@ def _head_to_client(  # noqa: PLR0917 - one caller, one line up
         out += lines[at + 1 :]
     else:
         gone = set(dropped)
+        dropped = sorted(gone)
         out += [line for index, line in enumerate(lines) if index not in gone]
     out.append(b"Via: 1.%d %b" % (head.minor, via))
     if framing.kind == "chunked":
@@ -244,13 +268,13 @@ def _head_to_client(  # noqa: PLR0917 - one caller, one line up
     elif framing.kind == "tunnel":
         out.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
         out.append(b"\r\n")
-        return b"\r\n".join(out)
+        return out, dropped
     if not keep_alive:
         out.append(b"Connection: close")
     elif minor == 0:
         out.append(b"Connection: keep-alive")
     out.append(b"\r\n")
-    return b"\r\n".join(out)
+    return out, dropped
 
 
 _RESPONSE_DROPPED = frozenset(

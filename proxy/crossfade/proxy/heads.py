@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from .limits import Limits
 
 Field = tuple[bytes, bytes]
+Sent = tuple[object, object, bytes, list[bytes], list[int], int]
+"""What went on of a head, kept by headers.py: two things it depends on, the bytes, their lines, which lines of the head
+are not among them (sorted), and how many stand before the head's first."""
 
 MALFORMED = Refusal("malformed", 400, "The request is not HTTP/1.1 as RFC 9112 writes it.")
 BARE_LINE_FEED = Refusal("bare-line-feed", 400, "A line ends with LF alone: end lines with CRLF.")
@@ -38,6 +41,7 @@ _FIELDS = rb"((?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+)"
 _REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])\r\n")
 _BLOCK = re.compile(_FIELDS + rb"\r\n")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n" + _FIELDS + rb"\r\n")
+_LINE = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+")
 _FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
 _OTHER_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9](?:\.[0-9])?\r\n")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
@@ -71,6 +75,7 @@ class RequestHead:
     __slots__ = (
         "_headers",
         "block",
+        "changed",
         "connection",
         "expects_continue",
         "framing",
@@ -85,6 +90,7 @@ class RequestHead:
         "query",
         "rewritten_host",
         "sent",
+        "stale",
         "target",
         "upgrade",
     )
@@ -98,7 +104,9 @@ class RequestHead:
     upgrade: bytes
     expects_continue: bool
     logs_in: bool
-    sent: tuple[bytes, object, bytes] | None  # kept by headers.py: for whom, of whom, what went upstream of the block
+    sent: Sent | None
+    stale: Sent | None  # of the request before, which differs in the lines ``changed`` alone
+    changed: list[int]
     _headers: list[Field] | None
 
     def __init__(self, method: bytes, target: bytes, minor: int, block: bytes, last: RequestHead | None = None) -> None:
@@ -119,12 +127,14 @@ class RequestHead:
             self.expects_continue = last.expects_continue
             self.logs_in = last.logs_in
             self.sent = last.sent
+            self.stale = None
             self._headers = last._headers  # noqa: SLF001 - of the same class
             return
         self.lines = block.split(b"\r\n")
         del self.lines[-2:]
         self.marked = []
         self.sent = None
+        self.stale = None
         self.host = b""
         self.framing = NO_BODY
         self.connection = ()
@@ -132,6 +142,14 @@ class RequestHead:
         self.upgrade = b""
         self.expects_continue = False
         self.logs_in = False
+        self._headers = None
+
+    def replace_lines(self, lines: list[bytes], changed: list[int]) -> None:
+        """Have ``lines``, of which ``changed`` differ from those of the head that this one was made of."""
+        self.lines = lines
+        self.changed = changed
+        self.stale = self.sent
+        self.sent = None
         self._headers = None
 
     @property
@@ -151,6 +169,7 @@ class ResponseHead:
 
     __slots__ = (
         "_headers",
+        "changed",
         "connection",
         "framing",
         "keep_alive",
@@ -160,13 +179,15 @@ class ResponseHead:
         "minor",
         "reason",
         "sent",
+        "stale",
         "status",
         "upgrade",
     )
 
     def __init__(self, status: int, reason: bytes, minor: int, lines: list[bytes]) -> None:
-        # What a client was sent of it, kept by headers.py: (under which circumstances, the bytes).
-        self.sent: tuple[object, bytes] | None = None
+        self.sent: Sent | None = None
+        self.stale: Sent | None = None  # as a request's
+        self.changed: list[int] = []
         self.status = status
         self.reason = reason
         self.minor = minor
@@ -235,24 +256,89 @@ def parse_request(head: bytes, *, limits: Limits, last: RequestHead | None = Non
     if last is not None and block == last.block and minor[0] - 48 == last.minor:
         request = RequestHead(method, target, minor[0] - 48, block, last)
     else:
-        if _BLOCK.fullmatch(block) is None:
-            raise RefusedError(_why_not(head, limits))
+        request = (last and _like(last, method, target, minor[0] - 48, block)) or _new_request(head, match, limits)
         if len(block) > limits.header_bytes:
             raise RefusedError(HEAD_TOO_LARGE)
-        request = RequestHead(method, target, minor[0] - 48, block)
-        if len(request.lines) > limits.header_count:
-            raise RefusedError(TOO_MANY_FIELDS)
-        _read_request_fields(request)
     if target[0] != 47 or b"#" in target or method in {b"TRACE", b"CONNECT"}:  # 47: "/"
         _read_unusual_target(request)
     return request
 
 
-def parse_response(head: bytes, method: bytes, *, limits: Limits) -> ResponseHead:
+def _new_request(head: bytes, line: re.Match[bytes], limits: Limits) -> RequestHead:
+    method, target, minor = line.groups()
+    block = head[line.end() :]
+    if _BLOCK.fullmatch(block) is None:
+        raise RefusedError(_why_not(head, limits))
+    if len(block) > limits.header_bytes:
+        raise RefusedError(HEAD_TOO_LARGE)
+    request = RequestHead(method, target, minor[0] - 48, block)
+    if len(request.lines) > limits.header_count:
+        raise RefusedError(TOO_MANY_FIELDS)
+    _read_request_fields(request)
+    return request
+
+
+def _like(last: RequestHead, method: bytes, target: bytes, minor: int, block: bytes) -> RequestHead | None:
+    """The request when it differs from ``last`` in fields that mean nothing to a proxy (traces, ids), else nothing."""
+    if minor != last.minor or last.rewritten_host:
+        return None
+    lines = block.split(b"\r\n")
+    del lines[-2:]
+    changed = changed_lines(lines, last.lines)
+    if changed is None:
+        return None
+    request = RequestHead(method, target, minor, block, last)
+    request.replace_lines(lines, changed)
+    return request
+
+
+def _response_like(raw: bytes, last: ResponseHead, head: bytes) -> ResponseHead | None:
+    """As ``_like``; the status lines must be equal."""
+    end = raw.find(b"\r\n") + 2
+    if raw[:end] != head[:end]:
+        return None
+    lines = head[end:].split(b"\r\n")
+    del lines[-2:]
+    changed = changed_lines(lines, last.lines)
+    if changed is None:
+        return None
+    response = ResponseHead(last.status, last.reason, last.minor, lines)
+    response.marked = last.marked
+    response.framing = last.framing
+    response.connection = last.connection
+    response.keep_alive = last.keep_alive
+    response.upgrade = last.upgrade
+    response.logs_in = last.logs_in
+    response.stale = last.sent
+    response.changed = changed
+    return response
+
+
+def changed_lines(lines: list[bytes], last: list[bytes]) -> list[int] | None:
+    """Which field lines differ from ``last``'s, when each is well formed and its name old and without a mark."""
+    if len(lines) != len(last):
+        return None
+    changed = [at for at, line in enumerate(lines) if line != last[at]]
+    for at in changed:
+        line = lines[at]
+        name = line.partition(b":")[0]
+        if (_marks.get(name) or mark_of(name)) or last[at].partition(b":")[0] != name or _LINE.fullmatch(line) is None:
+            return None
+    return changed
+
+
+def parse_response(
+    head: bytes, method: bytes, *, limits: Limits, last: tuple[bytes, ResponseHead] | None = None
+) -> ResponseHead:
     """The response to ``method`` whose ``head`` ends with its empty line; ``RefusedError`` says what it breaks.
 
-    An interim response (1xx) has no body; 101 is the caller's to judge.
+    An interim response (1xx) has no body; 101 is the caller's to judge. ``last``: the bytes and the head of another
+    final response to this method, by the same limits.
     """
+    if last is not None:
+        response = _response_like(*last, head)
+        if response is not None and len(head) < limits.header_bytes:
+            return response
     match = _RESPONSE.fullmatch(head)
     if match is None:
         raise RefusedError(RESPONSE_MALFORMED)
@@ -393,6 +479,7 @@ def _read_unusual_target(request: RequestHead) -> None:
     request.rewritten_host = True
     request.block = b""
     request.sent = None
+    request.stale = None
     if not rest:
         request.target = b"*" if request.method == b"OPTIONS" else b"/"
     else:

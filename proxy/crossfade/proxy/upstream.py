@@ -356,8 +356,10 @@ class UpstreamConnection(asyncio.Protocol):
             if raw == self._last_raw and self._method == self._last_method:
                 self._begin(cast("ResponseHead", self._head), data)
                 return
+            known = self._head
+            last = (self._last_raw, known) if known is not None and self._method == self._last_method else None
             try:
-                head = parse_response(raw, self._method, limits=self._limits)
+                head = parse_response(raw, self._method, limits=self._limits, last=last)
             except RefusedError:
                 self._fail(HEAD_REFUSED)
                 return

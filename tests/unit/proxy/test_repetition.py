@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from crossfade.proxy import headers
 from crossfade.proxy.framing import RefusedError
-from crossfade.proxy.heads import RequestHead, parse_request
+from crossfade.proxy.heads import RequestHead, ResponseHead, parse_request, parse_response
 from crossfade.proxy.limits import Limits
 
 LIMITS = Limits()
 PEER = headers.Peer("192.0.2.1", scheme=b"http", hop=headers.Hop(name=b"crossfade-test"))
+KEPT = {"sent", "stale", "changed", "_headers", "block"}
 blocks = st.sampled_from(
     [
         "Host: a\r\n\r\n",
@@ -21,6 +22,13 @@ blocks = st.sampled_from(
         "Connection: upgrade\r\nUpgrade: foo\r\nHost: a\r\nAuthorization: NTLM x\r\n\r\n",
         "Host: a\r\nVia: 1.1 crossfade-test, 1.1 crossfade-test\r\n\r\n",
         "Host: a\r\nHost: a\r\n\r\n",
+        *(
+            f"Connection: X-B{told}\r\nX-A: {a}\r\nX-B: {b}\r\n{name}: {value}\r\n\r\n"
+            for told in ("", ", Keep-Alive")
+            for a in ("1", "2\x01", "")
+            for b in ("3", "4\n")
+            for name, value in (("Host", "a"), ("Host", "b"), ("X-C", "c"), ("Upgrade", "foo"))
+        ),
     ]
 )
 lines = st.tuples(
@@ -30,12 +38,21 @@ lines = st.tuples(
 )
 
 
+answers = st.tuples(
+    st.sampled_from(["200 OK", "200 Fine", "304 Not Modified", "204 None"]),
+    st.sampled_from(["Content-Length: 0", "Content-Length: 7", "Connection: close", "Connection: X-B", "X-D: 1"]),
+    st.sampled_from(["X-B: 1", "X-B: 2", "X-B:", "X-B: \x01", "X_B: 3", "Via: 1.1 a"]),
+    st.sampled_from(["Date: Sun", "Date: Mon", "Upgrade: foo"]),
+)
+circumstances = st.tuples(st.sampled_from([0, 1]), st.booleans(), st.booleans())
+
+
 def read(data: bytes, last: RequestHead | None) -> tuple[object, RequestHead | None]:
     try:
         head = parse_request(data, limits=LIMITS, last=last)
     except RefusedError as refused:
         return refused.refusal, None
-    facts = {name: getattr(head, name) for name in RequestHead.__slots__ if name not in {"sent", "_headers", "block"}}
+    facts = {name: getattr(head, name) for name in RequestHead.__slots__ if name not in KEPT}
     facts["headers"] = head.headers
     try:
         facts["upstream"] = headers.to_upstream(head, peer=PEER, authority=b"up")
@@ -54,3 +71,44 @@ def test_a_repeated_head_means_what_it_means_alone(messages):
 
         assert facts == read(data, None)[0]
         last = head or last
+
+
+def answered(data: bytes, last: tuple[bytes, ResponseHead] | None, given: tuple[int, bool, bool]):
+    try:
+        head = parse_response(data, b"GET", limits=LIMITS, last=last)
+    except RefusedError as refused:
+        return refused.refusal, None
+    facts = {name: getattr(head, name) for name in ResponseHead.__slots__ if name not in KEPT}
+    facts["headers"] = head.headers
+    minor, keep_alive, keeps_length = given
+    facts["client"] = headers.to_client(
+        head, via=b"v", minor=minor, framing=head.framing, keep_alive=keep_alive, keeps_length=keeps_length
+    )
+    return facts, head
+
+
+@given(st.lists(st.tuples(answers, circumstances), min_size=2, max_size=8))
+def test_an_answer_like_the_last_means_what_it_means_alone(messages):
+    """Whatever the upstream said before, for whichever client."""
+    last: tuple[bytes, ResponseHead] | None = None
+    for (status, *fields), given_ in messages:
+        data = "\r\n".join([f"HTTP/1.1 {status}", *fields, "", ""]).encode()
+        facts, head = answered(data, last, given_)
+
+        assert facts == answered(data, None, given_)[0]
+        last = (data, head) if head else last
+
+
+def test_lines_that_changed_reach_the_other_side_in_their_places():
+    """The shortcut is taken: the head after the first is made of what was sent, and of what changed."""
+    first, second = (
+        f"GET / HTTP/1.1\r\nX-A: {n}\r\nConnection: close\r\nHost: a\r\nX-B: {n}\r\n\r\n".encode() for n in "12"
+    )
+    head = parse_request(first, limits=LIMITS)
+    headers.to_upstream(head, peer=PEER, authority=(up := b"up"))
+    again = parse_request(second, limits=LIMITS, last=head)
+
+    assert again.changed == [0, 3]
+    assert headers.to_upstream(again, peer=PEER, authority=up).startswith(
+        b"GET / HTTP/1.1\r\nX-A: 2\r\nHost: a\r\nX-B: 2\r\n"
+    )
