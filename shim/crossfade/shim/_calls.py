@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from .claimcheck import CLAIM_CHECK, format_dataref, load_data
 from .claims import GRACE, CallPlace, Claim, ClaimRecord, Held, Won, find_terminal, fingerprint, log_result, take
 from .correlate import extensions
+from .domains import Ended, answer_type, command_type
 from .errors import (
     BusAmbiguousError,
     BusError,
@@ -23,7 +24,7 @@ from .errors import (
     MalformedEventError,
     WrongPositionError,
 )
-from .events import Event, derived_id
+from .events import TYPES, Event, derived_id
 from .hooks import report
 from .outcomes import Answer, error_payload, read_answer, record_error, refusal_payload, value_payload
 
@@ -330,7 +331,7 @@ class Calls:
             attributes["dataref"] = format_dataref(await self._runtime.bus.put_object(command.data))
             data = None
         return Event(
-            type="tool.invoke" if command.seam.domain == "tool" else "agent.task.started",
+            type=command_type(command.seam.domain),
             source=f"urn:crossfade:{self._runtime.instance}",
             id=command.callid,
             subject=command.seam.name,
@@ -363,7 +364,7 @@ class Calls:
         listener = self.listeners.get(event.get("callid") or "")
         if listener is not None:
             listener(event)
-        if event.type.endswith("progress"):
+        if TYPES.get(event.type) == "progress":
             return
         waiting = self._under_way(event.get("callid") or "")
         if not waiting:
@@ -547,10 +548,9 @@ class Calls:
         self, command: Command, answer: Answer, *, value: Any = None, error: BaseException | None = None
     ) -> None:
         """Log how the body ended that ran as the call's owner. A failure leaves the call to become ``unknown``."""
-        failed = "agent.task.failed" if error is not None else "agent.task.completed"
         try:
             data = self._own_payload(command, value, error)
-            await self._log_until_clean(command, data, answer.claim, agent=failed)
+            await self._log_until_clean(command, data, answer.claim, ended="value" if error is None else "error")
         except Exception as failure:  # what the body did is its caller's, whatever becomes of our record
             report.count("result-lost", seam=command.seam.name, reason=type(failure).__name__)
             _log.error(
@@ -563,21 +563,21 @@ class Calls:
     async def log_refusal(self, command: Command, claim: Position, *, reason: str) -> None:
         """Log that the call, which is ours, never runs. Raises ``BusError``, ``TimeoutError``."""
         data = refusal_payload("not-executed", reason=reason)
-        await self._log_until_clean(command, data, claim, agent="agent.task.cancelled")
+        await self._log_until_clean(command, data, claim, ended="cancelled")
 
-    async def _log_until_clean(self, command: Command, data: bytes, claim: Position | None, *, agent: str) -> None:
-        """Log ``data`` as the call's terminal, fenced by our claim; ``agent``: the event's type for an agent."""
+    async def _log_until_clean(self, command: Command, data: bytes, claim: Position | None, *, ended: Ended) -> None:
+        """Log ``data`` as the call's terminal, fenced by our claim."""
         if claim is None:
             return None
         async with asyncio.timeout(_CLAIM_PATIENCE):
             while True:
                 try:
-                    event = await self._own_result(command, data, claim, agent)
+                    event = await self._own_result(command, data, claim, ended)
                     return await log_result(self._runtime.bus, self.place(command), event, claim=claim)
                 except (BusAmbiguousError, BusUnavailableError):
                     await asyncio.sleep(0.1)
 
-    async def _own_result(self, command: Command, data: bytes, claim: Position, agent: str) -> Event:
+    async def _own_result(self, command: Command, data: bytes, claim: Position, ended: Ended) -> Event:
         attributes = {
             **extensions(command.correlation),
             "callid": command.callid,
@@ -587,7 +587,7 @@ class Calls:
         if len(data) > CLAIM_CHECK:
             attributes["dataref"] = format_dataref(await self._runtime.bus.put_object(data))
         return Event(
-            type="tool.result" if command.seam.domain == "tool" else agent,
+            type=answer_type(command.seam.domain, ended),
             source=f"urn:crossfade:{self._runtime.instance}",
             id=derived_id(command.callid, "result", claim),
             subject=command.seam.name,

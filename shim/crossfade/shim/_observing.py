@@ -52,7 +52,18 @@ class _Encoded:
         return len(self.data) + sum(map(len, self.secrets.values()))
 
 
-_Copy: TypeAlias = bytes | _Encoded | None
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Arguments or a value that whoever saw the call makes on the background loop, out of ``size`` bytes it keeps."""
+
+    size: int
+    make: Callable[[], Any]
+
+    def __len__(self) -> int:
+        return self.size or 1
+
+
+_Copy: TypeAlias = "bytes | _Encoded | Later | None"
 """Arguments or a value: marshal's copy, or encoded; empty when it has no JSON form, ``None`` when nobody wants it."""
 
 _Begun: TypeAlias = tuple[int, _Copy, float, float]
@@ -215,6 +226,29 @@ class Observing:
         size = len(before) if before else None
         self._observer.tally.add(self.seam.name, kind_of_call(size, duration, error=False), observed=False)
 
+    # -- for who sees calls without calling anything here: the proxy ---------------------------------------------------
+
+    def begin(self) -> tuple[int, bool]:
+        """The number of a call that begins, and whether all of it is wanted."""
+        if self._instead:
+            report.count("skipped", seam=self.seam.name, reason=self._instead)
+        return next(self._numbers), not self._sampled or random.random() < self._policy.sample  # noqa: S311 - a sample
+
+    def saw(
+        self,
+        n: int,
+        *,
+        started: float,
+        duration: float,
+        arguments: Later | None,
+        value: Later | None,
+        error: SeenError | None = None,
+        streamed: bool = False,
+    ) -> None:
+        """A call ended. ``arguments`` make a mapping by parameter, ``None``: sampled out; ``started``: epoch seconds."""
+        correlation = current_correlation()
+        self._observer.offer((self, n, started, duration, arguments, value, error, correlation, False, streamed, False))
+
     def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes | _Encoded:
         """The arguments by the seam's own codec; empty, and counted, when they have no JSON form."""
         try:
@@ -273,12 +307,16 @@ class Observing:
         )
 
     def _open(self, copy: _Copy) -> _Encoded | None:
-        if copy and isinstance(copy, bytes):
+        if isinstance(copy, Later):
+            copy = self._encode((), copy.make())
+        elif copy and isinstance(copy, bytes):
             copy = self._encode(*marshal.loads(copy))  # noqa: S302 - ours; it never left this process
         return copy if isinstance(copy, _Encoded) else None
 
     def _open_value(self, copy: _Copy) -> bytes | None:
-        if copy and isinstance(copy, bytes):
+        if isinstance(copy, Later):
+            copy = self._encode_value(copy.make())
+        elif copy and isinstance(copy, bytes):
             copy = self._encode_value(marshal.loads(copy))  # noqa: S302 - as above
         return copy.data if isinstance(copy, _Encoded) else None
 

@@ -297,18 +297,18 @@ class Keyed:
     def __init__(self, runtime: Runtime, policy: Policy, *, inner: Route) -> None:
         self._runtime = runtime
         self._policy = policy
-        self._inner = inner
-        self._bus = OverBus(runtime, policy)
+        self.inner = inner
+        self.bus = OverBus(runtime, policy)
 
     def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
         command = None if owns(seam) else self._command(seam, body, args, kwargs)
         if command is None:
-            return self._inner.call(seam, body, args, kwargs)
+            return self.inner.call(seam, body, args, kwargs)
         answer = wait_for(self._runtime.thread.spawn(self._runtime.calls.own(command)))
         if answer.claim is None:
-            return self._settled(command, answer, lambda: self._inner.call(seam, body, args, kwargs))
-        return run_owned(self._runtime, command, answer, lambda: self._inner.call(seam, body, args, kwargs))
+            return self._settled(command, answer, lambda: self.inner.call(seam, body, args, kwargs))
+        return run_owned(self._runtime, command, answer, lambda: self.inner.call(seam, body, args, kwargs))
 
     async def acall(
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -316,20 +316,20 @@ class Keyed:
         """See ``seam.Route``."""
         command = None if owns(seam) else self._command(seam, body, args, kwargs)
         if command is None:
-            return await self._inner.acall(seam, body, args, kwargs)
+            return await self.inner.acall(seam, body, args, kwargs)
         answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.calls.own(command)))
         if answer.claim is None:
-            settled = self._settled(command, answer, lambda: self._inner.acall(seam, body, args, kwargs))
+            settled = self._settled(command, answer, lambda: self.inner.acall(seam, body, args, kwargs))
             return await settled if asyncio.iscoroutine(settled) else settled
-        return await arun_owned(self._runtime, command, answer, lambda: self._inner.acall(seam, body, args, kwargs))
+        return await arun_owned(self._runtime, command, answer, lambda: self.inner.acall(seam, body, args, kwargs))
 
     def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``; a stream that began on one path is never begun again on the other."""
-        return self._inner.stream(seam, body, args, kwargs)
+        return self.inner.stream(seam, body, args, kwargs)
 
     def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``stream``."""
-        return self._inner.astream(seam, body, args, kwargs)
+        return self.inner.astream(seam, body, args, kwargs)
 
     def _command(
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -337,7 +337,7 @@ class Keyed:
         correlation = current_correlation()
         if correlation is None or not correlation.key:
             return None
-        return self._bus.command(seam, body, args, kwargs)
+        return self.bus.command(seam, body, args, kwargs)
 
     def _settled(self, command: Command, answer: Answer, run: Callable[[], Any]) -> Any:
         if answer.reason == "ledger-down" and self._policy.ledger_down == "run":

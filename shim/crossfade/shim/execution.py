@@ -15,6 +15,7 @@ from ._runtime import seal_context
 from .calls import CurrentCall, Progress, serving
 from .claimcheck import load_data
 from .correlate import Correlation, correlated, extensions, from_event
+from .domains import progress_type
 from .errors import (
     BusError,
     CallCancelledError,
@@ -26,6 +27,7 @@ from .errors import (
 )
 from .events import Event
 from .hooks import report
+from .http import StreamedResponse
 from .outcomes import error_payload, record_error, refusal_payload, value_payload
 from .projection import Projection
 
@@ -249,9 +251,10 @@ class Execution:
         return self._raised(ran.error, milliseconds)
 
     def _value(self, ran: Ran) -> bytes:
-        if ran.items is not None:
-            return json.dumps({"value": None, "items": ran.items}).encode()
-        return self._service.codec.encode_result(ran.value)
+        if ran.items is None:
+            return self._service.codec.encode_result(ran.value)
+        last = {"value": None} if ran.value is None else json.loads(self._service.codec.encode_result(ran.value))
+        return json.dumps({**last, "items": ran.items}, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
     def _retry(self, error: Retry, delivery: Delivery, call: CurrentCall) -> Finished:
         """A handler asked to be called again: legal where running twice does no harm, until deliveries run out."""
@@ -303,7 +306,7 @@ class Execution:
     def _say(self, command: Event, payload: Mapping[str, Any]) -> None:
         correlation = from_event(command)
         said = Event(
-            type="tool.progress" if self._service.domain == "tool" else "agent.task.progress",
+            type=progress_type(self._service.domain),
             source=f"urn:crossfade:{self._runtime.instance}",
             subject=self._service.name,
             extensions={
@@ -381,9 +384,12 @@ class _Run:
         try:
             with correlated(self._correlation):
                 returned = self._service.function(*self._bound.args, **self._bound.kwargs)
-                if self._service.kind != "async generator":
-                    return Ran(value=await returned)
-                return Ran(items=await self._adrain(returned))
+                if self._service.kind == "async generator":
+                    return Ran(items=await self._adrain(returned))
+                value = await returned
+                if isinstance(value, StreamedResponse):
+                    return Ran(value=value.head, items=await self._adrain(value.items()))
+                return Ran(value=value)
         except BaseException as error:
             return Ran(error=error)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from .correlate import Correlation, extensions
 from .coverage import Tally, kind_of_call
+from .domains import observed_type
 from .errors import BusError, BusUnavailableError, UnserialisableError
 from .events import Event
 from .hooks import report
@@ -189,7 +190,7 @@ class Observer:
     def event(self, observation: Observation) -> Event:
         """The event of an observation, redacted."""
         return Event(
-            type=f"{observation.seam.domain}.observed" if observation.seam.domain == "tool" else "agent.task.observed",
+            type=observed_type(observation.seam.domain),
             source=f"urn:crossfade:{self._instance}",
             subject=observation.seam.name,
             extensions={

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .correlate import extensions
+from .domains import progress_type
 from .errors import BusError, CallCancelledError
 from .events import Event, derived_id, new_id
 from .hooks import report
@@ -50,8 +51,7 @@ class Projection:
     def said(self, progress: Progress) -> None:
         """A step of it."""
         payload = {"fraction": progress.fraction, "message": progress.message, "data": progress.data}
-        kind = "tool.progress" if self.domain == "tool" else "agent.task.progress"
-        self._tell(self._event(kind, self.runtime.redactor.value(payload)))
+        self._tell(self._event(progress_type(self.domain), self.runtime.redactor.value(payload)))
 
     def ended(self, outcome: Ending, reason: str = "") -> None:
         """It is over, and its result can be had."""

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ._runtime import seal_context
 from .claimcheck import CLAIM_CHECK, format_dataref, load_data
 from .claims import GRACE, CallPlace, ClaimRecord, Nonces, Won, fingerprint, is_unknown, log_result, take
+from .domains import answer_type
 from .errors import (
     BusAmbiguousError,
     CallMissingError,
@@ -275,11 +276,11 @@ class Redriving:
         return last.subject == place.result and read_terminal(last).reason == CLOSED
 
     def _closing(self, letter: DeadLetter, new: str, wish: Wish) -> Event:
-        agent = self.subjects.parse_call(letter.subject).domain == "agent"
+        domain = self.subjects.parse_call(letter.subject).domain
         resolution = Resolution(outcome="error", actor=wish.actor, reason=f"sent again as call {new}")
         payload = resolution.payload(replaces=letter.origin, now=self.bus.now(), error=CLOSED)
         return Event(
-            type="agent.task.failed" if agent else "tool.result",
+            type=answer_type(domain, "error"),
             source="urn:crossfade:operator",
             id=derived_id(new, "closing"),
             subject=_seam(letter),

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .claims import GRACE, is_unknown, log_unknown
+from .domains import answer_type
 from .errors import BusAmbiguousError, ConfigurationError, ResolutionRefusedError, WrongPositionError
 from .events import Event
 from .hooks import report
@@ -152,9 +153,8 @@ async def _replace(bus: Bus, ledger: CallLedger, unknown: Stored, resolution: Re
 
 def _event(bus: Bus, ledger: CallLedger, unknown: Stored, resolution: Resolution) -> Event:
     command: Mapping[str, str] = ledger.command.event.extensions if ledger.command else {}
-    types = {"agent": "agent.task.completed" if resolution.outcome == "value" else "agent.task.failed"}
     return Event(
-        type={**types, "http": "http.response"}.get(ledger.domain, "tool.result"),
+        type=answer_type(ledger.domain, "value" if resolution.outcome == "value" else "error"),
         source="urn:crossfade:operator",
         subject=ledger.seam,
         extensions={

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from .payloads import SignatureCodec
     from .policy import Policy
 
-SeamDomain = Literal["tool", "agent"]
+SeamDomain = Literal["tool", "agent", "http"]
 
 Call = Literal["plain", "coroutine", "generator", "async generator"]
 """How a body is called, and so how its call site waits."""

@@ -17,6 +17,7 @@ from ._loop import wait_for
 from ._owned import astream_owned, stream_owned
 from ._routes import result_of
 from .errors import OutcomeUnknownError
+from .events import TYPES
 from .hooks import report
 from .outcomes import Answer
 
@@ -46,7 +47,7 @@ def stream(
     if command is None:
         return (yield from cast("Generator[Any, Any, Any]", body(*args, **kwargs)))
     items: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    incoming = _Incoming(command, items.put)
+    incoming = Incoming(command, items.put)
     asking = incoming.start(runtime)
     try:
         while True:
@@ -79,7 +80,7 @@ async def astream(
         return
     loop = asyncio.get_running_loop()
     items: asyncio.Queue[Any] = asyncio.Queue()
-    incoming = _Incoming(command, lambda item: loop.call_soon_threadsafe(items.put_nowait, item))
+    incoming = Incoming(command, lambda item: loop.call_soon_threadsafe(items.put_nowait, item))
     asking = incoming.start(runtime)
     try:
         while True:
@@ -100,7 +101,7 @@ async def astream(
 
 
 @dataclass(slots=True)
-class _Incoming:
+class Incoming:
     """Items as they come, put in order."""
 
     command: Command
@@ -122,7 +123,7 @@ class _Incoming:
         asking.cancel()
 
     def _heard(self, event: Event) -> None:
-        if event.type.endswith("progress"):
+        if TYPES.get(event.type) == "progress":
             self.put(event)
 
     def take(self, item: Any) -> None:

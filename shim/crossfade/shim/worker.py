@@ -30,6 +30,7 @@ from .claims import (
     overdue,
     take,
 )
+from .domains import answer_type
 from .errors import BusError, ConfigurationError, EventTooLargeError, MalformedEventError, WrongPositionError
 from .events import Event, derived_id
 from .execution import MAX_DELIVER, Execution, Finished, refused
@@ -478,7 +479,7 @@ class Worker:
         }
         extensions |= {"seam": service.name, "causationid": command.id, "attempt": str(delivery.attempt), "path": "bus"}
         return Event(
-            type=_result_type(service, finished),
+            type=answer_type(service.domain, "error" if finished.kind == "retry" else finished.kind),
             source=f"urn:crossfade:{self._runtime.instance}",
             id=derived_id(command.id, "result", claim or ""),  # each owner's own: see rule 5 of claims
             subject=service.name,
@@ -527,11 +528,3 @@ def _as_too_large(event: Event, error: EventTooLargeError) -> Event:
     record = ErrorRecord(type=type_name(type(error)), message=f"the call ran, and its result cannot be sent: {error}")
     kind = "agent.task.failed" if event.type == "agent.task.completed" else event.type
     return replace(event, type=kind, data=error_payload(record, handler="self", handler_ms=0.0))
-
-
-def _result_type(service: Service, finished: Finished) -> str:
-    if service.domain == "tool":
-        return "tool.result"
-    if finished.kind == "cancelled":
-        return "agent.task.cancelled"
-    return "agent.task.completed" if finished.kind == "value" else "agent.task.failed"

@@ -1,0 +1,130 @@
+"""What a proxy asks of a route's seam: who answers its next request, and the answer over the bus.
+
+The decorators' call sites do the same for functions; here the body is an upstream, whose answer passes through and is
+never a value in this process, except where a ledger must hold it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from ._observing import Later, Observing
+from ._owned import arun_owned
+from ._routes import Command, Keyed, OverBus, Split, result_of
+from .correlate import current_correlation
+from .streaming import Incoming
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+
+    from .http import HttpResponse
+    from .outcomes import Answer
+    from .seam import Seam
+
+__all__ = [
+    "Command",
+    "Later",
+    "LegacyAnswersError",
+    "Observing",
+    "Way",
+    "answers",
+    "claim",
+    "command_of",
+    "owned",
+    "way",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Way:
+    """How one request goes: ``legacy`` to the upstream, ``claim`` too once the ledger lets it, or over the ``bus``.
+
+    ``observing``: what is told of a request that the upstream answered.
+    """
+
+    kind: Literal["legacy", "claim", "bus"]
+    observing: Observing | None = None
+    bus: OverBus | None = None
+
+
+_LEGACY = Way(kind="legacy")
+
+
+def way(seam: Seam) -> Way:
+    """The way of a request made now, under the correlation in force; a run's first choice is kept."""
+    route = seam.route
+    if route is None:
+        return _LEGACY
+    if isinstance(route, Split):
+        route = route.bus if route.takes_bus(seam) else route.legacy
+    if isinstance(route, OverBus):
+        return Way(kind="bus", bus=route)
+    if isinstance(route, Keyed):
+        observing = route.inner if isinstance(route.inner, Observing) else None
+        correlation = current_correlation()
+        keyed = correlation is not None and correlation.key is not None
+        return Way(kind="claim" if keyed else "legacy", observing=observing, bus=route.bus)
+    return Way(kind="legacy", observing=route) if isinstance(route, Observing) else _LEGACY
+
+
+class LegacyAnswersError(Exception):
+    """The bus did not answer, and the upstream may: under the claim in ``answer``, when there is one."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.reason)
+        self.answer = answer
+
+
+async def claim(route: OverBus, command: Command) -> HttpResponse | None:
+    """Claim a keyed request for the upstream: the earlier answer of its key, else ``LegacyAnswersError``.
+
+    Raises as a call site does what is no answer.
+    """
+    runtime = route.runtime
+    answer = await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.own(command)))
+    if answer.claim is not None or route.may_fall_back(command, answer):
+        raise LegacyAnswersError(answer)
+    found: HttpResponse = result_of(command, answer)
+    return found
+
+
+async def owned(
+    route: OverBus, command: Command, answer: Answer, ask_upstream: Callable[[], Awaitable[HttpResponse]]
+) -> None:
+    """Have the upstream answer under a claim, and log what it answered, so that the ledger has its terminal."""
+    await arun_owned(route.runtime, command, answer, ask_upstream)
+
+
+async def answers(route: OverBus, command: Command) -> AsyncGenerator[HttpResponse]:
+    """The answer to ``command``: one that is whole, or the head of a streamed one and then its pieces.
+
+    Raises ``LegacyAnswersError`` before anything was yielded, else as a call site does. Closing it gives the call up.
+    """
+    loop = asyncio.get_running_loop()
+    items: asyncio.Queue[Any] = asyncio.Queue()
+    incoming = Incoming(command, lambda item: loop.call_soon_threadsafe(items.put_nowait, item))
+    asking = incoming.start(route.runtime)
+    try:
+        while True:
+            for item in incoming.ready():
+                yield item
+            if incoming.answer is not None:
+                break
+            incoming.take(await items.get())
+        if incoming.yielded == 0 and route.may_fall_back(command, incoming.answer):
+            raise LegacyAnswersError(incoming.answer)
+        for item in incoming.rest(
+            await asyncio.wrap_future(route.runtime.thread.spawn(incoming.missing(route.runtime)))
+        ):
+            yield item
+        if incoming.yielded == 0:
+            yield result_of(command, incoming.answer)
+    finally:
+        incoming.close(route.runtime, asking)
+
+
+def command_of(route: OverBus, seam: Seam, arguments: Mapping[str, Any], *, detached: bool = False) -> Command | None:
+    """The command of a request, or ``None`` when it must stay with the upstream; the reason is counted."""
+    return route.command(seam, seam.function, (), arguments, detached=detached)

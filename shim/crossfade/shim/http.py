@@ -1,0 +1,225 @@
+"""HTTP requests as calls: what a route's seam carries over the bus, and what a handler of one is given.
+
+    @http_handler("http.reports")
+    async def reports(request: HttpRequest) -> HttpResponse:
+        return HttpResponse.json({"id": new_report(request.read_json())}, status=201)
+
+Header values are text of the characters U+0000 to U+00FF, one per byte (ISO 8859-1, RFC 9110 5.5). A body that is
+UTF-8 text by its media type travels as text, so that people and redaction can read it; any other as base64.
+Credentials (``Authorization``, ``Cookie`` and whatever else is called like one) travel sealed, beside the headers, and
+a handler finds them among the headers again.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from .errors import SeamDefinitionError
+from .seam import Handler, Seam, place, registry
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+
+    from .policy import Policy
+
+Fields = list[tuple[str, str]]
+"""Header fields: name and value, in order of arrival."""
+
+PART: Final = 64 * 1024  # bytes of a streamed body that travel in one message
+
+_SECRET: Final = frozenset({"credentials"})
+_TEXT: Final = ("text/", "application/json", "application/xml", "application/x-www-form-urlencoded")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HttpRequest:
+    """A request as it was received, without hop-by-hop fields. ``target`` is path and query, not decoded."""
+
+    method: str
+    target: str
+    headers: Fields = field(default_factory=list[tuple[str, str]])
+    body: bytes = b""
+    authority: str = ""
+
+    @property
+    def path(self) -> str:
+        """The target without its query, not decoded."""
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        """What follows the first question mark, not decoded; empty without one."""
+        return self.target.partition("?")[2]
+
+    def header(self, name: str, default: str = "") -> str:
+        """The first value of a field, whatever its case."""
+        return first(self.headers, name, default)
+
+    def read_json(self) -> Any:
+        """The body, read as JSON; ``ValueError`` when it is none."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """An answer. ``text`` and ``body`` are one body in two forms; at most one of them is not empty."""
+
+    status: int = 200
+    headers: Fields = field(default_factory=list[tuple[str, str]])
+    text: str = ""
+    body: bytes = b""
+
+    @classmethod
+    def json(cls, value: Any, *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> HttpResponse:
+        """``value`` as JSON."""
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return cls(status, [("Content-Type", "application/json"), *headers], text)
+
+    @classmethod
+    def of(cls, status: int, headers: Fields, body: bytes) -> HttpResponse:
+        """An answer that was received: its body as text where it is some."""
+        text = as_text(headers, body)
+        return cls(status, headers, body=body) if text is None else cls(status, headers, text)
+
+    @property
+    def content(self) -> bytes:
+        """The body's bytes."""
+        return self.body or self.text.encode("utf-8", "surrogatepass")
+
+    def header(self, name: str, default: str = "") -> str:
+        """The first value of a field, whatever its case."""
+        return first(self.headers, name, default)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedResponse:
+    """An answer whose body comes in pieces, as Server-Sent Events do; ``parts`` ends with the body."""
+
+    head: HttpResponse
+    parts: AsyncIterable[bytes]
+
+    async def items(self) -> AsyncGenerator[HttpResponse]:
+        """The head, then the body in pieces that fit in a message."""
+        yield self.head
+        async for part in self.parts:
+            for at in range(0, len(part), PART):
+                yield HttpResponse(self.head.status, body=part[at : at + PART])
+
+
+class HttpHandler(Protocol):
+    """The new side of a route."""
+
+    def __call__(self, request: HttpRequest, /) -> Awaitable[HttpResponse | StreamedResponse]:
+        """Answer ``request``. What it raises becomes a 500 problem that names the seam, and no more."""
+        ...
+
+
+def http_handler(name: str) -> Callable[[HttpHandler], HttpHandler]:
+    """Declare the handler of a proxied route's seam; a worker that imports it answers the route's requests."""
+
+    def declare(handler: HttpHandler) -> HttpHandler:
+        add_http_handler(name, handler)
+        return handler
+
+    return declare
+
+
+def add_http_handler(name: str, handler: HttpHandler) -> None:
+    """``http_handler`` for what is no function definition."""
+
+    async def http(  # noqa: PLR0917 - the parts of a request
+        method: str,
+        target: str,
+        headers: list[tuple[str, str]],
+        authority: str = "",
+        text: str = "",
+        body: bytes = b"",
+        credentials: list[tuple[str, str]] = [],  # noqa: B006 - never changed
+    ) -> Any:
+        content = body or text.encode("utf-8", "surrogatepass")
+        request = HttpRequest(
+            method=method, target=target, headers=headers + credentials, body=content, authority=authority
+        )
+        answer: Any = await handler(request)  # streamed or not: the worker tells them apart
+        return answer
+
+    registry.add_handler(_Adapted(name, http, handler))
+
+
+class _Adapted(Handler):
+    """A handler of requests, called with a call's arguments."""
+
+    def __init__(self, name: str, function: Callable[..., Any], handler: HttpHandler) -> None:
+        super().__init__(name, function, domain="http", secret=_SECRET)
+        self._handler = handler
+
+    @property
+    def place(self) -> str:
+        """``file:line`` of what the user wrote."""
+        return place(getattr(self._handler, "__call__", self._handler))  # noqa: B004 - for an object with one
+
+
+async def _legacy(  # noqa: PLR0917 - the signature of every route's seam
+    method: str,
+    target: str,
+    headers: list[tuple[str, str]],
+    authority: str = "",
+    text: str = "",
+    body: bytes = b"",
+    credentials: list[tuple[str, str]] = [],  # noqa: B006 - never changed
+) -> HttpResponse:
+    raise NotImplementedError(f"{method} {target}: the proxy itself asks the upstream")
+
+
+class HttpSeam(Seam):
+    """A proxied route. Its body is its upstream: the proxy asks it, and no worker can."""
+
+    def __init__(self, name: str, *, policy: Policy, where: str) -> None:
+        super().__init__(name, _legacy, domain="http", policy=policy, secret=_SECRET)
+        self._where = where
+
+    @property
+    def place(self) -> str:
+        """Where the route is declared."""
+        return self._where
+
+    def body(self) -> Callable[..., Any]:
+        """See ``Seam.body``: there is none that a worker could run."""
+        raise SeamDefinitionError(
+            f"seam {self.name!r} is a proxied route: serve it with a handler (http_handler) or with "
+            "crossfade worker --http URL"
+        )
+
+
+def arguments(request: HttpRequest, is_secret: Callable[[str], bool]) -> dict[str, Any]:
+    """A request as the arguments of its seam's call; fields for which ``is_secret`` holds become credentials."""
+    clear = [pair for pair in request.headers if not is_secret(pair[0])]
+    secret = [pair for pair in request.headers if is_secret(pair[0])]
+    given: dict[str, Any] = {"method": request.method, "target": request.target, "headers": clear}
+    text = as_text(request.headers, request.body)
+    parts = {
+        "authority": request.authority,
+        "text": text or "",
+        "body": b"" if text is not None else request.body,
+        "credentials": secret,
+    }
+    return given | {name: value for name, value in parts.items() if value}
+
+
+def as_text(headers: Sequence[tuple[str, str]], body: bytes) -> str | None:
+    """``body`` as text when its media type says that it is some and it is valid UTF-8; else ``None``."""
+    kind = first(headers, "content-type").partition(";")[0].strip().lower()
+    if first(headers, "content-encoding") or not (kind.startswith(_TEXT) or kind.endswith(("+json", "+xml"))):
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def first(headers: Sequence[tuple[str, str]], name: str, default: str = "") -> str:
+    """The first value of the field called ``name``, whatever its case."""
+    folded = name.lower()
+    return next((value for field_name, value in headers if field_name.lower() == folded), default)
