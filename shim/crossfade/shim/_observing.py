@@ -245,7 +245,7 @@ class Observing:
         error: SeenError | None = None,
         streamed: bool = False,
     ) -> None:
-        """A call ended. ``arguments`` make a mapping by parameter, ``None``: sampled out; ``started``: epoch seconds."""
+        """It ended. ``arguments`` make a mapping by parameter, ``None``: sampled out; ``started`` is epoch seconds."""
         correlation = current_correlation()
         self._observer.offer((self, n, started, duration, arguments, value, error, correlation, False, streamed, False))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from .errors import SeamDefinitionError
 from .seam import Handler, Seam, place, registry
@@ -137,13 +137,12 @@ def add_http_handler(name: str, handler: HttpHandler) -> None:
         text: str = "",
         body: bytes = b"",
         credentials: list[tuple[str, str]] = [],  # noqa: B006 - never changed
-    ) -> Any:
+    ) -> HttpResponse:
         content = body or text.encode("utf-8", "surrogatepass")
         request = HttpRequest(
             method=method, target=target, headers=headers + credentials, body=content, authority=authority
         )
-        answer: Any = await handler(request)  # streamed or not: the worker tells them apart
-        return answer
+        return cast("HttpResponse", await handler(request))  # streamed or not: the worker tells them apart
 
     registry.add_handler(_Adapted(name, http, handler))
 
