@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._observing import Later, Observing
 from ._owned import arun_owned
 from ._routes import Command, Keyed, OverBus, Split, result_of
 from .correlate import current_correlation
+from .errors import OutcomeUnknownError
 from .streaming import Incoming
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ __all__ = [
     "Later",
     "LegacyAnswersError",
     "Observing",
+    "OverBus",
     "Way",
     "answers",
     "claim",
@@ -50,6 +52,7 @@ class Way:
 
 
 _LEGACY = Way(kind="legacy")
+_PIECES: Final = 1000  # of a streamed answer that may wait for a client that reads slowly
 
 
 def way(seam: Seam) -> Way:
@@ -77,7 +80,7 @@ class LegacyAnswersError(Exception):
         self.answer = answer
 
 
-async def claim(route: OverBus, command: Command) -> HttpResponse | None:
+async def claim(route: OverBus, command: Command) -> HttpResponse:
     """Claim a keyed request for the upstream: the earlier answer of its key, else ``LegacyAnswersError``.
 
     Raises as a call site does what is no answer.
@@ -97,8 +100,8 @@ async def owned(
     await arun_owned(route.runtime, command, answer, ask_upstream)
 
 
-async def answers(route: OverBus, command: Command) -> AsyncGenerator[HttpResponse]:
-    """The answer to ``command``: one that is whole, or the head of a streamed one and then its pieces.
+async def answers(route: OverBus, command: Command) -> AsyncGenerator[tuple[HttpResponse, bool]]:
+    """The answer to ``command``, with ``True``; or the head of a streamed one and then its pieces, with ``False``.
 
     Raises ``LegacyAnswersError`` before anything was yielded, else as a call site does. Closing it gives the call up.
     """
@@ -109,18 +112,23 @@ async def answers(route: OverBus, command: Command) -> AsyncGenerator[HttpRespon
     try:
         while True:
             for item in incoming.ready():
-                yield item
+                yield item, False
             if incoming.answer is not None:
                 break
+            if items.qsize() > _PIECES:
+                raise OutcomeUnknownError(
+                    f"{command.seam.name}: the client reads too slowly for this stream",
+                    callid=command.callid,
+                    deadline=command.deadline,
+                )
             incoming.take(await items.get())
         if incoming.yielded == 0 and route.may_fall_back(command, incoming.answer):
             raise LegacyAnswersError(incoming.answer)
-        for item in incoming.rest(
-            await asyncio.wrap_future(route.runtime.thread.spawn(incoming.missing(route.runtime)))
-        ):
-            yield item
+        missing = route.runtime.thread.spawn(incoming.missing(route.runtime))
+        for item in incoming.rest(await asyncio.wrap_future(missing)):
+            yield item, False
         if incoming.yielded == 0:
-            yield result_of(command, incoming.answer)
+            yield result_of(command, incoming.answer), True
     finally:
         incoming.close(route.runtime, asking)
 

@@ -1,0 +1,94 @@
+"""Requests and answers as the values a seam's call carries, and back. Pure.
+
+What travels is what the upstream would have been sent: hop-by-hop fields are gone, ``Via`` and ``X-Forwarded-*`` are
+there. Bytes over 0x7F in field values become the characters of the same number and come back as they were.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Final
+
+from crossfade.shim.http import HttpRequest, HttpResponse
+
+from .framing import Framing
+from .headers import to_upstream
+from .heads import fields_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crossfade.shim.http import Fields
+
+    from .headers import Peer
+    from .heads import Field, RequestHead, ResponseHead
+
+# What one hop's message says of itself, and whoever sends the next says anew.
+_OF_THE_HOP: Final = frozenset(
+    b"connection content-length expect host keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
+)
+
+
+def request_of(head: RequestHead, body: bytes, *, peer: Peer, authority: bytes, key: str = "") -> HttpRequest:
+    """A request with its whole body; ``key`` is the Idempotency-Key minted for one that brought none.
+
+    Raises ``RefusedError`` when it has come through this proxy before.
+    """
+    lines = to_upstream(head, peer=peer, authority=authority).split(b"\r\n")[1:-2]
+    headers = readable(fields_of(lines))
+    if key:
+        headers.append(("Idempotency-Key", key))
+    return HttpRequest(
+        method=head.method.decode("latin-1"),
+        target=head.target.decode("latin-1"),
+        headers=headers,
+        body=body,
+        authority=(head.host or authority).decode("latin-1"),
+    )
+
+
+def response_of(head: ResponseHead, body: bytes) -> HttpResponse:
+    """A whole answer."""
+    return HttpResponse.of(head.status, readable(head.headers), body)
+
+
+def readable(fields: Sequence[Field]) -> Fields:
+    """End-to-end fields as text."""
+    return [
+        (name.decode("latin-1"), value.decode("latin-1")) for name, value in fields if name.lower() not in _OF_THE_HOP
+    ]
+
+
+def raw(fields: Fields) -> list[Field]:
+    """End-to-end fields as they go over the wire. Raises ``ValueError`` for what no field can hold."""
+    pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+    for name, value in pairs:
+        if not name or any(byte in b" :\r\n\0" for byte in name) or any(byte in b"\r\n\0" for byte in value):
+            raise ValueError(f"{name!r} is no header field")
+    return [(name, value) for name, value in pairs if name.lower() not in _OF_THE_HOP]
+
+
+def reason_of(status: int) -> bytes:
+    """The reason phrase of a status; empty for one that nobody has named."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b""
+
+
+def framing_of(status: int, body: bytes) -> Framing:
+    """How a whole body is framed for the client."""
+    return Framing("none") if status in {204, 304} else Framing("length", len(body))
+
+
+def request_head(request: HttpRequest) -> bytes:
+    """The head of a request that a handler sends on, its empty line included. Raises ``ValueError`` as ``raw``."""
+    target = request.target.encode("latin-1")
+    method, authority = request.method.encode("latin-1"), request.authority.encode("latin-1")
+    if any(byte <= 0x20 or byte == 0x7F for byte in method + target + authority) or not (method and target):  # noqa: PLR2004 - controls
+        raise ValueError(f"{request.method!r} {request.target!r} is no request line")
+    lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + authority]
+    lines += [b"%b: %b" % field for field in raw(request.headers)]
+    if request.body or request.method in {"POST", "PUT", "PATCH"}:
+        lines.append(b"Content-Length: %d" % len(request.body))
+    return b"\r\n".join([*lines, b"\r\n"])

@@ -1,0 +1,295 @@
+"""A route as a seam: who answers its next request, the upstream or a handler on the bus, is its stage's to say.
+
+At ``legacy`` it costs one branch. At ``observe`` and ``shadow`` the request passes through and a tap keeps a part of it.
+At ``canary`` and ``bus`` the request becomes a call: its body is read whole, up to a limit, and a handler's answer comes
+back whole or, for Server-Sent Events, in pieces. What cannot travel (an upgrade, a body over the limit) stays with the
+upstream, counted. Nobody waits for the bus whose request does not go over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, Literal
+
+from crossfade.shim.correlate import Correlation, correlated
+from crossfade.shim.diverting import LegacyAnswersError, answers, claim, command_of, owned, way
+from crossfade.shim.errors import KeyReusedError, NotExecutedError, OutcomeUnknownError
+from crossfade.shim.events import new_id
+from crossfade.shim.hooks import report
+from crossfade.shim.http import arguments
+from crossfade.shim.redaction import is_secret_name
+from crossfade.shim.tracecontext import parse_traceparent
+
+from .capturing import Capturing, UpstreamFailedError
+from .forwarding import forward
+from .framing import CHUNKED, RefusedError
+from .http_calls import framing_of, raw, reason_of, request_of, response_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable, Sequence
+
+    from crossfade.shim.diverting import Command, OverBus, Way
+    from crossfade.shim.http import HttpResponse, HttpSeam
+
+    from .config import Route
+    from .exchange import Exchange
+    from .heads import Field, ResponseHead
+    from .identity import Identity
+    from .pool import Pool
+
+BODY_LIMIT: Final = 8 * 1024 * 1024
+"""Bytes of a request's body that go over the bus; a larger one stays with the upstream."""
+
+_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_MAX_KEY: Final = 255
+_KEY_REUSED: Final = "This Idempotency-Key was used for another request: use a new key for a new intent."
+_UNKNOWN: Final = "No answer came before the deadline; it may have run. Ask again with the same Idempotency-Key."
+
+
+class SeamRoute:
+    """Answers the requests of one route. See ``Answering``."""
+
+    def __init__(self, route: Route, seam: HttpSeam, pool: Pool, identify: Callable[[Exchange], Identity]) -> None:
+        self._route = route
+        self.seam = seam
+        self.pool = pool
+        self._identify = identify
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def begin(self, exchange: Exchange) -> None:
+        """See ``Answering``."""
+        exchange.seam = self.seam.name
+        if self.seam.route is None:
+            forward(exchange, self.pool)
+            return
+        if exchange.head.upgrade:
+            report.count("skipped", seam=self.seam.name, reason="upgrade")
+            forward(exchange, self.pool)
+            return
+        correlation = self._correlation(exchange)
+        with correlated(correlation):
+            found = way(self.seam)
+        if found.kind == "legacy" or found.bus is None:
+            self._pass(exchange, found, correlation)
+            return
+        diverted = _Diverted(self, exchange, found.bus, correlation)
+        task = asyncio.get_running_loop().create_task(diverted.run(found.kind))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _correlation(self, exchange: Exchange) -> Correlation:
+        """Whose request it is, and of which run: the trace's, where the client sent one."""
+        identity = self._identify(exchange)
+        if identity.reason:
+            report.count("skipped", seam=self.seam.name, reason=f"identity-{identity.reason}")
+        head = exchange.head
+        traceparent = (head.get(b"traceparent") or b"").decode("latin-1")
+        parent = parse_traceparent(traceparent) if traceparent else None
+        key = (head.get(b"idempotency-key") or b"").decode("latin-1") if head.method not in _SAFE else ""
+        return Correlation(
+            run=parent.trace_id if parent else new_id(),
+            user=identity.user,
+            tenant=identity.tenant,
+            traceparent=str(parent) if parent else None,
+            # One user's key must not find another user's answer.
+            key=f"{identity.user or '-'}/{key}" if key and key.isprintable() and len(key) <= _MAX_KEY else None,
+        )
+
+    def _pass(self, exchange: Exchange, found: Way, correlation: Correlation) -> None:
+        if found.observing is not None:
+            exchange.tap = Capturing(
+                found.observing,
+                exchange,
+                capture=self._route.capture,
+                correlation=correlation,
+                authority=self.pool.authority,
+            )
+        forward(exchange, self.pool)
+
+
+class _Diverted:
+    """One request that the bus answers, or that the ledger must let through."""
+
+    def __init__(self, route: SeamRoute, exchange: Exchange, bus: OverBus, correlation: Correlation) -> None:
+        self._route = route
+        self._exchange = exchange
+        self._bus = bus
+        self._correlation = correlation
+        self._body = _Body(exchange)
+
+    async def run(self, kind: Literal["claim", "bus"]) -> None:
+        """Answer it, whatever happens; a client that leaves cancels this."""
+        self._body.reader = asyncio.current_task()
+        try:
+            await self._run(kind)
+        except asyncio.CancelledError:
+            report.count("cancelled", seam=self._exchange.seam, reason="client-left")
+        except Exception as error:
+            self._fail(error)
+
+    async def _run(self, kind: Literal["claim", "bus"]) -> None:
+        if not await self._body.read():
+            report.count("skipped", seam=self._exchange.seam, reason="too-large")
+            self._to_upstream()
+            return
+        command = self._command()
+        if command is None:
+            self._to_upstream()
+            return
+        try:
+            if kind == "bus":
+                await self._relay(answers(self._bus, command))
+            else:
+                self._send(await claim(self._bus, command))
+        except LegacyAnswersError as legacy:
+            if legacy.answer.claim is None:
+                self._to_upstream()
+            else:
+                await owned(self._bus, command, legacy.answer, self._ask_upstream)
+
+    def _command(self) -> Command | None:
+        exchange, seam, pool = self._exchange, self._route.seam, self._route.pool
+        request = request_of(exchange.head, self._body.whole, peer=exchange.peer, authority=pool.authority)
+        with correlated(self._correlation):
+            return command_of(self._bus, seam, arguments(request, is_secret_name))
+
+    # -- the bus answers -----------------------------------------------------------------------------------------
+
+    async def _relay(self, parts: AsyncGenerator[tuple[HttpResponse, bool]]) -> None:
+        async with aclosing(parts):
+            async for part, whole in parts:
+                if whole:
+                    self._send(part)
+                    return
+                if not self._exchange.status:
+                    self._exchange.writable = self._body.set_writable
+                    self._exchange.start(part.status, reason_of(part.status), raw(part.headers), CHUNKED)
+                self._exchange.write(part.content)
+                self._exchange.flush()
+                await self._body.writable.wait()
+        self._exchange.end()
+
+    def _send(self, answer: HttpResponse) -> None:
+        content, headers = answer.content, raw(answer.headers)
+        framing = framing_of(answer.status, content)
+        if framing.kind == "length":
+            headers.append((b"Content-Length", b"%d" % len(content)))
+        self._exchange.start(answer.status, reason_of(answer.status), headers, framing)
+        self._exchange.write(content)
+        self._exchange.end()
+
+    def _fail(self, error: Exception) -> None:
+        """Say which phase failed and that the seam did it; an exception's own text may hold anything."""
+        exchange = self._exchange
+        report.count("failed", seam=exchange.seam, reason=type(error).__name__)
+        match error:
+            case RefusedError():
+                exchange.refuse(error.refusal)
+            case KeyReusedError():
+                exchange.problem(422, name="key-reused", phase="bus", detail=_KEY_REUSED)
+            case NotExecutedError():
+                exchange.problem(503, name="not-executed", phase="bus", detail="No worker answered it: try again.")
+            case OutcomeUnknownError():
+                exchange.problem(504, name="outcome-unknown", phase="bus", detail=_UNKNOWN)
+            case _:
+                exchange.problem(502, name="handler-failed", phase="handler", detail="The handler failed.")
+
+    # -- the upstream answers after all ---------------------------------------------------------------------------
+
+    def _to_upstream(self) -> None:
+        self._body.give_back()
+        forward(self._exchange, self._route.pool)
+
+    async def _ask_upstream(self) -> HttpResponse:
+        """Forward it, and say what came back, which the ledger keeps for whoever asks again with its key."""
+        keeping = _Keeping(asyncio.get_running_loop())
+        self._exchange.tap = keeping
+        self._to_upstream()
+        return await keeping.answer
+
+
+class _Body:
+    """A request's body, read whole or given back to be forwarded."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self.reader: asyncio.Task[None] | None = None
+        self.writable = asyncio.Event()
+        self.writable.set()
+
+    async def read(self) -> bool:
+        """Whether all of it came and is small enough."""
+        self._exchange.body_to(self)
+        return await self._done
+
+    @property
+    def whole(self) -> bytes:
+        """All of it."""
+        return b"".join(self._parts)
+
+    def give_back(self) -> None:
+        """Let somebody else have it from its first byte."""
+        self._exchange.unread(self._parts)
+        self.reader = None
+
+    def set_writable(self, writable: bool) -> None:
+        """Whether the client takes more of the answer now."""
+        (self.writable.set if writable else self.writable.clear)()
+
+    def data(self, data: bytes) -> None:
+        """See ``BodySink``."""
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > BODY_LIMIT and not self._done.done():
+            self._exchange.pause()
+            self._done.set_result(False)
+
+    def end(self, trailers: Sequence[Field]) -> None:
+        """See ``BodySink``; trailers stay behind, as RFC 9110 (6.5.1) lets them."""
+        del trailers
+        if not self._done.done():
+            self._done.set_result(True)
+
+    def gone(self) -> None:
+        """See ``BodySink``: nobody waits for the answer any more."""
+        self.writable.set()
+        if self.reader is not None:
+            self.reader.cancel()
+
+
+class _Keeping:
+    """A tap that keeps the whole answer, up to a limit. See ``exchange.Tap``."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.answer: asyncio.Future[HttpResponse] = loop.create_future()
+        self._head: ResponseHead | None = None
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def request_data(self, data: bytes) -> None:
+        """See ``Tap``."""
+
+    def response_head(self, head: ResponseHead) -> None:
+        """See ``Tap``."""
+        self._head = head
+
+    def response_data(self, data: bytes) -> None:
+        """See ``Tap``."""
+        self._size += len(data)
+        if self._size <= BODY_LIMIT:
+            self._parts.append(data)
+
+    def finished(self, *, whole: bool) -> None:
+        """See ``Tap``."""
+        if self.answer.done():
+            return
+        if self._head is None or not whole:
+            self.answer.set_exception(UpstreamFailedError("cut"))
+        elif self._size > BODY_LIMIT:
+            self.answer.set_exception(UpstreamFailedError("answered, too large to keep"))
+        else:
+            self.answer.set_result(response_of(self._head, b"".join(self._parts)))
