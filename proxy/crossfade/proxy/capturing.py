@@ -6,6 +6,7 @@ A body longer than the route's capture limit is not kept at all: half a body pro
 
 from __future__ import annotations
 
+import asyncio
 import time
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -100,7 +101,7 @@ class Capturing:
         if exchange.outcome == "left":
             report.count("skipped", seam=exchange.seam, reason="client-left")
             return
-        duration = max(0.0, exchange.now() - exchange.started)
+        duration = asyncio.get_running_loop().time() - exchange.started
         head, failure = self._head, exchange.failure
         error = SeenError(UpstreamFailedError(failure or "cut")) if failure or not whole or head is None else None
         streamed = head is not None and (head.get(b"content-type") or b"").startswith(_STREAMED)

@@ -114,7 +114,8 @@ class Exchange:
     ``started`` is loop time in seconds. ``seam`` names the route in problems and logs. ``client_address`` is the text
     for the log. ``received`` and ``sent`` count body bytes. ``writable`` is told ``False`` when the client reads too
     slowly and ``True`` when it has caught up. ``outcome`` is how it ended: nothing yet, ``whole``, ``cut`` or ``left``.
-    ``body_follows``: bytes of the body are at hand and come as soon as they are asked for.
+    ``failure`` names what the upstream did wrong, when it did. ``body_follows``: bytes of the body are at hand and come
+    as soon as they are asked for.
     """
 
     # Defaults live on the class: what most exchanges never change costs them nothing.
@@ -127,6 +128,7 @@ class Exchange:
     received = 0
     sent = 0
     outcome = ""
+    failure = ""
     body_follows = False
     _sink: BodySink | None = None
     _early: list[bytes] | None = None
@@ -154,6 +156,11 @@ class Exchange:
             sink.end(self.trailers)
         elif early is not None:
             self._client.resume_body()
+
+    def unread(self, parts: Sequence[bytes]) -> None:
+        """Give the body back: the next ``body_to`` gets ``parts``, which is all that came, and then the rest."""
+        self._sink = None
+        self._early = list(parts)
 
     def pause(self) -> None:
         """Take no more of the body from the client until ``resume``; a little may still come."""

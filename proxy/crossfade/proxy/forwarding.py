@@ -35,8 +35,11 @@ class PassThrough:
         forward(exchange, self._pool)
 
 
-def forward(exchange: Exchange, pool: Pool) -> None:
-    """Send ``exchange`` to ``pool``'s upstream and its answer back; nobody may have taken the exchange's body."""
+def forward(exchange: Exchange, pool: Pool, *, added: bytes = b"") -> None:
+    """Send ``exchange`` to ``pool``'s upstream and its answer back; nobody may have taken the exchange's body.
+
+    ``added`` are whole field lines that the upstream gets besides.
+    """
     try:
         if exchange.head.upgrade:
             judge_handshake(exchange.head)
@@ -44,6 +47,8 @@ def forward(exchange: Exchange, pool: Pool) -> None:
     except RefusedError as refused:
         exchange.refuse(refused.refusal)
         return
+    if added:
+        head = head[:-2] + added + b"\r\n"
     Forwarding(exchange, pool, head).begin()
 
 
@@ -211,4 +216,5 @@ class Forwarding:
 
     def _fail(self, failure: Failure) -> None:
         report.count("failed", seam=self._exchange.seam, reason=failure.name)
+        self._exchange.failure = failure.name
         self._exchange.problem(failure.status, name=failure.name, phase=failure.phase, detail=failure.detail)

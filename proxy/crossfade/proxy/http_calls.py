@@ -85,7 +85,7 @@ def request_head(request: HttpRequest) -> bytes:
     """The head of a request that a handler sends on, its empty line included. Raises ``ValueError`` as ``raw``."""
     target = request.target.encode("latin-1")
     method, authority = request.method.encode("latin-1"), request.authority.encode("latin-1")
-    if any(byte <= 0x20 or byte == 0x7F for byte in method + target + authority) or not (method and target):  # noqa: PLR2004 - controls
+    if any(byte <= 0x20 or byte == 0x7F for byte in method + target + authority) or not (method and target):
         raise ValueError(f"{request.method!r} {request.target!r} is no request line")
     lines = [b"%b %b HTTP/1.1" % (method, target), b"Host: " + authority]
     lines += [b"%b: %b" % field for field in raw(request.headers)]

@@ -1,9 +1,9 @@
 """A route as a seam: who answers its next request, the upstream or a handler on the bus, is its stage's to say.
 
-At ``legacy`` it costs one branch. At ``observe`` and ``shadow`` the request passes through and a tap keeps a part of it.
-At ``canary`` and ``bus`` the request becomes a call: its body is read whole, up to a limit, and a handler's answer comes
-back whole or, for Server-Sent Events, in pieces. What cannot travel (an upgrade, a body over the limit) stays with the
-upstream, counted. Nobody waits for the bus whose request does not go over it.
+At ``legacy`` it costs one branch. At ``observe`` and ``shadow`` the request passes through and a tap keeps some of it.
+At ``canary`` and ``bus`` the request becomes a call: its body is read whole, up to a limit, and a handler's answer
+comes back whole or, for Server-Sent Events, in pieces. What cannot travel (an upgrade, a body over the limit) stays
+with the upstream, counted. Nobody waits for the bus whose request does not go over it.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class SeamRoute:
         if found.kind == "legacy" or found.bus is None:
             self._pass(exchange, found, correlation)
             return
-        diverted = _Diverted(self, exchange, found.bus, correlation)
+        diverted = _Diverted(self, exchange, found.bus, correlation, key=self._minted(exchange))
         task = asyncio.get_running_loop().create_task(diverted.run(found.kind))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -105,13 +105,26 @@ class SeamRoute:
                 correlation=correlation,
                 authority=self.pool.authority,
             )
-        forward(exchange, self.pool)
+        forward(exchange, self.pool, added=_field(self._minted(exchange)))
+
+    def _minted(self, exchange: Exchange) -> str:
+        """The Idempotency-Key of an unsafe request that brought none: the same upstream may see it on both paths."""
+        if self._route.effects != "unsafe" or exchange.head.get(b"idempotency-key") is not None:
+            return ""
+        return new_id()
+
+
+def _field(key: str) -> bytes:
+    return f"Idempotency-Key: {key}\r\n".encode() if key else b""
 
 
 class _Diverted:
     """One request that the bus answers, or that the ledger must let through."""
 
-    def __init__(self, route: SeamRoute, exchange: Exchange, bus: OverBus, correlation: Correlation) -> None:
+    def __init__(
+        self, route: SeamRoute, exchange: Exchange, bus: OverBus, correlation: Correlation, *, key: str
+    ) -> None:
+        self._key = key
         self._route = route
         self._exchange = exchange
         self._bus = bus
@@ -150,7 +163,9 @@ class _Diverted:
 
     def _command(self) -> Command | None:
         exchange, seam, pool = self._exchange, self._route.seam, self._route.pool
-        request = request_of(exchange.head, self._body.whole, peer=exchange.peer, authority=pool.authority)
+        request = request_of(
+            exchange.head, self._body.whole, peer=exchange.peer, authority=pool.authority, key=self._key
+        )
         with correlated(self._correlation):
             return command_of(self._bus, seam, arguments(request, is_secret_name))
 
@@ -199,7 +214,7 @@ class _Diverted:
 
     def _to_upstream(self) -> None:
         self._body.give_back()
-        forward(self._exchange, self._route.pool)
+        forward(self._exchange, self._route.pool, added=_field(self._key))
 
     async def _ask_upstream(self) -> HttpResponse:
         """Forward it, and say what came back, which the ledger keeps for whoever asks again with its key."""

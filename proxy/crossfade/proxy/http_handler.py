@@ -1,0 +1,102 @@
+"""The handler of a route whose service is still synchronous: it sends each request on to the service by HTTP.
+
+So a seam can go over the bus, and gain its queue, its retries and its record, before anybody writes a new handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from crossfade.shim.errors import CrossfadeError
+from crossfade.shim.http import HttpResponse, StreamedResponse, add_http_handler
+
+from .asking import Asking, UpstreamError, swept
+from .http_calls import readable, request_head
+from .limits import Limits
+from .pool import Pool
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Iterable
+
+    from crossfade.shim.http import HttpRequest
+
+    from .pool import Target
+
+ANSWER_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes of an answer that is no stream of events; a larger one is an error, for the bus is no place for it."""
+
+_STREAMED: Final = b"text/event-stream"
+
+
+class AnswerTooLargeError(CrossfadeError):
+    """The service's answer is too large for the bus: keep this route with its upstream."""
+
+
+class ToService:
+    """Answers requests by asking ``target``. Made for one event loop, on which its first request comes."""
+
+    def __init__(self, target: Target, *, limits: Limits | None = None) -> None:
+        self._target = target
+        self._limits = limits or Limits()
+        self._pool: Pool | None = None
+        self._keeping: asyncio.Task[None] | None = None
+
+    async def __call__(self, request: HttpRequest) -> HttpResponse | StreamedResponse:
+        """See ``HttpHandler``. Raises ``UpstreamError``, ``AnswerTooLargeError``, and ``ValueError`` for no request."""
+        asking = Asking(self._open(), request_head(request), request.body, method=request.method.encode("latin-1"))
+        try:
+            head = await asking.head()
+            headers = readable(head.headers)
+            if (head.get(b"content-type") or b"").startswith(_STREAMED):
+                return StreamedResponse(HttpResponse(head.status, headers), _pieces(asking))
+            body = await _whole(asking)
+        except BaseException:
+            asking.give_up()
+            raise
+        return HttpResponse.of(head.status, headers, body)
+
+    def _open(self) -> Pool:
+        if self._pool is None:
+            self._pool = Pool("service", (self._target,), limits=self._limits)
+            self._keeping = asyncio.create_task(_keep(self._pool))
+        return self._pool
+
+
+async def _keep(pool: Pool) -> None:
+    """Enforce the pool's timeouts until the loop ends."""
+    async with swept(pool):
+        await asyncio.Event().wait()
+
+
+async def _pieces(asking: Asking) -> AsyncGenerator[bytes]:
+    try:
+        async for piece in asking.pieces():
+            yield piece
+    finally:
+        asking.give_up()
+
+
+async def _whole(asking: Asking) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async with aclosing(asking.pieces()) as pieces:
+        async for piece in pieces:
+            parts.append(piece)
+            size += len(piece)
+            if size > ANSWER_LIMIT:
+                raise AnswerTooLargeError(
+                    f"an answer of over {ANSWER_LIMIT:,} bytes does not go over the bus: keep this route at observe"
+                )
+    return b"".join(parts)
+
+
+def serve_by_http(seams: Iterable[str], target: Target, *, limits: Limits | None = None) -> None:
+    """Declare handlers for ``seams`` that ask the service at ``target``; then run a worker."""
+    service = ToService(target, limits=limits)
+    for seam in seams:
+        add_http_handler(seam, service)
+
+
+__all__ = ["ANSWER_LIMIT", "AnswerTooLargeError", "ToService", "UpstreamError", "serve_by_http"]
