@@ -28,6 +28,8 @@ _OF_THE_HOP: Final = frozenset(
     b"connection content-length expect host keep-alive proxy-connection te trailer transfer-encoding upgrade".split()
 )
 
+_LENGTH: Final = frozenset({b"content-length"})
+
 
 def request_of(head: RequestHead, body: bytes, *, peer: Peer, authority: bytes, key: str = "") -> HttpRequest:
     """A request with its whole body; ``key`` is the Idempotency-Key minted for one that brought none.
@@ -49,23 +51,37 @@ def request_of(head: RequestHead, body: bytes, *, peer: Peer, authority: bytes, 
 
 def response_of(head: ResponseHead, body: bytes) -> HttpResponse:
     """A whole answer."""
-    return HttpResponse.of(head.status, readable(head.headers), body)
+    return HttpResponse.of(head.status, readable(head.headers, keep=_LENGTH), body)
 
 
-def readable(fields: Sequence[Field]) -> Fields:
-    """End-to-end fields as text."""
-    return [
-        (name.decode("latin-1"), value.decode("latin-1")) for name, value in fields if name.lower() not in _OF_THE_HOP
-    ]
+def readable(fields: Sequence[Field], *, keep: frozenset[bytes] = frozenset()) -> Fields:
+    """End-to-end fields as text, and those in ``keep``."""
+    gone = _OF_THE_HOP - keep
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields if name.lower() not in gone]
 
 
-def raw(fields: Fields) -> list[Field]:
-    """End-to-end fields as they go over the wire. Raises ``ValueError`` for what no field can hold."""
+def raw(fields: Fields, *, keep: frozenset[bytes] = frozenset()) -> list[Field]:
+    """``readable`` undone. Raises ``ValueError`` for what no field can hold."""
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
     for name, value in pairs:
         if not name or any(byte in b" :\r\n\0" for byte in name) or any(byte in b"\r\n\0" for byte in value):
             raise ValueError(f"{name!r} is no header field")
-    return [(name, value) for name, value in pairs if name.lower() not in _OF_THE_HOP]
+    gone = _OF_THE_HOP - keep
+    return [(name, value) for name, value in pairs if name.lower() not in gone]
+
+
+def answer_fields(answer: HttpResponse, method: bytes) -> list[Field]:
+    """An answer's fields for its client, ``Content-Length`` where it stood; one that is wrong or missing is mended.
+
+    The length of a body that is not sent (HEAD, 304) is the service's to say.
+    """
+    fields = raw(answer.headers, keep=_LENGTH)
+    if method == b"HEAD" or answer.status in {204, 304}:
+        return fields
+    right = b"%d" % len(answer.content)
+    if [value for name, value in fields if name.lower() in _LENGTH] == [right]:
+        return fields
+    return [*(field for field in fields if field[0].lower() not in _LENGTH), (b"Content-Length", right)]
 
 
 def reason_of(status: int) -> bytes:

@@ -13,7 +13,7 @@ from crossfade.shim.errors import CrossfadeError
 from crossfade.shim.http import HttpResponse, StreamedResponse, add_http_handler
 
 from .asking import Asking, UpstreamError, swept
-from .http_calls import readable, request_head
+from .http_calls import readable, request_head, response_of
 from .limits import Limits
 from .pool import Pool
 
@@ -48,14 +48,13 @@ class ToService:
         asking = Asking(self._open(), request_head(request), request.body, method=request.method.encode("latin-1"))
         try:
             head = await asking.head()
-            headers = readable(head.headers)
             if (head.get(b"content-type") or b"").startswith(_STREAMED):
-                return StreamedResponse(HttpResponse(head.status, headers), _pieces(asking))
+                return StreamedResponse(HttpResponse(head.status, readable(head.headers)), _pieces(asking))
             body = await _whole(asking)
         except BaseException:
             asking.give_up()
             raise
-        return HttpResponse.of(head.status, headers, body)
+        return response_of(head, body)
 
     def _open(self) -> Pool:
         if self._pool is None:

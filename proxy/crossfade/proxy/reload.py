@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from .config import Config, Route
     from .matching import Router
+    from .route_seams import RouteSeams
     from .serving import DataPlane, Serving
 
 _log = logging.getLogger("crossfade.proxy")
@@ -30,8 +31,9 @@ _log = logging.getLogger("crossfade.proxy")
 class Reloader:
     """Applies what ``read`` returns to ``plane``, one reload at a time; one asked for meanwhile comes after it."""
 
-    def __init__(self, plane: DataPlane, config: Config, read: Callable[[], Config]) -> None:
+    def __init__(self, plane: DataPlane, config: Config, read: Callable[[], Config], seams: RouteSeams) -> None:
         self._plane = plane
+        self._seams = seams
         self._config = config
         self._read = read
         self._wanted = False
@@ -77,7 +79,7 @@ class Reloader:
         if config.tls is not None:
             self._plane.renew_certificate(config.tls.cert, config.tls.key)
         self._plane.replace(serving)
-        self._plane.resolve = Routing(config, router, self._plane.pools).resolve
+        self._plane.resolve = Routing(config, router, self._plane.pools, self._seams.declare(config)).resolve
         for name in changes_at_start(self._config, config):
             report.count("reload", reason="restart-needed")
             _log.warning("`%s` has changed: it takes effect when the proxy is started again", name)

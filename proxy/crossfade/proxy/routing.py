@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from .forwarding import PassThrough
 from .pool import Target
 from .public import POOL, PREFIX, Public
+from .seams import SeamRoute
 from .serving import Serving
 from .tls import server_context, upstream_context
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from crossfade.shim.http import HttpSeam
 
     from .config import Config, Route, Upstream
     from .exchange import Answering, Exchange
@@ -23,11 +26,14 @@ if TYPE_CHECKING:
 class Routing:
     """Finds who answers a request: the most specific route, else the default upstream."""
 
-    def __init__(self, config: Config, router: Router[Route], pools: Mapping[str, Pool]) -> None:
+    def __init__(
+        self, config: Config, router: Router[Route], pools: Mapping[str, Pool], seams: Mapping[str, HttpSeam]
+    ) -> None:
         self._router = router
         self._default = PassThrough(pools[config.default.name], seam=config.default.name)
         self._answering: dict[str, Answering] = {
-            route.seam: PassThrough(pools[route.upstream.name], seam=route.seam) for route in config.routes
+            route.seam: SeamRoute(route, seams[route.seam], pools[route.upstream.name], config.identity)
+            for route in config.routes
         }
         self._public: Public | None = None
         if config.control is not None:

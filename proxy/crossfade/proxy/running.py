@@ -15,6 +15,7 @@ from crossfade.shim.errors import ConfigurationError, CrossfadeError
 
 from .config import Address
 from .reload import Reloader, tell_refused
+from .route_seams import RouteSeams
 from .routing import Routing, serving_of
 from .serving import DataPlane, loop_factory
 from .workers import Supervisor, heed_signals, reserve
@@ -31,25 +32,36 @@ def run(
     read: Callable[[], Config],
     *,
     ready: Callable[[Address], None],
+    bus: str | None = None,
     name: str = "",
     reuse_port: bool = False,
     lifeline: int | None = None,
 ) -> None:
     """Serve ``config`` until SIGTERM or SIGINT, then drain; a second one ends it at once. SIGHUP applies ``read``.
 
-    ``ready`` is told the address that was bound, ``name`` is what all processes of one proxy share (see ``Serving``),
-    and the end of ``lifeline``, a pipe, is as good as a SIGTERM: the process at its other end is gone.
+    ``ready`` is told the address that was bound, ``bus`` is where routes that are seams send commands, ``name`` is
+    what all processes of one proxy share (see ``Serving``), and the end of ``lifeline``, a pipe, is as good as a
+    SIGTERM: the process at its other end is gone.
     Raises ``ConfigurationError`` when that address or a certificate cannot be had.
     """
     # What is loaded stays for good: the collector need not look at it again, nor after every 700 objects.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        serving = serving_of(config, name=name, reuse_port=reuse_port)
-        runner.run(_serve(config, read, serving, ready=ready, lifeline=lifeline))
+    serving = serving_of(config, name=name, reuse_port=reuse_port)
+    seams = RouteSeams(bus)
+    seams.declare(config)
+    with seams, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(config, read, serving, seams, ready=ready, lifeline=lifeline))
 
 
-def run_together(config: Config, read: Callable[[], Config], count: int, *, ready: Callable[[Address], None]) -> bool:
+def run_together(
+    config: Config,
+    read: Callable[[], Config],
+    count: int,
+    *,
+    ready: Callable[[Address], None],
+    bus: str | None = None,
+) -> bool:
     """As ``run``, by ``count`` processes that share the address; whether all of them ended well.
 
     A file is checked here before the workers read it, so they all take a new one or none does; and one that dies is
@@ -69,7 +81,7 @@ def run_together(config: Config, read: Callable[[], Config], count: int, *, read
 
     def work(lifeline: int, serving: Callable[[], None]) -> None:
         settings = replace(current, listen=address)
-        run(settings, read, ready=lambda _: serving(), name=name, reuse_port=True, lifeline=lifeline)
+        run(settings, read, ready=lambda _: serving(), bus=bus, name=name, reuse_port=True, lifeline=lifeline)
 
     try:
         reserved = reserve(config.listen.host, config.listen.port)
@@ -84,13 +96,14 @@ async def _serve(
     config: Config,
     read: Callable[[], Config],
     serving: Serving,
+    seams: RouteSeams,
     *,
     ready: Callable[[Address], None],
     lifeline: int | None,
 ) -> None:
     plane = DataPlane(serving)
-    plane.resolve = Routing(config, config.router(), plane.pools).resolve
-    reloader = Reloader(plane, config, read)
+    plane.resolve = Routing(config, config.router(), plane.pools, seams.declare(config)).resolve
+    reloader = Reloader(plane, config, read, seams)
     try:
         host, port = await plane.listen()
     except OSError as error:

@@ -24,10 +24,10 @@ from crossfade.shim.tracecontext import parse_traceparent
 from .capturing import Capturing, UpstreamFailedError
 from .forwarding import forward
 from .framing import CHUNKED, RefusedError
-from .http_calls import framing_of, raw, reason_of, request_of, response_of
+from .http_calls import answer_fields, framing_of, raw, reason_of, request_of, response_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Sequence
+    from collections.abc import AsyncGenerator, Sequence
 
     from crossfade.shim.diverting import Command, OverBus, Way
     from crossfade.shim.http import HttpResponse, HttpSeam
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from .config import Route
     from .exchange import Exchange
     from .heads import Field, ResponseHead
-    from .identity import Identity
+    from .identity import IdentityRules
     from .pool import Pool
 
 BODY_LIMIT: Final = 8 * 1024 * 1024
@@ -50,11 +50,11 @@ _UNKNOWN: Final = "No answer came before the deadline; it may have run. Ask agai
 class SeamRoute:
     """Answers the requests of one route. See ``Answering``."""
 
-    def __init__(self, route: Route, seam: HttpSeam, pool: Pool, identify: Callable[[Exchange], Identity]) -> None:
+    def __init__(self, route: Route, seam: HttpSeam, pool: Pool, rules: IdentityRules) -> None:
         self._route = route
         self.seam = seam
         self.pool = pool
-        self._identify = identify
+        self._rules = rules
         self._tasks: set[asyncio.Task[None]] = set()
 
     def begin(self, exchange: Exchange) -> None:
@@ -80,7 +80,7 @@ class SeamRoute:
 
     def _correlation(self, exchange: Exchange) -> Correlation:
         """Whose request it is, and of which run: the trace's, where the client sent one."""
-        identity = self._identify(exchange)
+        identity = self._rules.identify(exchange.head.headers, trusted=exchange.peer.trusted)
         if identity.reason:
             report.count("skipped", seam=self.seam.name, reason=f"identity-{identity.reason}")
         head = exchange.head
@@ -186,11 +186,8 @@ class _Diverted:
         self._exchange.end()
 
     def _send(self, answer: HttpResponse) -> None:
-        content, headers = answer.content, raw(answer.headers)
-        framing = framing_of(answer.status, content)
-        if framing.kind == "length":
-            headers.append((b"Content-Length", b"%d" % len(content)))
-        self._exchange.start(answer.status, reason_of(answer.status), headers, framing)
+        content, fields = answer.content, answer_fields(answer, self._exchange.head.method)
+        self._exchange.start(answer.status, reason_of(answer.status), fields, framing_of(answer.status, content))
         self._exchange.write(content)
         self._exchange.end()
 

@@ -282,7 +282,7 @@ class Calls:
         try:
             arguments = await self._arguments(asked, place)
             stored = await find_terminal(self._runtime.bus, place)
-            if arguments not in ("", fingerprint(command.data)) and not command.sealed:
+            if arguments not in ("", fingerprint(command.data, domain=command.seam.domain)):
                 _settle(asked.waiter, Answer(kind="not-executed", reason="key-reused"))
             elif stored is not None:
                 _settle(asked.waiter, await self.read_result(stored.event))
@@ -297,10 +297,10 @@ class Calls:
 
     async def _arguments(self, asked: _Asked, place: CallPlace) -> str:
         """The fingerprint of the arguments that the ledger at ``place`` is about; empty when it does not say."""
-        earlier = await self._runtime.bus.last(place.invoke)
+        command, earlier = asked.command, await self._runtime.bus.last(place.invoke)
         if earlier is not None:
             asked.sent = earlier.position
-            return fingerprint(await load_data(self._runtime.bus, earlier.event))
+            return fingerprint(await load_data(self._runtime.bus, earlier.event), domain=command.seam.domain)
         claim = await self._runtime.bus.last(place.own)
         return ClaimRecord.read(claim.event).arguments if claim is not None else ""
 
@@ -540,7 +540,7 @@ class Calls:
             instance=self._runtime.instance,
             attempt=1,
             policyrev=command.policy.revision,
-            arguments=fingerprint(command.data),
+            arguments=fingerprint(command.data, domain=command.seam.domain),
             expires=self._runtime.deadline(command.policy.timeout),  # the body has its time from here
         )
 

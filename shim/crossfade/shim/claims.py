@@ -266,8 +266,19 @@ def overdue(bus: Bus, record: ClaimRecord) -> bool:
     return bus.now() > record.expires + GRACE
 
 
-def fingerprint(data: bytes) -> str:
-    """What tells two calls' arguments apart: their payload's sha256."""
+def fingerprint(data: bytes, *, domain: str) -> str:
+    """What tells two calls' arguments apart: the sha256 of the clear ones, for one secret sealed twice looks like two.
+
+    Of a request only what its sender means: method, target and body. Its other fields differ from one try to the next
+    (the trace, the hops it came by), and a retry must still be one.
+    """
+    try:
+        arguments: Any = json.loads(data)["arguments"]
+        if domain == "http":
+            arguments = {name: arguments.get(name) for name in ("method", "target", "text", "body")}
+        data = json.dumps(arguments, separators=(",", ":")).encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        pass  # unreadable: the worker will say so, and its bytes tell it apart
     return hashlib.sha256(data).hexdigest()
 
 

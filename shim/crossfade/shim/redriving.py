@@ -240,6 +240,7 @@ class Redriving:
     async def _close(self, verdict: Verdict, new: str, wish: Wish) -> bool:
         """Claim the dead call as operator and log what became of it; ``False`` when something else happened to it."""
         letter, place = verdict.letter, CallPlace.of(verdict.letter.subject)
+        domain = self.subjects.parse_call(letter.subject).domain
         closing = self._closing(letter, new, wish)
         if verdict.at is not None and await self._was_begun(place, closing):
             return True
@@ -250,7 +251,7 @@ class Redriving:
             instance=f"operator:{wish.actor}",
             attempt=letter.attempts,
             policyrev=0,
-            arguments=fingerprint(letter.event.data or b"") if letter.event else "",
+            arguments=fingerprint(letter.event.data or b"", domain=domain) if letter.event else "",
             expires=self.bus.now(),
         )
         try:

@@ -357,7 +357,7 @@ class Worker:
             instance=self._runtime.instance,
             attempt=delivery.attempt,
             policyrev=int(revision) if revision.isdigit() else 0,
-            arguments=fingerprint(await load_data(self._runtime.bus, event)),
+            arguments=fingerprint(await load_data(self._runtime.bus, event), domain=service.domain),
             expires=call.deadline,
         )
 

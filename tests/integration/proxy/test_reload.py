@@ -10,6 +10,7 @@ import pytest
 
 from crossfade.proxy.reading import read_config
 from crossfade.proxy.reload import Reloader, changes_at_start
+from crossfade.proxy.route_seams import RouteSeams
 from crossfade.proxy.routing import Routing, serving_of
 from crossfade.proxy.serving import DataPlane
 from crossfade.shim.hooks import counters
@@ -68,10 +69,11 @@ async def configured(file, text):
     file.write_text("listen: 127.0.0.1:0\n" + text)
     config = read_config(str(file))
     plane = DataPlane(serving_of(config, name="crossfade-test"))
-    plane.resolve = Routing(config, config.router(), plane.pools).resolve
+    seams = RouteSeams()
+    plane.resolve = Routing(config, config.router(), plane.pools, seams.declare(config)).resolve
     _, port = await plane.listen()
     try:
-        reloader = Reloader(plane, config, lambda: read_config(str(file), listen="127.0.0.1:0"))
+        reloader = Reloader(plane, config, lambda: read_config(str(file), listen="127.0.0.1:0"), seams)
         yield Reloading(file, Front(plane, Upstream(None), port), reloader)
     finally:
         plane.server.abort()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
+from crossfade.shim.buses import hide_credentials
+from crossfade.shim.config import load_config
 from crossfade.shim.errors import ConfigurationError
 
 from ._session import JsonOption, print_json
@@ -41,6 +43,10 @@ def proxy(
         str | None, typer.Option(metavar="FILE", help="One JSON line a request; - for stdout. Else the file's.")
     ] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the address.")] = 1,
+    bus: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Where routes are seams; else CROSSFADE_BUS, else crossfade.toml, else none."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; with a file, SIGHUP applies what it says now."""
@@ -49,15 +55,16 @@ def proxy(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     read = _reader(upstream, listen, config, dict(_setting(text) for text in limit or []), access_log)
     settings = read()
+    url = (bus or load_config().bus) if settings.routes else None
 
     def ready(address: Address) -> None:
-        _say_ready(settings, address, workers, as_json=as_json)
+        _say_ready(settings, address, workers, bus=url, as_json=as_json)
 
     from crossfade.proxy.running import run, run_together  # noqa: PLC0415 - the extra
 
     if workers == 1:
-        run(settings, read, ready=ready)
-    elif not run_together(settings, read, workers, ready=ready):
+        run(settings, read, ready=ready, bus=url)
+    elif not run_together(settings, read, workers, ready=ready, bus=url):
         raise typer.Exit(1)
 
 
@@ -116,14 +123,18 @@ def _setting(text: str) -> tuple[str, str]:
 # -- what a person sees ----------------------------------------------------------------------------------------
 
 
-def _say_ready(config: Config, address: Address, workers: int, *, as_json: bool) -> None:
+def _say_ready(config: Config, address: Address, workers: int, *, bus: str | None, as_json: bool) -> None:
     scheme = "https" if config.tls else "http"
     if as_json:
-        print_json({"ready": True, "url": f"{scheme}://{address}", "workers": workers, **_summary(config)})
+        found = {"ready": True, "url": f"{scheme}://{address}", "workers": workers}
+        print_json({**found, "bus": hide_credentials(bus) if bus else None, **_summary(config)})
         return
     stop = "SIGHUP reloads the file, Ctrl-C stops." if config.file else "Ctrl-C stops."
     processes = f", {plural(workers, 'worker')}" if workers > 1 else ""
-    lines = [f"Listening on {scheme}://{address}{processes}", *_description(config), stop]
+    lines = [f"Listening on {scheme}://{address}{processes}", *_description(config)]
+    if config.routes:
+        lines.append(f"Bus: {hide_credentials(bus) if bus else 'none, so every route passes through (see --bus)'}")
+    lines.append(stop)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
 

@@ -16,6 +16,7 @@ import typer
 
 from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
+from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.health import Address, HealthServer
 from crossfade.shim.worker import ACK_WAIT, BODIES, Worker, WorkerOptions
 
@@ -27,8 +28,14 @@ _LEAVING: Final = 0.5  # seconds for idle threads to end
 
 def worker(
     modules: Annotated[
-        list[str], typer.Argument(metavar="MODULE", help="Modules that declare seams, like myapp.tools.")
-    ],
+        list[str] | None, typer.Argument(metavar="[MODULE]...", help="Modules that declare seams, like myapp.tools.")
+    ] = None,
+    http: Annotated[
+        str | None, typer.Option(metavar="URL", help="Answer the routes of --seam by asking this service by HTTP.")
+    ] = None,
+    seam: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A route's seam, for --http; repeat it.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Calls of one seam at once.")] = 8,
     shadows: Annotated[int, typer.Option(min=0, help="Shadow runs of one seam at once; 0: none here.")] = 2,
     ack_wait: Annotated[
@@ -54,7 +61,10 @@ def worker(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     options = WorkerOptions(concurrency=concurrency, ack_wait=ack_wait, grace=grace, spool=spool, shadows=shadows)
     address = Address.parse(health, anywhere=health_anywhere) if health is not None else None
-    import_modules(modules)
+    _serve_by_http(http, seam or [])
+    if not modules and http is None:
+        raise ConfigurationError("name the modules that declare seams, or a service with --http", where="MODULE")
+    import_modules(modules or [])
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
         serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -69,6 +79,20 @@ def worker(
         finally:
             thread.run(server.close())
     _leave_bodies_behind()
+
+
+def _serve_by_http(url: str | None, seams: list[str]) -> None:
+    """Put the bus in front of a service that is still synchronous."""
+    if url is None and seams:
+        raise ConfigurationError("names routes that are answered by HTTP: say --http URL, too", where="--seam")
+    if url is None:
+        return
+    if not seams:
+        raise ConfigurationError("which routes? Name their seams with --seam, like --seam http.reports", where="--http")
+    from crossfade.proxy.http_handler import serve_by_http  # noqa: PLC0415 - the extra
+    from crossfade.proxy.serving import parse_upstream  # noqa: PLC0415 - the extra
+
+    serve_by_http(seams, parse_upstream(url))
 
 
 def _stop_with_stdin(serving: Worker) -> None:

@@ -1,0 +1,314 @@
+"""Routes as seams, on real processes: a service, the proxy, a worker that asks the service, a broker."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import httpx
+import pytest
+
+from support.commands import until
+
+_ROUTES = """
+listen: 127.0.0.1:0
+upstreams: {legacy: URL}
+identity: {user: 'cookie:user'}
+routes:
+  - {seam: http.search, match: GET /v1/search, upstream: legacy}
+  - {seam: http.shadowed, match: GET /v1/shadowed, upstream: legacy}
+  - {seam: http.ramp, match: GET /v1/ramp, upstream: legacy}
+  - {seam: http.events, match: GET /v1/events, upstream: legacy}
+  - {seam: http.reports, match: POST /v1/reports, upstream: legacy, timeout: 3}
+  - {seam: http.unserved, match: GET /v1/unserved, upstream: legacy, timeout: 1}
+"""
+
+
+class Service(ThreadingHTTPServer):
+    """A synchronous service that remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Answers)
+        self.asked: list[tuple[str, str, dict[str, str], bytes]] = []
+        self.release = threading.Event()
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+    def count(self, path: str) -> int:
+        return sum(asked[1].startswith(path) for asked in self.asked)
+
+
+class _Answers(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    wbufsize = -1
+    server: Any
+
+    def log_message(self, *_: object) -> None: ...
+
+    def _asked(self) -> bytes:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.asked.append((self.command, self.path, dict(self.headers), body))
+        return body
+
+    def do_GET(self) -> None:
+        self._asked()
+        if self.path.startswith("/v1/events"):
+            self._stream()
+        else:
+            said = {"path": self.path, "by": self.headers.get("Authorization", "")[::-1]}  # what it says is stored
+            self._answer(200, "application/json", json.dumps(said).encode())
+
+    def do_POST(self) -> None:
+        body = self._asked()
+        self._answer(201, "application/octet-stream", bytes(reversed(body)))
+
+    def _answer(self, status: int, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Set-Cookie", "a=1")
+        self.send_header("Set-Cookie", "b=2")
+        self.end_headers()
+        self.wfile.write(body)
+        self.wfile.flush()
+
+    def _stream(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(b"data: first\n\n")
+        self.wfile.flush()
+        self.server.release.wait(10)
+        self.wfile.write(b"data: " + b"x" * 200_000 + b"\n\n")
+        self.wfile.flush()
+
+
+class Stack:
+    """The processes of one test module."""
+
+    def __init__(self, folder: Any) -> None:
+        self.service = Service()
+        self.folder = folder
+        (folder / "routes.yaml").write_text(_ROUTES.replace("URL", self.service.url))
+        key = base64.b64encode(b"k" * 32).decode()
+        self.env = {
+            **os.environ,
+            "CROSSFADE_BUS": f"embedded://{folder}/bus?idle=20",
+            "CROSSFADE_SEAL_KEY": f"one:{key}",
+            "CROSSFADE_REDACT_KEY": "the same for both sides",
+        }
+        self.processes: list[subprocess.Popen[str]] = []
+        self.proxy = self.start("proxy", "--config", "routes.yaml", "--json")
+        self.url = json.loads(self.line(self.proxy))["url"]
+        self.worker = self.start_worker()
+
+    def start_worker(self) -> subprocess.Popen[str]:
+        seams = ["http.search", "http.shadowed", "http.ramp", "http.events", "http.reports"]
+        worker = self.start(
+            "worker", "--http", self.service.url, *(part for name in seams for part in ("--seam", name))
+        )
+        assert "Serving" in self.line(worker)
+        return worker
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "crossfade", *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.env, cwd=self.folder)
+        self.processes.append(process)
+        return process
+
+    @staticmethod
+    def line(process: subprocess.Popen[str]) -> str:
+        assert process.stdout is not None
+        return process.stdout.readline()
+
+    def run(self, *arguments: str) -> str:
+        command = [sys.executable, "-m", "crossfade", *arguments]
+        ran = subprocess.run(
+            command, check=False, capture_output=True, text=True, env=self.env, cwd=self.folder, timeout=60
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        return ran.stdout
+
+    def stage(self, seam: str, stage: str, *options: str) -> None:
+        self.run("stage", "set", seam, stage, *options, "--force", "--reason", "the test says so")
+
+    def end(self) -> None:
+        self.service.release.set()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            process.communicate(timeout=30)
+        self.service.shutdown()
+        self.service.server_close()
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory):
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    try:
+        yield stack
+    finally:
+        stack.end()
+
+
+@pytest.fixture
+def client(stack):
+    with httpx.Client(base_url=stack.url, timeout=20) as client:
+        yield client
+
+
+def test_a_route_goes_from_the_upstream_to_the_bus_and_back(stack, client):
+    """The client sees the same answer, fields in order and count; only the way there differs."""
+    direct = client.get("/v1/search?q=a%20b&q=2")
+    stack.stage("http.search", "bus")
+    over_bus = client.get("/v1/search?q=a%20b&q=2")
+    assert (over_bus.status_code, over_bus.content) == (direct.status_code, direct.content)
+    same = {"date", "via"}
+    assert [pair for pair in over_bus.headers.multi_items() if pair[0] not in same] == [
+        pair for pair in direct.headers.multi_items() if pair[0] not in same
+    ]
+    assert stack.service.asked[-1][1] == "/v1/search?q=a%20b&q=2"
+    assert over_bus.headers.get_list("set-cookie") == ["a=1", "b=2"]
+    calls = stack.run("events", "tail", "--type", "http.response", "--since", "60s", "--json", "--limit", "1")
+    assert json.loads(calls.splitlines()[0])["seam"] == "http.search"
+    stack.stage("http.search", "legacy")
+    assert client.get("/v1/search?q=back").status_code == 200
+
+
+def test_a_shadow_is_compared_and_its_caller_waits_for_nothing(stack, client):
+    """The worker asks the service a second time, and the verdict says that the answers match."""
+    stack.stage("http.shadowed", "shadow")
+    for n in range(3):
+        client.cookies.clear()  # a request with a cookie is no shadow's: its copy has none
+        assert client.get(f"/v1/shadowed?n={n}").status_code == 200
+    until(lambda: stack.service.count("/v1/shadowed") == 6)
+    until(lambda: '"match"' in stack.run("events", "tail", "--type", "seam.compared", "--since", "60s", "--json"))
+
+
+def test_credentials_reach_the_handler_and_nothing_else(stack, client):
+    """A bearer token travels sealed; no stream, log or object holds it in clear."""
+    token = "tiger-8f3b1c55-not-a-word"
+    stack.stage("http.search", "bus")
+    answer = client.get("/v1/search?q=auth", headers={"Authorization": f"Bearer {token}"})
+    assert answer.json()["by"] == f"Bearer {token}"[::-1]
+    stack.stage("http.search", "observe")
+    assert client.get("/v1/search?q=seen", headers={"Authorization": f"Bearer {token}"}).status_code == 200
+    until(
+        lambda: (
+            "/v1/search?q=seen" in stack.run("events", "tail", "--type", "http.observed", "--since", "60s", "--json")
+        )
+    )
+    stored = b"".join(path.read_bytes() for path in (stack.folder / "bus").rglob("*") if path.is_file())
+    assert b"/v1/search?q=seen" in stored
+    assert token.encode() not in stored
+
+
+def test_events_come_as_they_happen(stack, client):
+    """The first piece is there before the service has written the second, which is larger than a message."""
+    stack.stage("http.events", "bus")
+    stack.service.release.clear()
+    with client.stream("GET", "/v1/events") as answer:
+        pieces = answer.iter_bytes()
+        assert next(pieces) == b"data: first\n\n"
+        assert answer.headers["content-type"] == "text/event-stream"
+        stack.service.release.set()
+        rest = b"".join(pieces)
+    assert rest == b"data: " + b"x" * 200_000 + b"\n\n"
+
+
+def test_a_binary_body_arrives_as_it_was(stack, client):
+    """Bytes that are no text, both ways."""
+    stack.stage("http.reports", "bus")
+    body = bytes(range(256)) * 300
+    answer = client.post("/v1/reports", content=body, headers={"Content-Type": "application/octet-stream"})
+    assert (answer.status_code, answer.content) == (201, bytes(reversed(body)))
+
+
+def test_a_retry_with_its_key_runs_once_on_either_path(stack, client):
+    """The first answer comes again; another request under the key is refused, and another user's is its own."""
+    stack.stage("http.reports", "bus")
+    client.cookies.clear()
+    key = {"Idempotency-Key": "order-1"}
+    before = stack.service.count("/v1/reports")
+    first = client.post("/v1/reports", json={"a": 1}, headers=key)
+    again = client.post("/v1/reports", json={"a": 1}, headers={**key, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"})
+    assert (again.status_code, again.content) == (201, first.content)
+    other = client.post("/v1/reports", json={"a": 2}, headers=key)
+    assert (other.status_code, other.json()["type"].rpartition(":")[2].rpartition("/")[2]) == (422, "key-reused")
+    stack.stage("http.reports", "canary", "--percent", "0")
+    on_legacy = client.post("/v1/reports", json={"a": 1}, headers=key)
+    assert (on_legacy.status_code, on_legacy.content) == (201, first.content)
+    assert stack.service.count("/v1/reports") == before + 1
+    client.post("/v1/reports", json={"a": 1}, headers={**key, "Cookie": "user=bob"})
+    assert stack.service.count("/v1/reports") == before + 2
+
+
+def test_an_unsafe_request_carries_a_key_on_both_paths(stack, client):
+    """Minted when the client brought none, so that the service can tell a repetition."""
+    for stage in ("observe", "bus"):
+        stack.stage("http.reports", stage)
+        client.post("/v1/reports", json={})
+        assert len(stack.service.asked[-1][2]["Idempotency-Key"]) == 32
+
+
+def test_a_user_stays_on_one_path(stack, client):
+    """A canary is sticky by user, and a ramp only adds."""
+    stack.stage("http.ramp", "canary", "--percent", "50")
+    users = [f"user{n}" for n in range(20)]
+
+    def paths():
+        for user in users:
+            client.get("/v1/ramp", headers={"Cookie": f"user={user}"})
+        # What came over the bus was asked with its credentials last: the worker adds them behind the others.
+        asked = [fields for _, path, fields, _ in stack.service.asked if path == "/v1/ramp"][-len(users) :]
+        return {fields["Cookie"] for fields in asked if list(fields)[-1] == "Content-Length" or _is_last(fields)}
+
+    assert paths() == paths()
+
+
+def _is_last(fields):
+    return list(fields).index("Cookie") > list(fields).index("Via")
+
+
+def test_what_no_worker_serves_falls_back_or_says_so(stack, client):
+    """Effects none: the upstream answers after the deadline."""
+    stack.stage("http.unserved", "bus")
+    began = time.monotonic()
+    assert client.get("/v1/unserved").status_code == 200
+    assert 0.9 < time.monotonic() - began < 10
+
+
+def test_an_upload_over_the_limit_stays_with_the_upstream(stack, client):
+    """Every byte of it arrives, though the seam is on the bus."""
+    stack.stage("http.reports", "bus")
+    body = os.urandom(9 * 1024 * 1024)
+    answer = client.post("/v1/reports", content=body)
+    assert answer.content == bytes(reversed(body))
+
+
+def test_nobody_notices_a_broker_that_is_gone(stack, client):
+    """Pass-through, observe and shadow routes answer as before while the broker is stopped."""
+    from crossfade.adapters.embedded import stop
+
+    stack.stage("http.search", "observe")
+    stack.stage("http.shadowed", "shadow")
+    for path in ("/v1/search", "/v1/shadowed", "/elsewhere"):
+        client.get(path)
+    stop(stack.folder / "bus")
+    for path in ("/v1/search", "/v1/shadowed", "/elsewhere"):
+        began = time.monotonic()
+        assert client.get(path).status_code == 200
+        assert time.monotonic() - began < 0.5
