@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from .hooks import report
 from .policy import Policy
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .seam import Call, Handler, Registry, Seam, SeamDomain
 
 _log = logging.getLogger("crossfade")
+
+
+Harm = Literal["harmless", "unsafe", "unsaid"]
+"""What one side says that running a call twice does."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +38,17 @@ class Service:
     policy: Policy
     place: str
     declared: bool = True
+
+    def harm(self, in_force: Callable[[str, Policy], Policy]) -> Harm:
+        """What this side says that running it twice does: a handler alone says nothing, where no setting does.
+
+        ``in_force`` is ``Runtime.policy``, and raises as that does.
+        """
+        if in_force(self.name, self.policy).effects != "unsafe":
+            return "harmless"
+        if self.declared or in_force(self.name, replace(self.policy, effects="none")).effects == "unsafe":
+            return "unsafe"
+        return "unsaid"
 
     @property
     def group(self) -> str:

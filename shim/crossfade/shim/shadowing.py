@@ -118,7 +118,8 @@ class Shadowing:
     async def _judge_under(self, policy: Policy, stored: Stored) -> tuple[Verdict, dict[str, float]]:
         try:
             recorded = read_observation(stored.event)
-            if policy.effects == "unsafe":
+            # Where this side says nothing, the caller has: it marked the call for comparison.
+            if self._service.harm(self._runtime.policy) == "unsafe":
                 return Verdict(kind="skipped", reason="unsafe"), {}
             if _has_redacted(json.loads(recorded.arguments)):
                 return Verdict(kind="skipped", reason="redacted"), {}

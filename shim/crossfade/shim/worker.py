@@ -258,13 +258,12 @@ class Worker:
         if delivery.stored.event.get("guarded"):
             return "guarded"
         try:
-            if self._runtime.policy(service.name, service.policy).effects != "unsafe":
-                return "free"
-            harmless = replace(service.policy, effects="none")
-            said = service.declared or self._runtime.policy(service.name, harmless).effects == "unsafe"
+            said = service.harm(self._runtime.policy)
         except ConfigurationError:
             return "guarded"
-        return "refused" if said else "guarded"
+        if said == "harmless":
+            return "free"
+        return "refused" if said == "unsafe" else "guarded"
 
     async def _refuse_difference(self, delivery: Delivery, service: Service, execution: Execution) -> None:
         """Refuse a call whose sender and this worker disagree about its effects; an earlier delivery may have run."""
