@@ -84,13 +84,14 @@ def test_a_person_sees_where_it_listens_and_what_goes_where(services, tmp_path):
         f"upstreams: {{legacy: '{services[0]}'}}\nroutes: [{{seam: http.a, match: 'GET /a/{{id}}'}}]"
     )
     with Process("proxy", "--config", "routes.yaml", "--listen", "127.0.0.1:0", folder=tmp_path) as process:
-        lines = [process.line().rstrip() for _ in range(5)]
+        lines = [process.line().rstrip() for _ in range(6)]
 
     assert lines[0].startswith("Listening on http://127.0.0.1:")
     assert lines[1:] == [
         "  GET /a/{id} \u2192 legacy, as seam http.a",
         f"  everything else \u2192 legacy ({services[0]})",
         "Access log: none",
+        "Bus: none, so every route passes through (see --bus)",
         "SIGHUP reloads the file, Ctrl-C stops.",
     ]
 

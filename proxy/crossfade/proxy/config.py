@@ -30,6 +30,8 @@ Mode = Literal["call", "task"]
 Scheme = Literal["http", "https"]
 
 LISTEN: Final = "127.0.0.1:8080"
+# Fields like Date and Server differ between two runs of the same service: status and body are what a caller reads.
+_COMPARE: Final = {"$.headers": "ignore"}
 CAPTURE: Final = 64 * 1024  # bytes
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _REPEATABLE: Final = _SAFE | {b"PUT", b"DELETE"}
@@ -125,7 +127,7 @@ class Route:
     @property
     def policy(self) -> Policy:
         """Where the seam starts; ``crossfade.toml`` and live state come on top."""
-        return Policy(effects=self.effects, timeout=self.timeout)
+        return Policy(effects=self.effects, timeout=self.timeout, compare=_COMPARE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

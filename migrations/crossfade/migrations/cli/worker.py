@@ -28,7 +28,7 @@ _LEAVING: Final = 0.5  # seconds for idle threads to end
 
 def worker(
     modules: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODULE]...", help="Modules that declare seams, like myapp.tools.")
+        list[str] | None, typer.Argument(metavar="MODULE", help="Modules that declare seams, like myapp.tools.")
     ] = None,
     http: Annotated[
         str | None, typer.Option(metavar="URL", help="Answer the routes of --seam by asking this service by HTTP.")

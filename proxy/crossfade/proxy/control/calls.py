@@ -138,7 +138,7 @@ async def cancel(bus: Bus, subjects: Subjects, task: Task, *, instance: str, non
         instance=instance,
         attempt=1,
         policyrev=0,
-        arguments=fingerprint(await load_data(bus, command.event)),
+        arguments=fingerprint(await load_data(bus, command.event), domain=subjects.parse_call(command.subject).domain),
         expires=task.deadline or bus.now(),
     )
     claim = await take(bus, place, record, at=command.position, nonces=nonces)
