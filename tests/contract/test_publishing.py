@@ -203,7 +203,7 @@ async def test_every_attribute_survives(bus, subject):
 texts = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cn", "Cs")), min_size=1, max_size=50)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(values=st.dictionaries(st.sampled_from(EXTENSIONS), texts), data=st.none() | st.binary(max_size=100))
 async def test_any_text_survives(bus, subject, values, data):
     """Whatever text CloudEvents allows, and any bytes, come back as they were; no data and empty data differ."""

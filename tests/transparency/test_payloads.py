@@ -15,7 +15,7 @@ from uuid import UUID
 
 import pydantic
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typing_extensions import TypedDict  # pydantic's own requirement below Python 3.12
 
@@ -123,7 +123,7 @@ def same(left, right):
     return left == right
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(st.data())
 def test_nested_types_arrive_as_they_went(data):
     """decode(encode(x)) is x, type by type, as an argument and as a result, however the types are nested."""

@@ -24,6 +24,9 @@ from crossfade.shim.outcomes import (
     type_name,
     value_payload,
 )
+from crossfade.shim.redaction import Redactor
+
+SECRET = "abcdef0123456789"
 
 json_scalars = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text()
 records = st.builds(
@@ -337,6 +340,39 @@ def test_secrets_are_redacted_everywhere():
     record = record_error(error, redact=redact)
     assert "tiger" not in json.dumps(record.to_json())
     assert record.args == ("***", 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError(f"canary Authorization: Bearer {SECRET}"),
+        SilentError(hint=f"Authorization: Bearer {SECRET}"),
+        DetailedError(401, detail=f"Bearer {SECRET}"),
+        OSError(2, f"Bearer {SECRET}", "a.txt"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_redacted_error_arrives_as_its_class(error):
+    """That we hid a secret in it makes it no other error: who catches its class catches it, and sees a mark."""
+    register_error(type(error))
+    record = record_error(error, redact=Redactor(key=b"k" * 16).text)
+    again = rebuild_error(record)
+    assert type(again) is type(error)
+    assert "[redacted:" in str(again)
+    assert SECRET not in json.dumps(record.to_json())
+
+
+def test_a_secret_told_only_by_an_errors_whole_text_stays_hidden():
+    """Whatever its parts look like alone, the text is redacted as a whole; then it is not itself any more."""
+
+    class JoinedError(Exception):
+        def __str__(self):
+            return " ".join(self.args)
+
+    register_error(JoinedError)
+    record = record_error(JoinedError("sees", "Bearer", SECRET), redact=Redactor(key=b"k" * 16).text)
+    assert SECRET not in record.message
+    assert type(rebuild_error(record)) is RemoteError
 
 
 def test_long_texts_are_cut():

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, model_validator
 from pydantic_core import to_json
@@ -276,10 +276,26 @@ def seasons(value):
     return str(value + timedelta(days=180)) if moment else None
 
 
+def with_all_fields_set(value):
+    """``value`` as it arrives where a default must travel."""
+    return value.model_copy(update=dict(value)) if isinstance(value, BaseModel) else value
+
+
+def needs_its_defaults(codec, value):
+    """Whether a model without its unset fields would arrive as something else: another member of a union."""
+    short = to_json({"arguments": {"x": value.model_dump(mode="json", exclude_unset=True)}})
+    return not identical(codec.decode_command(short)[0]["x"], value)
+
+
 @settings(max_examples=600)
 @given(st.lists(st.sampled_from(SIMPLE), min_size=1, max_size=3), st.sampled_from(VALUES))
+@example([Mapping[str, int], Patch], Patch())
+@example([Patch, Mapping[str, int]], Patch(age=1))
 def test_any_value_for_any_type_arrives_as_it_went_or_is_refused(hints, value):
-    """Whether it fits its annotation or not, and whichever member of a union it is meant for: same, or refused."""
+    """Whether it fits its annotation or not, and whichever member of a union it is meant for: same, or refused.
+
+    One exception: a model whose unset fields tell it from another member of the union arrives with all of them set.
+    """
     hint = hints[0]
     for other in hints[1:]:
         hint = Optional[hint] if other is None else hint | other  # noqa: UP045 - built at run time
@@ -289,7 +305,9 @@ def test_any_value_for_any_type_arrives_as_it_went_or_is_refused(hints, value):
     except (UnserialisableError, SeamDefinitionError):
         event("refused")
     else:
-        assert identical(arrived, value)
+        assert identical(arrived, value) or (
+            identical(arrived, with_all_fields_set(value)) and needs_its_defaults(codec, value)
+        )
 
 
 def test_a_model_arrives_with_the_fields_that_were_set():

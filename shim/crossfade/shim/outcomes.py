@@ -10,12 +10,12 @@ from __future__ import annotations
 import builtins
 import json
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 from .errors import MalformedEventError, RemoteError, Retry, SeamDefinitionError, UnserialisableError
-from .redaction import is_secret_name
+from .redaction import between_marks, is_secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .ports import Position
 
 E = TypeVar("E", bound=type[Exception])
+X = TypeVar("X", bound=BaseException)
 
 OutcomeKind = Literal["value", "error", "not-executed", "unknown"]
 """The four terminals of a call."""
@@ -117,10 +118,10 @@ class SeenError:
     Taken in the thread that raised it; ``record`` does the slow part (source lines, redaction) anywhere.
     """
 
-    __slots__ = ("_args", "_attributes", "_message", "_notes", "_trace", "_type", "_unsent")
+    __slots__ = ("_args", "_attributes", "_class", "_message", "_notes", "_trace", "_unsent")
 
     def __init__(self, error: BaseException) -> None:
-        self._type = type_name(type(error))
+        self._class = type(error)
         self._message = _text(error)
         # Through the base class: a subclass may have made something else of the name.
         given: tuple[Any, ...] = cast("Any", BaseException).args.__get__(error)
@@ -134,15 +135,33 @@ class SeenError:
 
     def record(self, *, redact: Callable[[str], str] = str) -> ErrorRecord:
         """As ``record_error``."""
-        return ErrorRecord(
-            type=self._type,
+        whole = ErrorRecord(
+            type=type_name(self._class),
+            message=self._message[:_MESSAGE_LIMIT],
+            args=self._args,
+            attributes=self._attributes,
+            unsent=self._unsent,
+        )
+        redacted = replace(
+            whole,
             message=redact(self._message)[:_MESSAGE_LIMIT],
             args=tuple(_redacted(arg, redact) for arg in self._args),
             attributes=_redacted(self._attributes, redact),
-            unsent=self._unsent,
             traceback=redact("".join(self._trace.format()))[-_TRACEBACK_LIMIT:],
             notes=tuple(map(redact, self._notes)),
         )
+        return replace(redacted, message=self._retold(whole, redacted, redact))
+
+    def _retold(self, whole: ErrorRecord, redacted: ErrorRecord, redact: Callable[[str], str]) -> str:
+        """The redacted message; where the class makes its text of its parts, what it makes of the redacted ones.
+
+        Redacting a text and redacting its parts hides other characters, and the caller raises the class only when it
+        says there what it says here.
+        """
+        if redacted.message == whole.message or _told(self._class, whole) != whole.message:
+            return redacted.message
+        text = _told(self._class, redacted)
+        return text if text and all(redact(part) == part for part in between_marks(text)) else redacted.message
 
 
 def record_error(error: BaseException, *, redact: Callable[[str], str] = str) -> ErrorRecord:
@@ -189,10 +208,18 @@ def _as_registered(record: ErrorRecord) -> tuple[Exception | None, str]:
     return error, ""
 
 
-def _remade(cls: type[Exception], record: ErrorRecord) -> Exception:
+def _told(cls: type[BaseException], record: ErrorRecord) -> str | None:
+    """What an error of ``cls`` says that is made of ``record``; ``None`` when none can be made."""
+    try:
+        return str(_remade(cls, record))[:_MESSAGE_LIMIT]
+    except Exception:  # the user's own code, which says its text in the way of its class, or not at all
+        return None
+
+
+def _remade(cls: type[X], record: ErrorRecord) -> X:
     """An error of ``cls`` by Python's own constructor: the class's own may do anything, and wants what we have not."""
     base: Any = next(base for base in cls.__mro__ if base.__module__ == "builtins")
-    error: Exception = base.__new__(cls, *record.args)
+    error: X = base.__new__(cls, *record.args)
     error.args = record.args  # a class of OSError's kind leaves them to its constructor
     members = _members_of(cls)
     for name, value in record.attributes.items():

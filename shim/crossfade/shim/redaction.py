@@ -318,6 +318,11 @@ def is_redacted(value: Any) -> bool:
     return len(members) == 1 and isinstance(mark, str) and bool(_mark_hash(mark))
 
 
+def between_marks(text: str) -> list[str]:
+    """What of a text is not a mark."""
+    return _text_marks("\0", text).split("\0")
+
+
 def blank_marks(value: Any) -> Any:
     """A JSON-like value whose marks are all the same one: what is left to compare where the keys differ."""
     if isinstance(value, str):

@@ -8,6 +8,7 @@ so that rolling a seam back keeps every submit site working.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import json
 import queue
@@ -26,10 +27,10 @@ from .claims import Held, Won
 from .connection import current
 from .correlate import current_correlation
 from .errors import BusError, NotConnectedError, SeamDefinitionError
-from .events import new_id
+from .events import TYPES, new_id
 from .hooks import report
 from .outcomes import Answer, type_name
-from .projection import Projection
+from .projection import ENDED, Projection
 from .rejoining import Rejoining
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 _END: Final = object()
+_LAST_WORDS: Final = 2.0  # seconds that what was said last may come after the result
 
 
 def submit(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> TaskHandle[Any]:
@@ -303,20 +305,28 @@ class BusTask(Generic[R]):
         return self._answer
 
     async def _follow(self, put: Callable[[Any], object]) -> None:
-        """Pass on the call's progress, from the log: what was said before we looked is there, too."""
+        """Pass on the call's progress, from the log: what was said before we looked is there, too.
+
+        The same subjects tell a page of the call's start and end, which are no progress.
+        """
         runtime, correlation = self._runtime, self._command.correlation
         subject = runtime.subjects.ui_run(correlation.run, tenant=correlation.tenant, user=correlation.user)
 
         async def pump() -> None:
             async for stored in runtime.bus.read(subject, follow=True):
-                said = stored.event  # the call's start and end lie there, too
-                if said.get("callid") == self.callid and said.type.endswith("progress"):
-                    put(read_progress(said))
+                if stored.event.get("callid") != self.callid:
+                    continue
+                if stored.event.type == ENDED:
+                    return
+                if TYPES.get(stored.event.type) == "progress":
+                    put(read_progress(stored.event))
 
         pumping = asyncio.create_task(pump())
         try:
             await self._wait(None)
-            await asyncio.sleep(0.1)  # the last words are emitted, not acknowledged: let them arrive
+            # The end's own event comes after the last words; who ended the call may have been unable to send it.
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(pumping, _LAST_WORDS)
         except BusError as error:
             report.count("follow-failed", seam=self._command.seam.name, reason=type(error).__name__)
         finally:

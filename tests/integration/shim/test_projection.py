@@ -51,6 +51,25 @@ def test_a_task_is_told_from_start_to_end(connect, work, stage):
 
 
 @pytest.mark.parametrize("stage", ["legacy", "bus"])
+def test_a_handles_events_are_its_progress_alone(connect, work, stage):
+    """Start and end are for pages; a handle gives every step up to the last one, then stops."""
+
+    @shim.tool("desk.steps", effects="none")
+    def steps() -> None:
+        for number in range(20):
+            shim.report_progress(number / 20, f"step {number}")
+
+    connection = connect(desk__steps={"stage": stage})
+    if stage == "bus":
+        work(connection, steps)
+    with shim.correlate(user="alice", run="r1"):
+        task = steps.submit()
+
+    assert [progress.message for progress in task.events()] == [f"step {number}" for number in range(20)]
+    assert [progress.message for progress in task.events()] == [f"step {number}" for number in range(20)]
+
+
+@pytest.mark.parametrize("stage", ["legacy", "bus"])
 def test_no_secret_argument_or_result_is_told(connect, work, stage):
     """Not the argument, not the value, not the error's text; what the handler says is redacted."""
     report = declare()

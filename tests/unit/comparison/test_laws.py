@@ -238,7 +238,7 @@ LAWS = {
 
 
 def hold(law, kernel, **options):
-    @settings(deadline=None, **options)
+    @settings(**options)
     @given(st.tuples(*LAWS[law]))
     def check(drawn):
         law(kernel, *drawn)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from crossfade.proxy.matching import Pattern, Router
@@ -206,9 +206,6 @@ def test_a_conflict_is_a_request_that_two_could_take(one, other, conflict):
 
 # -- the laws --------------------------------------------------------------------------------------------------
 
-# A busy machine is no failure.
-patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
 _LITERALS = st.sampled_from(["a", "b", "c", "", "a%2Fb"])
 _SEGMENTS = st.one_of(_LITERALS, st.just("{}"))
 
@@ -248,7 +245,6 @@ def table(kept):
     return Router((pattern, pattern) for pattern in kept)
 
 
-@patiently
 @given(route_lists(), heads(), st.randoms(use_true_random=False))
 def test_the_order_of_routes_is_nothing(kept, head, shuffled):
     """Any order of the same routes finds the same one."""
@@ -258,7 +254,6 @@ def test_the_order_of_routes_is_nothing(kept, head, shuffled):
     assert table(kept).find(head) == table(other).find(head)
 
 
-@patiently
 @given(route_lists(), patterns(), heads())
 def test_a_new_route_changes_nothing_for_what_it_does_not_match(kept, new, head):
     """Alone it finds nothing for this request, so beside others it does not matter."""
@@ -268,7 +263,6 @@ def test_a_new_route_changes_nothing_for_what_it_does_not_match(kept, new, head)
     assert table([*kept, new]).find(head) == table(kept).find(head)
 
 
-@patiently
 @given(route_lists(), heads())
 def test_what_is_found_matches_alone(kept, head):
     """The winner is one that matches by itself, and nothing is found only when none does."""
@@ -279,7 +273,6 @@ def test_what_is_found_matches_alone(kept, head):
     assert found in alone if alone else found is None
 
 
-@patiently
 @given(patterns(), st.lists(st.sampled_from([b"z", b"a%2Fb", b"%zz"]), min_size=5, max_size=5))
 def test_parameters_are_what_was_put_in(pattern, values):
     """A path made of a pattern and raw values is matched, and gives these values back."""
@@ -294,7 +287,6 @@ def test_parameters_are_what_was_put_in(pattern, values):
     assert pattern.path_parameters(path) == given_
 
 
-@patiently
 @given(st.lists(patterns(), max_size=6), heads())
 def test_two_that_match_one_request_conflict_or_have_a_winner(kept, head):
     """No pair of patterns is both equal in rank and unnoticed: in either order the same one is found."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jsonschema
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from crossfade.proxy.documents import FileError, read_document
@@ -74,7 +74,6 @@ _VALUES = st.one_of(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no failure
 @given(st.dictionaries(st.sampled_from([*SHAPE.keys, "other"]), _VALUES, max_size=4))
 def test_what_is_read_is_valid_by_the_schema(values):
     """An editor that follows the schema and the reader agree, but for text without quotes, which the reader takes."""
