@@ -160,6 +160,16 @@ def test_observations_are_found_by_their_filters(seam, tenant, shadow):
     assert matches(names.observations(seam, kind="shadow"), subject) == shadow
 
 
+@given(seams, seams, st.none() | anything)
+def test_verdicts_are_found_by_their_seam(seam, other, tenant):
+    """One seam's evidence is read without that of the others."""
+    names = Subjects("cf")
+    subject = names.verdict(seam, tenant=tenant)
+    assert matches(names.verdicts(), subject)
+    assert matches(names.verdicts(seam), subject)
+    assert matches(names.verdicts(other), subject) == (seam == other)
+
+
 @given(anything, st.sampled_from(sorted(TYPES)))
 def test_kinds_of_traffic_never_overlap(value, event_type):
     """Each kind has its own first token, so streams and permissions can be separate."""
@@ -167,13 +177,14 @@ def test_kinds_of_traffic_never_overlap(value, event_type):
     firsts = [
         names.call("invoke", domain="tool", seam="a", run=value, callid=value, tenant=value, user=value),
         names.observation("a", tenant=value),
+        names.verdict("a", tenant=value),
         names.ui(event_type, run=value, tenant=value, user=value),
         names.fact(event_type, tenant=value, user=value),
         names.dead_letter("workers", tenant=value),
         names.reply(value),
     ]
     assert len({subject.split(".")[0] for subject in firsts}) == len(firsts)
-    assert [subject.count(".") for subject in firsts] == [8, 3, 4, 3, 2, 1]
+    assert [subject.count(".") for subject in firsts] == [8, 3, 2, 4, 3, 2, 1]
     assert matches(names.replies, firsts[-1])
 
 

@@ -61,11 +61,10 @@ async def read_coverage(bus: Bus, subjects: Subjects, seam: str, *, revision: in
     """The coverage of ``seam`` since ``revision`` of its policy is in force. Raises ``BusError``.
 
     Processes tell their counts every 15 seconds and when they end: until then a comparison may be known whose call
-    is not. Reads every ``seam.compared`` that is kept, in time linear in them.
+    is not. Reads every ``seam.compared`` of the seam that is kept, in time linear in them.
     """
     counted = await Coverages(bus).counted(seam)
-    facts = bus.read(f"{subjects.prefix}e.*.*.seam-compared")
-    events = [stored.event async for stored in facts if stored.event.get("seam") == seam]
+    events = [stored.event async for stored in bus.read(subjects.verdicts(seam))]
     return fold(seam, revision, counted, events)
 
 

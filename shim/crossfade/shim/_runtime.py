@@ -106,6 +106,7 @@ class Runtime:
         self._blockers: dict[str, dict[str, float]] = {}  # per seam: what blocks it, and when the bus was last told
         self._legacy_hits: dict[str, int] = {}
         self._report_now = asyncio.Event()
+        self._reporting: asyncio.Task[None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -139,6 +140,9 @@ class Runtime:
         await self.bus.close()
 
     async def _say_goodbye(self) -> None:
+        if self._reporting is not None:  # or the next report, of a policy read just now, came after the goodbye
+            self._reporting.cancel()
+            await asyncio.wait([self._reporting])
         try:
             async with asyncio.timeout(1):
                 await self.policies.instances.leave(self.instance)
@@ -177,7 +181,7 @@ class Runtime:
             await self._announce(seam)
         self.spawn(self._follow_policies())
         self.spawn(self.observer.run())
-        self.spawn(self._report())
+        self._reporting = self.spawn(self._report())
         self.spawn(self._report_coverage())
         self.ready.set()
         for seam in self.registry.all():

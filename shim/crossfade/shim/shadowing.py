@@ -193,7 +193,8 @@ class Shadowing:
             | {"seam": self._service.name, "causationid": observed.id},
             data=json.dumps(payload, ensure_ascii=False).encode("utf-8", "backslashreplace"),
         )
-        await self._runtime.bus.publish(self._runtime.subjects.fact(event.type, tenant=observed.get("tenantid")), event)
+        subject = self._runtime.subjects.verdict(self._service.name, tenant=observed.get("tenantid"))
+        await self._runtime.bus.publish(subject, event)
 
 
 def read_observation(event: Event) -> Recorded:

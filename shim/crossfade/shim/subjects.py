@@ -2,6 +2,7 @@
 
     calls         {p}.{shard}.{tenant}.{user}.{domain}.{seam}.{run}.{callid}.{invoke|own|result}
     observations  {p}o.{tenant}.{seam}.{observed|shadow}
+    verdicts      {p}v.{tenant}.{seam}
     UI            {p}ui.{tenant}.{user}.{run}.{type}
     facts         {p}e.{tenant}.{user}.{type}
     dead letters  {p}dlq.{tenant}.{group}
@@ -163,6 +164,14 @@ class Subjects:
     def observations(self, seam: str | None = None, *, kind: str = "*") -> str:
         """The filter of observations, of one seam or all."""
         return f"{self.prefix}o.*.{seam_token(seam) if seam else '*'}.{kind}"
+
+    def verdict(self, seam: str, *, tenant: str | None = None) -> str:
+        """Where ``seam.compared`` goes: apart from other facts, since there are as many as compared calls."""
+        return f"{self.prefix}v.{token(tenant)}.{seam_token(seam)}"
+
+    def verdicts(self, seam: str | None = None) -> str:
+        """The filter of verdicts, of one seam or all."""
+        return f"{self.prefix}v.*.{seam_token(seam) if seam else '*'}"
 
     def ui(self, event_type: str, *, run: str, tenant: str | None = None, user: str | None = None) -> str:
         """Where the UI's projection of an event goes."""

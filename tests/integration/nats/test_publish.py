@@ -84,6 +84,20 @@ async def fill(bus, subject, make, **options):
         return count, str(error)
 
 
+async def test_verdicts_keep_no_decision_out(bus, subjects, bare, event):
+    """However many calls are compared, their stream forgets the oldest, and a move of a stage is stored."""
+    name = f"{subjects.prefix.upper()}_VER"
+    config = (await api(bare, f"STREAM.INFO.{name}"))["config"]
+    await api(bare, f"STREAM.UPDATE.{name}", {**config, "max_bytes": 20_000})
+    for _ in range(40):
+        await bus.publish(subjects.verdict("web.search"), event(data=b"x" * 1000))
+    await bus.publish(subjects.fact("seam.stage.changed"), event())
+
+    kept = [stored async for stored in bus.read(subjects.verdicts("web.search"))]
+    assert 5 < len(kept) < 20
+    assert [stored async for stored in bus.read(subjects.verdicts("web.other"))] == []
+
+
 async def test_commands_leave_room_for_results(bus, opened, nats_server, subjects, bare, command, result, event):  # noqa: PLR0917 - fixtures
     """A small stream really filled: commands stop at 80 % with BusFullError, results go on to the end."""
     name = f"{subjects.prefix.upper()}_CMD"

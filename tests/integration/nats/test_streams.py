@@ -33,14 +33,26 @@ async def opening(url, prefix):
 
 
 async def test_each_stream_has_its_own_fate(bus, bare, prefix):
-    """Commands, facts and dead letters refuse when full; observations and the UI forget the oldest."""
-    names = ("CMD", "LOG", "OBS", "UI", "EVT", "DLQ", "ADV")
+    """Commands, facts and dead letters refuse when full; observations, verdicts and the UI forget the oldest."""
+    names = ("CMD", "LOG", "OBS", "VER", "UI", "EVT", "DLQ", "ADV")
     configs = {name: (await api(bare, f"STREAM.INFO.{prefix.upper()}_{name}"))["config"] for name in names}
     assert {name: config["discard"] for name, config in configs.items()} == {
-        "CMD": "new", "LOG": "old", "OBS": "old", "UI": "old", "EVT": "new", "DLQ": "new", "ADV": "old",
+        "CMD": "new", "LOG": "old", "OBS": "old", "VER": "old", "UI": "old", "EVT": "new", "DLQ": "new", "ADV": "old",
     }  # fmt: skip
     assert all(config["max_bytes"] > 0 and config["storage"] == "file" for config in configs.values())
     assert configs["CMD"]["duplicate_window"] == 10 * _MINUTE
+
+
+async def test_an_older_versions_streams_are_good_enough(nats_server, bare, prefix):
+    """What an installation had before there was a stream of verdicts goes on: advisories about it are kept, too."""
+    old = definition(prefix, "ADV")
+    subjects = [subject for subject in old["subjects"] if "_VER." not in subject]
+    await api(bare, f"STREAM.CREATE.{old['name']}", {**old, "subjects": subjects, "max_age": 0})
+    await opening(nats_server.url, prefix)
+
+    config = (await api(bare, f"STREAM.INFO.{old['name']}"))["config"]
+    assert set(config["subjects"]) == set(old["subjects"])
+    assert config["max_age"] == 0
 
 
 async def test_the_log_is_fed_without_run_and_call(bus, bare, prefix, subjects, event):

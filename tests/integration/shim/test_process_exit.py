@@ -49,6 +49,24 @@ def test_observations_are_flushed_when_the_interpreter_exits(own_server, connect
     assert len(kit.observed(connect(own_server.url), 500)) == 500
 
 
+def test_whoever_leaves_at_once_is_not_taken_for_there(connect, broker):
+    """Having read a live policy it would report that it follows: never after its goodbye, or moves wait for it."""
+
+    @tool("web.brief", effects="none")
+    def brief() -> None: ...
+
+    with connect() as first:
+        kit.set_live(first, "web.brief", {"stage": "observe"})
+    broker.delay("put", 0.05)  # the first report is under way when the policy comes
+    broker.delay("delete", 0.2)  # and the next one would be before we are gone
+    with connect():
+        brief()
+    broker.delay("delete", 0)
+    there = connect()
+    known = kit.on_loop(there, there.runtime.policies.instances.known())
+    assert {instance.instance for instance in known} <= {there.runtime.instance}
+
+
 @pytest.mark.parametrize("how", ["sys.exit(0)", "raise SystemExit", "1/0"])
 def test_however_the_script_ends(own_server, connect, prefix, tmp_path, how):
     """exit, SystemExit and an error at the top flush alike."""

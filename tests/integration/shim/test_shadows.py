@@ -16,7 +16,7 @@ def verdicts(connection, n):
     """The first ``n`` comparisons, oldest first."""
 
     def found():
-        events = [event for event in kit.read(connection, "{p}e.>") if event.type == "seam.compared"]
+        events = kit.read(connection, "{p}v.>")
         return len(events) >= n and [json.loads(event.data) for event in events]
 
     return kit.until(found, what=f"no {n} verdicts")

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ._stream import Discard, Message
 
 # What follows the prefix in the first token of a stored subject, see ``crossfade.shim.subjects``.
-_FAMILIES: Final = ("", "o", "ui", "e", "dlq")
+_FAMILIES: Final = ("", "o", "v", "ui", "e", "dlq")
 
 
 class Client(Protocol):

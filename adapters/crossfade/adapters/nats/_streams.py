@@ -4,13 +4,16 @@ Rules
 - One stream per fate: one full stream was measured to refuse commands *and* results. All keep messages by limits,
   on disk; byte caps are reserved by the server when the stream is made.
 - ``discard=new`` where a loss would be a lie (commands, facts, dead letters): full means refused. ``discard=old``
-  where only the newest matters (observations, the UI) and for ``LOG``, see below.
+  where only the newest matters (observations, verdicts, the UI) and for ``LOG``, see below.
+- Verdicts come with every compared call, so they would fill the facts' stream until it refused the decisions made of
+  them; among observations, many times their size, they would be gone first. A lost one lowers coverage, no more.
 - ``LOG`` is fed by the server from ``CMD`` with run and call tokens dropped (subjects cost memory). Measured: when a
   ``discard=new`` LOG is full, the source stalls and retries while CMD goes on, so what CMD's age limit removes
   meanwhile never reaches the log, without a word. ``discard=old`` forgets the oldest history instead, which is what
   its age limit does anyway.
 - A stream that exists is never changed: settings that would lose events refuse the start, others are warnings;
-  a cap or an age the operator chose is theirs.
+  a cap or an age the operator chose is theirs. One exception: the advisories' stream of an older version is given the
+  subjects of streams that came later, which takes nothing away.
 
 Sources: nats-server 2.15.1; the pitfalls are those of ``docs`` on NATS.
 """
@@ -58,6 +61,7 @@ def stream_names(prefix: str) -> dict[str, str]:
         prefix: f"{upper}_CMD",
         f"{prefix}log": f"{upper}_LOG",
         f"{prefix}o": f"{upper}_OBS",
+        f"{prefix}v": f"{upper}_VER",
         f"{prefix}ui": f"{upper}_UI",
         f"{prefix}e": f"{upper}_EVT",
         f"{prefix}dlq": f"{upper}_DLQ",
@@ -73,7 +77,7 @@ def definitions(prefix: str, replicas: int) -> list[Stream]:
     """Every stream of an installation; ``LOG`` after ``CMD``, which it is fed from."""
     names = stream_names(prefix)
     command, log = names[prefix], names[f"{prefix}log"]
-    consumed = [command, names[f"{prefix}o"], names[f"{prefix}ui"], names[f"{prefix}e"], log]
+    consumed = [command, *(names[f"{prefix}{family}"] for family in ("o", "v", "ui", "e")), log]
 
     def stream(name: str, subjects: Sequence[str], *, mib: int, age: int, discard: str = "new", **more: Any) -> Stream:
         config = {
@@ -95,6 +99,7 @@ def definitions(prefix: str, replicas: int) -> list[Stream]:
         stream(command, [f"{prefix}.>"], mib=1024, age=COMMAND_AGE, allow_msg_ttl=True, allow_atomic=True),
         stream(log, [], mib=2048, age=30 * _DAY, discard="old", sources=[_log_source(prefix, command)]),
         stream(names[f"{prefix}o"], [f"{prefix}o.>"], mib=512, age=7 * _DAY, discard="old"),
+        stream(names[f"{prefix}v"], [f"{prefix}v.>"], mib=256, age=7 * _DAY, discard="old"),
         stream(names[f"{prefix}ui"], [f"{prefix}ui.>"], mib=256, age=_HOUR, discard="old"),
         stream(names[f"{prefix}e"], [f"{prefix}e.>"], mib=256, age=7 * _DAY),
         stream(names[f"{prefix}dlq"], [f"{prefix}dlq.>"], mib=256, age=30 * _DAY),
@@ -146,6 +151,7 @@ async def prepare(connection: Connection, prefix: str, replicas: int) -> list[st
     command, *others = definitions(prefix, replicas)
     first = await ensure(connection, command)
     rest = await asyncio.gather(*(ensure(connection, stream) for stream in others))
+    rest[-1] = await _widened(connection, others[-1], rest[-1])
     problems: list[str] = []
     for stream, found in zip((command, *others), (first, *rest), strict=True):
         problems += dangers(stream, found)
@@ -177,6 +183,20 @@ async def ensure(connection: Connection, stream: Stream) -> dict[str, Any]:
             raise
         found = await _create(connection, stream)
     config: dict[str, Any] = found["config"]
+    return config
+
+
+async def _widened(connection: Connection, stream: Stream, found: dict[str, Any]) -> dict[str, Any]:
+    """``found`` with the subjects that ``stream`` has and it lacks; where the broker forbids that, as it was."""
+    subjects = [*found["subjects"], *(set(stream.config["subjects"]) - set(found["subjects"]))]
+    if len(subjects) == len(found["subjects"]):
+        return found
+    try:
+        config: dict[str, Any] = (
+            await connection.api(f"STREAM.UPDATE.{stream.name}", {**found, "subjects": subjects})
+        )["config"]
+    except ApiError:  # named by ``dangers``, with the remedy
+        return found
     return config
 
 

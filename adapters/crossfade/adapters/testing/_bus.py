@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from crossfade.shim.events import Event
     from crossfade.shim.hooks import Counters
 
-_FAMILIES: Final = ("", "o", "ui", "e")  # calls, observations, progress, facts; dead letters repeat commands
+# Calls, observations, verdicts, progress, facts; dead letters repeat commands.
+_FAMILIES: Final = ("", "o", "v", "ui", "e")
 _PATIENCE: Final = 5.0  # seconds
 
 

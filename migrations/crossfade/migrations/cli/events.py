@@ -83,9 +83,9 @@ class _Wanted:
 
 
 async def _merged(opened: Session, since: datetime | None, *, follow: bool) -> AsyncGenerator[Stored]:
-    """Calls, observations and facts; in order of the broker's time when they are read to the end."""
+    """Calls, observations, verdicts and facts; in order of the broker's time when they are read to the end."""
     prefix = opened.subjects.prefix
-    filters = [f"{prefix}.>", f"{prefix}o.>", f"{prefix}e.>"]
+    filters = [f"{prefix}.>", f"{prefix}o.>", f"{prefix}v.>", f"{prefix}e.>"]
     if not follow:
         found = [stored for filter_ in filters async for stored in opened.bus.read(filter_, since=since)]
         for stored in sorted(found, key=lambda item: item.time):

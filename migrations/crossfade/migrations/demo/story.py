@@ -202,7 +202,7 @@ class _Story:
     async def _compared(self) -> dict[str, Counter[str]]:
         counted: dict[str, Counter[str]] = {seam: Counter() for seam in _SEAMS}
         async with self._bus() as bus:
-            async for stored in bus.read(self._subjects.fact("seam.compared")):
+            async for stored in bus.read(self._subjects.verdicts()):
                 payload: dict[str, Any] = json.loads(stored.event.data or b"{}")
                 counted[payload["seam"]][payload["verdict"]] += 1
         return counted
