@@ -142,7 +142,7 @@ class Runtime:
     async def _say_goodbye(self) -> None:
         if self._reporting is not None:  # or the next report, of a policy read just now, came after the goodbye
             self._reporting.cancel()
-            await asyncio.wait([self._reporting])
+            await asyncio.wait([self._reporting], timeout=1)
         try:
             async with asyncio.timeout(1):
                 await self.policies.instances.leave(self.instance)
