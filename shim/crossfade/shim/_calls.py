@@ -27,13 +27,15 @@ from .errors import (
 from .events import TYPES, Event, derived_id
 from .hooks import report
 from .outcomes import Answer, error_payload, read_answer, record_error, refusal_payload, value_payload
+from .slots import current_slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from ._routes import Command
     from ._runtime import Runtime
     from .ports import Position
+    from .slots import Slot
 
 _LOOK_UPS: Final = (0.5, 0.9, 1.0)  # shares of the deadline at which the log is asked for a result
 _LAST_LOOK: Final = 1.0  # seconds by which the look-up at the deadline may exceed it
@@ -117,6 +119,35 @@ class Calls:
             _settle(asked.waiter, Answer(kind="unknown", reason="closed"))
         while self._asked:  # noqa: ASYNC110 - until each has told its caller
             await asyncio.sleep(0)
+
+    def while_lent(
+        self, wait: Callable[[Command], Coroutine[Any, Any, Answer]], command: Command
+    ) -> Coroutine[Any, Any, Answer]:
+        """``wait``, with the slot of the handler that makes this call lent to others; elsewhere as it is."""
+        slot = current_slot()
+        if slot is None or slot.loop is not self._runtime.thread.loop:
+            return wait(command)
+        return self._while_lent(slot, wait, command)
+
+    async def _while_lent(
+        self, slot: Slot, wait: Callable[[Command], Coroutine[Any, Any, Answer]], command: Command
+    ) -> Answer:
+        slot.lend()
+        try:
+            answer = await wait(command)
+        except asyncio.CancelledError:
+            slot.resume()
+            raise
+        except BaseException:
+            await slot.take_back()
+            raise
+        try:
+            await slot.take_back()
+        except asyncio.CancelledError:
+            if not self._closing:
+                self._runtime.spawn(self.refuse_abandoned(command, answer))
+            raise
+        return answer
 
     async def ask(self, command: Command) -> Answer:
         """Send a command and wait for its terminal: a reply, or the log, which is the truth."""
@@ -327,6 +358,8 @@ class Calls:
             attributes["task"] = "1"
         if command.sealed:
             attributes["sealed"] = "1"
+        if command.depth:
+            attributes["depth"] = str(command.depth)
         if len(command.data) > CLAIM_CHECK:
             attributes["dataref"] = format_dataref(await self._runtime.bus.put_object(command.data))
             data = None

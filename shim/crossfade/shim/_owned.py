@@ -117,7 +117,15 @@ def _call(command: Command, answer: Answer) -> CurrentCall:
     outer = serving.get()
     if outer is not None and outer.seam == command.seam.name:
         return replace(outer, callid=command.callid, deadline=deadline, fence=answer.claim)
-    return CurrentCall(callid=command.callid, seam=command.seam.name, attempt=1, deadline=deadline, fence=answer.claim)
+    return CurrentCall(
+        callid=command.callid,
+        seam=command.seam.name,
+        attempt=1,
+        deadline=deadline,
+        fence=answer.claim,
+        _slot=outer.slot if outer is not None else None,
+        _depth=command.depth,
+    )
 
 
 @contextmanager

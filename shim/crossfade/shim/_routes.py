@@ -22,8 +22,10 @@ from .errors import (
     BusUnavailableError,
     CallCancelledError,
     CrossfadeError,
+    HandlerOverdueError,
     KeyReusedError,
     MissingExtraError,
+    NestedTooDeepError,
     NotExecutedError,
     OutcomeUnknownError,
     SeamDefinitionError,
@@ -45,7 +47,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("crossfade")
 
-_CANCELLED: Final = type_name(CallCancelledError)
+_OURS: Final = {type_name(error): error for error in (CallCancelledError, HandlerOverdueError, NestedTooDeepError)}
+"""Errors of a worker's own, which are rebuilt here, where their call id is known."""
+
+MAX_DEPTH: Final = 32
+"""Handlers that may wait for one another, one within the other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +67,7 @@ class Command:
     deadline: datetime
     keyed: bool = False
     detached: bool = False
+    depth: int = 0
 
     @property
     def guarded(self) -> bool:
@@ -128,7 +135,8 @@ class OverBus:
 
     def _ask(self, command: Command) -> Future[Answer]:
         try:
-            return self.runtime.thread.spawn(self.runtime.calls.ask(command))
+            calls = self.runtime.calls
+            return self.runtime.thread.spawn(calls.while_lent(calls.ask, command))
         except BusUnavailableError:  # closed since the route was taken
             answer: Future[Answer] = Future()
             answer.set_result(
@@ -170,6 +178,7 @@ class OverBus:
             return None
         correlation = current_correlation()
         key = correlation.key if correlation else None
+        depth = 0 if detached else _depth(seam)
         try:
             codec = seam.codec
             bound = codec.bind(args, kwargs)
@@ -202,6 +211,7 @@ class OverBus:
             deadline=self.runtime.deadline(self._policy.timeout),
             keyed=bool(key),
             detached=detached,
+            depth=depth,
         )
 
     def _leave_to_body(self, seam: Seam, reason: str, text: str) -> None:
@@ -305,7 +315,8 @@ class Keyed:
         command = None if owns(seam) else self._command(seam, body, args, kwargs)
         if command is None:
             return self.inner.call(seam, body, args, kwargs)
-        answer = wait_for(self._runtime.thread.spawn(self._runtime.calls.own(command)))
+        calls = self._runtime.calls
+        answer = wait_for(self._runtime.thread.spawn(calls.while_lent(calls.own, command)))
         if answer.claim is None:
             return self._settled(command, answer, lambda: self.inner.call(seam, body, args, kwargs))
         return run_owned(self._runtime, command, answer, lambda: self.inner.call(seam, body, args, kwargs))
@@ -317,7 +328,8 @@ class Keyed:
         command = None if owns(seam) else self._command(seam, body, args, kwargs)
         if command is None:
             return await self.inner.acall(seam, body, args, kwargs)
-        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._runtime.calls.own(command)))
+        calls = self._runtime.calls
+        answer = await asyncio.wrap_future(self._runtime.thread.spawn(calls.while_lent(calls.own, command)))
         if answer.claim is None:
             settled = self._settled(command, answer, lambda: self.inner.acall(seam, body, args, kwargs))
             return await settled if asyncio.iscoroutine(settled) else settled
@@ -351,8 +363,8 @@ def result_of(command: Command, answer: Answer) -> Any:
     if answer.kind == "value":
         return command.seam.codec.decode_result(answer.value)
     if answer.kind == "error" and answer.error is not None:
-        if answer.error.type == _CANCELLED:  # rebuilt here, where its call id is known
-            raise CallCancelledError(answer.error.message, callid=command.callid)
+        if (error := _OURS.get(answer.error.type)) is not None:
+            raise error(answer.error.message, callid=command.callid)
         raise rebuild_error(answer.error)
     if answer.reason == "key-reused":
         raise KeyReusedError(
@@ -382,6 +394,21 @@ def _serves(seam: Seam) -> bool:
         return False
     report.count("skipped", seam=seam.name, reason="own-handler")
     return True
+
+
+def _depth(seam: Seam) -> int:
+    """How deep in handlers that wait a call of ``seam`` made here is. Raises ``NestedTooDeepError``."""
+    call = serving.get()
+    if call is None:
+        return 0
+    if call.depth >= MAX_DEPTH:
+        report.count("refused", seam=seam.name, reason="depth")
+        raise NestedTooDeepError(
+            f"{MAX_DEPTH} handlers wait for one another, the last of them ({call.seam}) for {seam.name}: do these "
+            "seams call each other without end? Where they must, submit the next call instead of waiting for it",
+            callid=call.callid,
+        )
+    return call.depth + 1
 
 
 _warned: set[str] = set()

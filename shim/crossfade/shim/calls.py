@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from .slots import Slot
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
@@ -41,6 +43,18 @@ class CurrentCall:
     shadow: bool = False
     _cancelled: threading.Event = field(default_factory=threading.Event)
     _tell: Callable[[Progress], None] | None = None
+    _slot: Slot | None = None
+    _depth: int = 0
+
+    @property
+    def slot(self) -> Slot | None:
+        """What a worker lends to others while the handler waits for a nested call; none outside workers."""
+        return self._slot
+
+    @property
+    def depth(self) -> int:
+        """How many handlers wait for this call, one within the other."""
+        return self._depth
 
     @property
     def cancelled(self) -> bool:

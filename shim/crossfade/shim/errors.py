@@ -208,6 +208,14 @@ class CallCancelledError(CallError):
     """The call was cancelled by its caller before it ended."""
 
 
+class HandlerOverdueError(CallError):
+    """The handler did not end within its call's deadline and the grace, and was told to stop; it may still run."""
+
+
+class NestedTooDeepError(CallError):
+    """Handlers wait for one another deeper than any sound program does: two seams call each other without end?"""
+
+
 class Retry(CrossfadeError):  # noqa: N818 - what a handler asks for, not what went wrong
     """Raised by a handler to be called again later: with backoff and jitter, or ``after`` so many seconds.
 

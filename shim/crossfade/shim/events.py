@@ -46,6 +46,7 @@ EXTENSIONS: Final = (
     "guarded",
     "task",
     "pins",
+    "depth",
     "obsseq",
     "replayof",
     "sealed",

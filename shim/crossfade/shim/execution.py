@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import json
+import logging
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from ._runtime import seal_context
 from .calls import CurrentCall, Progress, serving
 from .claimcheck import load_data
+from .claims import GRACE
 from .correlate import Correlation, correlated, extensions, from_event
 from .domains import progress_type
 from .errors import (
     BusError,
     CallCancelledError,
     CrossfadeError,
+    HandlerOverdueError,
     MalformedEventError,
     ObjectMissingError,
     Retry,
@@ -34,53 +37,82 @@ from .projection import Projection
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Mapping
-    from concurrent.futures import Executor
+    from concurrent.futures import Executor, Future
 
     from ._runtime import Runtime
     from .ports import Delivery
     from .services import Service
+    from .slots import Slot, Slots
+
+
+_log = logging.getLogger("crossfade")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finished:
     """How a command ended. ``reject`` names why the command belongs in dead letters, besides its terminal.
 
-    ``retry_after``: it shall be delivered again after so many seconds, and there is no terminal yet.
+    ``retry_after``: it shall be delivered again after so many seconds, and there is no terminal yet. ``overdue``: it
+    was told to stop after its deadline and the grace; ``late`` ends when it does, where it has not.
     """
 
-    kind: Literal["value", "error", "cancelled", "not-executed", "retry"]
+    kind: Literal["value", "error", "cancelled", "not-executed", "retry", "overdue"]
     payload: bytes = b""
     reject: str = ""
     detail: str = ""
     retry_after: float = 0.0
+    late: asyncio.Task[Finished] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ran:
-    """What the function returned or raised."""
+    """What the function returned or raised; ``later`` is how it ends, where it was not waited for."""
 
     value: Any = None
     error: BaseException | None = None
     seconds: float = 0.0
     items: int | None = None
+    later: asyncio.Future[Ran] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A call whose function runs; ``cancel`` stops a coroutine, and a plain function that has not begun."""
+
+    call: CurrentCall
+    ended: asyncio.Future[Ran]
+    cancel: Callable[[], object] = bool
+    overdue: bool = False
+
+    def tell_overdue(self) -> None:
+        """Tell the handler to stop, and wait no longer than for its last word."""
+        self.overdue = True
+        self.call.cancel()
+        self.cancel()
+        asyncio.get_running_loop().call_later(LAST_WORD, self._leave)
+
+    def _leave(self) -> None:
+        if not self.ended.done():
+            left, self.ended = self.ended, asyncio.get_running_loop().create_future()
+            left.set_result(Ran(error=asyncio.CancelledError(), later=self.ended))
 
 
 class Execution:
     """Runs commands of one service: coroutines on ``loop``, plain functions in ``executor``."""
 
     def __init__(
-        self, runtime: Runtime, service: Service, *, executor: Executor, loop: asyncio.AbstractEventLoop
+        self, runtime: Runtime, service: Service, *, executor: Executor, loop: asyncio.AbstractEventLoop, slots: Slots
     ) -> None:
         self._runtime = runtime
         self._service = service
         self._executor = executor
         self._loop = loop
         self.seam = service.name
-        self.running: dict[str, CurrentCall] = {}
+        self.slots = slots
+        self.running: dict[str, _Running] = {}
         self._given_up: dict[str, None] = {}
-        self._cancels: dict[str, Callable[[], object]] = {}
 
-    def read_call(self, delivery: Delivery, *, fence: str | None = None) -> CurrentCall:
+    def read_call(self, delivery: Delivery, *, fence: str | None = None, slot: Slot | None = None) -> CurrentCall:
         """What the command says of the call. Raises ``MalformedEventError`` (reason ``attributes``)."""
         event = delivery.stored.event
         callid, expiry = event.get("callid"), event.get("expirytime")
@@ -99,6 +131,8 @@ class Execution:
             deadline=deadline,
             fence=fence,
             _tell=lambda progress: self._progress(event, progress),
+            _slot=slot,
+            _depth=int(depth) if (depth := event.get("depth") or "").isdecimal() else 0,
         )
 
     async def run(self, delivery: Delivery, call: CurrentCall) -> Finished:
@@ -116,29 +150,39 @@ class Execution:
             return self.undecodable(error)
         if barred := await self._barred(event, call):
             return refused(barred)
-        self.running[call.callid] = call
+        running = _Running(call, asyncio.get_running_loop().create_future())
+        self.running[call.callid] = running
         if (projection := self.projection(event)) is not None:
             projection.started(call.attempt)
         try:
-            ran = await self.execute(from_event(event), call, bound, chunks=lambda n, item: self._chunk(event, n, item))
+            ran = await self._execute(from_event(event), running, bound, lambda n, item: self._chunk(event, n, item))
         finally:
-            del self.running[call.callid]
-            self._cancels.pop(call.callid, None)
+            if self.running.get(call.callid) is running:
+                del self.running[call.callid]
+        if running.overdue and isinstance(ran.error, asyncio.CancelledError | CallCancelledError):
+            return self._overdue(ran, delivery, call)
         return self._finished(ran, delivery, call)
+
+    def tell_overdue(self) -> None:
+        """Tell every handler to stop whose call's deadline and grace have passed, once."""
+        now = self._runtime.bus.now()
+        for running in self.running.values():
+            if not running.overdue and now > running.call.deadline + GRACE:
+                running.tell_overdue()
 
     def cancel(self, callid: str) -> bool:
         """The caller gave up ``callid``: a coroutine is cancelled, a plain function is told; ``False``: not here.
 
         Then it may be on its way, and is remembered, so that it need not begin.
         """
-        call = self.running.get(callid)
-        if call is None:
+        running = self.running.get(callid)
+        if running is None:
             self._given_up[callid] = None
             if len(self._given_up) > _REMEMBERED:
                 del self._given_up[next(iter(self._given_up))]
             return False
-        call.cancel()
-        self._cancels.get(callid, bool)()
+        running.call.cancel()
+        running.cancel()
         return True
 
     def expired(self, call: CurrentCall) -> bool:
@@ -195,45 +239,71 @@ class Execution:
             values |= codec.decode_secret(name, opened)
         return codec.bound(values)
 
-    async def execute(
+    async def execute(self, correlation: Correlation, call: CurrentCall, bound: inspect.BoundArguments) -> Ran:
+        """Run the function on ``bound`` for nobody but who asks; a generator's items are counted only."""
+        running = _Running(call, asyncio.get_running_loop().create_future())
+        return await self._execute(correlation, running, bound, _ignore)
+
+    async def _execute(
         self,
         correlation: Correlation,
-        call: CurrentCall,
+        running: _Running,
         bound: inspect.BoundArguments,
-        *,
-        chunks: Callable[[int, Any], None] | None = None,
+        chunks: Callable[[int, Any], None],
     ) -> Ran:
         """Run the function on ``bound``; a generator's items go to ``chunks`` with their number."""
         context = contextvars.copy_context()
-        context.run(serving.set, call)
+        context.run(serving.set, running.call)
         began = time.perf_counter()
         run = _Run(self._service, bound, correlation, chunks)
         if self._service.kind in ("plain", "generator"):
-            ran = await asyncio.get_running_loop().run_in_executor(self._executor, context.run, run.plain)
+            self._start_thread(run, context, running)
         else:
-            ran = await self._on_loop(run, context, call)
-        return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=time.perf_counter() - began)
+            self._start_task(run, context, running)
+        try:
+            ran = await running.ended
+        except asyncio.CancelledError:  # the worker gives up waiting, and so must the body
+            running.cancel()
+            raise
+        seconds = time.perf_counter() - began
+        return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=seconds, later=ran.later)
 
-    async def _on_loop(self, run: _Run, context: contextvars.Context, call: CurrentCall) -> Ran:
+    def _start_thread(self, run: _Run, context: contextvars.Context, running: _Running) -> None:
+        here = asyncio.get_running_loop()
+        work = self._executor.submit(context.run, run.plain)
+        running.cancel = work.cancel
+        work.add_done_callback(lambda done: _pass_on(here, done, running))
+
+    def _start_task(self, run: _Run, context: contextvars.Context, running: _Running) -> None:
         """Run a coroutine on the bodies' loop, by one task there and one future here."""
         here = asyncio.get_running_loop()
-        ended: asyncio.Future[Ran] = here.create_future()
 
         def start() -> None:
-            if ended.done():  # given up before its first step
+            if running.ended.done():  # given up before its first step
                 return
             task = self._loop.create_task(run.coroutine(), context=context)
-            self._cancels[call.callid] = lambda: self._loop.call_soon_threadsafe(task.cancel)
-            if call.cancelled:  # before there was anything to cancel
+            running.cancel = lambda: self._loop.call_soon_threadsafe(task.cancel)
+            if running.call.cancelled:  # before there was anything to cancel
                 task.cancel()
-            task.add_done_callback(lambda done: here.call_soon_threadsafe(_pass_on, done, ended))
+            task.add_done_callback(lambda done: _pass_on(here, done, running))
 
         self._loop.call_soon_threadsafe(start)
-        try:
-            return await ended
-        except asyncio.CancelledError:  # the worker gives up waiting, and so must the body
-            self._cancels.get(call.callid, bool)()
-            raise
+
+    def _overdue(self, ran: Ran, delivery: Delivery, call: CurrentCall) -> Finished:
+        """The handler was told to stop, long after anybody waited: for an unsafe call nobody knows what it did."""
+        report.count("overdue", seam=self.seam, reason="stopped" if ran.later is None else "stuck")
+        said = f"{self.seam}: the handler was still running {GRACE.total_seconds():g} s after its call's deadline"
+        _log.warning("%s%s", said, "" if ran.later is None else ", and does not stop: its slot is lost until it does")
+        if call.fence is not None:
+            payload = refusal_payload("unknown", reason="overdue", message=said)
+        else:
+            record = record_error(HandlerOverdueError(f"{said}, and was told to stop", callid=call.callid))
+            payload = error_payload(record, handler=self._service.by, handler_ms=ran.seconds * 1000)
+        late = None if ran.later is None else asyncio.create_task(self._late(ran.later, delivery, call))
+        return Finished(kind="overdue", payload=payload, late=late)
+
+    async def _late(self, later: asyncio.Future[Ran], delivery: Delivery, call: CurrentCall) -> Finished:
+        return self._finished(await later, delivery, call)
 
     def _finished(self, ran: Ran, delivery: Delivery, call: CurrentCall) -> Finished:
         milliseconds, by = ran.seconds * 1000, self._service.by
@@ -335,14 +405,16 @@ class Execution:
             report.count("dropped", seam=self._service.name, reason=type(error).__name__)
 
 
-def _pass_on(task: asyncio.Task[Ran], ended: asyncio.Future[Ran]) -> None:
-    """Tell the waiting side how a body's task ended, unless nobody waits any more."""
-    if ended.done():
-        return
-    if task.cancelled():  # before its first step
-        ended.set_result(Ran(error=asyncio.CancelledError()))
-    else:
-        ended.set_result(task.result())
+def _pass_on(here: asyncio.AbstractEventLoop, work: asyncio.Task[Ran] | Future[Ran], running: _Running) -> None:
+    """Tell the waiting side, whose loop is ``here``, how a body ended, unless nobody waits any more."""
+
+    def tell() -> None:
+        if not running.ended.done():
+            running.ended.set_result(ran)
+
+    ran = Ran(error=asyncio.CancelledError()) if work.cancelled() else work.result()  # before its first step
+    with contextlib.suppress(RuntimeError):  # it outlived its worker, which said so
+        here.call_soon_threadsafe(tell)
 
 
 class _Run:
@@ -353,12 +425,12 @@ class _Run:
         service: Service,
         bound: inspect.BoundArguments,
         correlation: Correlation,
-        chunks: Callable[[int, Any], None] | None,
+        chunks: Callable[[int, Any], None],
     ) -> None:
         self._service = service
         self._bound = bound
         self._correlation = correlation
-        self._chunks = chunks or _ignore
+        self._chunks = chunks
 
     def plain(self) -> Ran:
         try:
@@ -417,6 +489,9 @@ _NOTHING: Final = timedelta(0)
 
 MAX_DELIVER: Final = 5
 """Deliveries of a command until it is given up: four crashes or retries."""
+
+LAST_WORD: Final = 2.0
+"""Seconds that a handler which was told to stop has to end before it counts as stuck."""
 
 _LOOK_AGAIN: Final = 0.25  # seconds between looks at a policy that nobody answers
 _REASONS: Final[Mapping[type[CrossfadeError], str]] = {UnserialisableError: "arguments", ObjectMissingError: "dataref"}

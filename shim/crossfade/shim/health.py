@@ -1,7 +1,8 @@
 """A worker's health over HTTP, for load balancers and supervisors: ``GET /healthz``.
 
-200 while it serves, 503 while it starts, stops, or the bus is away; the body is the same JSON either way. It answers on
-the loop that serves the bus, so an answer shows that this loop turns. Nothing but the standard library, one request a
+200 while it serves, 503 while it starts, stops, or the bus is away, and once every slot of a seam is stuck with a
+handler that does not end, which only a restart helps; the body is the same JSON either way. It answers on the loop
+that serves the bus, so an answer shows that this loop turns. Nothing but the standard library, one request a
 connection, no input beyond the request line: it listens on loopback unless somebody wants it otherwise.
 """
 
@@ -24,18 +25,23 @@ _PATIENCE: Final = 5.0  # seconds for a whole request
 _HEAD: Final = 8192  # bytes of request line and headers
 
 
-Status = Literal["starting", "serving", "no-bus", "stopping"]
+Status = Literal["starting", "serving", "stuck", "no-bus", "stopping"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
-    """How a worker is. ``in_flight``: calls in hand; ``spooled``: results on disk that the bus has not taken yet."""
+    """How a worker is.
+
+    ``in_flight``: calls in hand; ``spooled``: results on disk that the bus has not taken yet; ``stuck``: by seam, how
+    many handlers run on though they were told to stop.
+    """
 
     status: Status
     seams: tuple[str, ...]
     in_flight: int
     connected: bool
     spooled: int
+    stuck: dict[str, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

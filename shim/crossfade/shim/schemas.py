@@ -513,6 +513,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
         "guarded": "`1`: the ledger decides who starts the call",
         "task": "`1`: somebody follows the call, so the UI is told when it starts and ends",
         "pins": "paths the run took before, `seam=path` joined by commas",
+        "depth": "how many handlers wait for this call, one within the other; left out where none does",
         "obsseq": "number of an observation in its process",
         "replayof": "id of the recorded event that this replays",
         "sealed": "`1`: the payload holds sealed values",

@@ -20,6 +20,7 @@ from .errors import OutcomeUnknownError
 from .events import TYPES
 from .hooks import report
 from .outcomes import Answer
+from .slots import anext_of, next_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping
@@ -54,7 +55,7 @@ def stream(
             yield from incoming.ready()
             if incoming.answer is not None:
                 break
-            incoming.take(items.get())
+            incoming.take(next_of(items))
         if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
             return (yield from stream_owned(runtime, command, incoming.answer, body(*args, **kwargs)))
         yield from incoming.rest(wait_for(runtime.thread.spawn(incoming.missing(runtime))))
@@ -88,7 +89,7 @@ async def astream(
                 yield item
             if incoming.answer is not None:
                 break
-            incoming.take(await items.get())
+            incoming.take(await anext_of(items))
         if route.may_fall_back(command, incoming.answer) and incoming.yielded == 0:
             async with aclosing(astream_owned(runtime, command, incoming.answer, body(*args, **kwargs))) as owned:
                 async for item in owned:

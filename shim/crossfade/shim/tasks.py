@@ -32,6 +32,7 @@ from .hooks import report
 from .outcomes import Answer, type_name
 from .projection import ENDED, Projection
 from .rejoining import Rejoining
+from .slots import alent, anext_of, lent, next_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -176,11 +177,13 @@ class LocalTask(Generic[R]):
 
     def result(self, timeout: float | None = None) -> R:
         """See ``TaskHandle``."""
-        return self._future.result(timeout)
+        with lent():
+            return self._future.result(timeout)
 
     async def aresult(self, timeout: float | None = None) -> R:
         """See ``TaskHandle``."""
-        return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._future)), timeout)
+        async with alent():
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(self._future)), timeout)
 
     def events(self) -> Iterator[Progress]:
         """See ``TaskHandle``."""
@@ -259,12 +262,14 @@ class BusTask(Generic[R]):
 
     def result(self, timeout: float | None = None) -> R:
         """See ``TaskHandle``."""
-        answer = wait_for(self._runtime.thread.spawn(self._wait(timeout)))
+        with lent():
+            answer = wait_for(self._runtime.thread.spawn(self._wait(timeout)))
         return cast("R", result_of(self._command, answer))
 
     async def aresult(self, timeout: float | None = None) -> R:
         """See ``TaskHandle``."""
-        answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._wait(timeout)))
+        async with alent():
+            answer = await asyncio.wrap_future(self._runtime.thread.spawn(self._wait(timeout)))
         return cast("R", result_of(self._command, answer))
 
     def events(self) -> Iterator[Progress]:
@@ -272,7 +277,7 @@ class BusTask(Generic[R]):
         found: queue.SimpleQueue[Any] = queue.SimpleQueue()
         following = self._runtime.thread.spawn(self._follow(found.put))
         try:
-            while (progress := found.get()) is not _END:
+            while (progress := next_of(found)) is not _END:
                 yield progress
         finally:
             following.cancel()
@@ -285,7 +290,7 @@ class BusTask(Generic[R]):
             self._follow(lambda item: loop.call_soon_threadsafe(found.put_nowait, item))
         )
         try:
-            while (progress := await found.get()) is not _END:
+            while (progress := await anext_of(found)) is not _END:
                 yield progress
         finally:
             following.cancel()

@@ -42,10 +42,11 @@ from .projection import ending
 from .reaping import Reaper
 from .services import services
 from .shadowing import Shadowing
+from .slots import LENDERS, Slot, Slots
 from .spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Coroutine
 
     from ._runtime import Runtime
     from .calls import CurrentCall
@@ -61,6 +62,7 @@ BODIES: Final = "crossfade body"
 CANCEL: Final = "cancel"
 """The address on which every worker hears of calls that their callers gave up."""
 
+_LOOK: Final = 0.5  # seconds between looks for handlers that are overdue
 _RETRY: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between attempts to log a result
 
 T = TypeVar("T")
@@ -117,6 +119,7 @@ class Worker:
         self._when_ready: Callable[[], None] = _nothing
         self.ready = False
         self._held: dict[Delivery, str] = {}  # with their seams
+        self._late: set[asyncio.Task[Any]] = set()  # handlers that nobody waits for any more
         runtime.act_as("worker")
 
     def run(self, *, when_ready: Callable[[], None] | None = None) -> None:
@@ -127,7 +130,8 @@ class Worker:
         """
         self._when_ready = when_ready or _nothing
         bodies = LoopThread()
-        executor = ThreadPoolExecutor((self._options.concurrency + self._options.shadows) * len(self.services), BODIES)
+        threads = self._options.concurrency + self._options.shadows + LENDERS  # made when they are needed
+        executor = ThreadPoolExecutor(threads * len(self.services), BODIES)
         try:
             self._runtime.thread.run(self._serve(executor, bodies.loop))
         finally:
@@ -146,25 +150,29 @@ class Worker:
     async def health(self) -> Health:
         """How it is, for ``HealthServer``; runs on the runtime's loop."""
         connected = self._runtime.bus.connected
-        serving: Status = "serving" if connected else "no-bus"
+        slots = [execution.slots for execution in self._executions]
+        stuck: Status = "stuck" if any(found.stuck >= found.limit for found in slots) else "serving"
+        serving = stuck if connected else "no-bus"
         return Health(
             status="stopping" if self._stopping.is_set() else serving if self.ready else "starting",
             seams=tuple(service.name for service in self.services),
             in_flight=self.in_flight,
             connected=connected,
             spooled=await asyncio.to_thread(self._spool.count),
+            stuck={found.seam: found.stuck for found in slots if found.stuck},
         )
 
     async def _serve(self, executor: ThreadPoolExecutor, bodies: asyncio.AbstractEventLoop) -> None:
         await self._runtime.bus.listen(CANCEL, self._on_cancel)
         reaper = Reaper(self._runtime, self._options.ack_wait)
-        duties = (reaper.dead(), reaper.claims(), self._keep_spool(), self._beat())
+        duties = (reaper.dead(), reaper.claims(), self._keep_spool(), self._beat(), self._watch())
         helpers = [asyncio.create_task(work) for work in duties]
         self._unjoined = len(self.services) * (2 if self._options.shadows else 1)
         try:
             async with asyncio.TaskGroup() as group:
                 for service in self.services:
-                    execution = Execution(self._runtime, service, executor=executor, loop=bodies)
+                    slots = Slots(service.name, self._options.concurrency)
+                    execution = Execution(self._runtime, service, executor=executor, loop=bodies, slots=slots)
                     self._executions.append(execution)
                     group.create_task(self._serve_one(service, execution))
                     if self._options.shadows:
@@ -172,9 +180,10 @@ class Worker:
                         helpers.append(asyncio.create_task(shadowing.run(self._joined)))
         finally:
             self.ready = False
-            for task in helpers:
+            ending = [*helpers, *self._late]
+            for task in ending:
                 task.cancel()
-            await asyncio.gather(*helpers, return_exceptions=True)
+            await asyncio.gather(*ending, return_exceptions=True)
 
     def _joined(self) -> None:
         """One more group is joined."""
@@ -199,8 +208,9 @@ class Worker:
     async def _take(
         self, deliveries: Deliveries, service: Service, execution: Execution, calls: set[asyncio.Task[None]]
     ) -> None:
-        """Start a task per delivery, never holding more than there are free places, until the worker stops."""
-        deliveries.want(self._options.concurrency)  # it counts those in our hands, calls in progress among them
+        """Start a task per delivery, never holding more than there are places, until the worker stops."""
+        execution.slots.widen = deliveries.want  # it counts those in our hands, calls in progress among them
+        deliveries.want(execution.slots.wanted)
         taking = asyncio.create_task(self._take_on(deliveries, service, execution, calls))
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -214,31 +224,25 @@ class Worker:
     async def _take_on(
         self, deliveries: Deliveries, service: Service, execution: Execution, calls: set[asyncio.Task[None]]
     ) -> None:
-        free = asyncio.Semaphore(self._options.concurrency)
-
-        def finished(task: asyncio.Task[None]) -> None:
-            calls.discard(task)
-            free.release()
-
         while not self._stopping.is_set():
-            await free.acquire()
             delivery = await deliveries.next()
-            if delivery is None:
-                free.release()
-                continue
-            task = asyncio.create_task(self._handle(delivery, service, execution))
-            calls.add(task)
-            task.add_done_callback(finished)
+            if delivery is not None:
+                task = asyncio.create_task(self._handle(delivery, service, execution))
+                calls.add(task)
+                task.add_done_callback(calls.discard)
 
     async def _handle(self, delivery: Delivery, service: Service, execution: Execution) -> None:
         """One delivery from hand-out to acknowledgement; a failure leaves it to redelivery, counted."""
         self._held[delivery] = service.name
+        slot: Slot | None = None
         try:
+            await execution.slots.take()  # at once, unless handlers lent theirs
+            slot = Slot(execution.slots, self._runtime.thread.loop)
             match self._treatment(delivery, service):
                 case "guarded":
-                    await self._handle_guarded(delivery, service, execution)
+                    await self._handle_guarded(delivery, service, execution, slot)
                 case "free":
-                    await self._handle_free(delivery, service, execution)
+                    await self._handle_free(delivery, service, execution, slot)
                 case "refused":
                     await self._refuse_difference(delivery, service, execution)
         except (BusError, MalformedEventError) as error:
@@ -248,6 +252,8 @@ class Worker:
             _log.exception("seam %s: a delivery could not be settled and will come again", service.name)
         finally:
             del self._held[delivery]
+            if slot is not None:
+                slot.end()
 
     def _treatment(self, delivery: Delivery, service: Service) -> Literal["guarded", "free", "refused"]:
         """Whether the ledger decides who starts it: when the caller says so, or nobody says what a second run does.
@@ -280,13 +286,13 @@ class Worker:
 
     # -- calls that may run twice ------------------------------------------------------------------------------
 
-    async def _handle_free(self, delivery: Delivery, service: Service, execution: Execution) -> None:
+    async def _handle_free(self, delivery: Delivery, service: Service, execution: Execution, slot: Slot) -> None:
         if delivery.attempt > 1 and await self._answered_before(delivery, service):
             await delivery.ack()
             return
         if delivery.stored.event.get("cancellable") and await self._cancelled_before(delivery, service, execution):
             return
-        finished = await self._run(delivery, execution, fence=None)
+        finished = await self._run(delivery, execution, slot, fence=None)
         if finished.kind == "retry":
             report.count("retried", seam=service.name)
             await delivery.retry(finished.retry_after, reason="handler")
@@ -310,7 +316,7 @@ class Worker:
 
     # -- calls that must not start twice -----------------------------------------------------------------------
 
-    async def _handle_guarded(self, delivery: Delivery, service: Service, execution: Execution) -> None:
+    async def _handle_guarded(self, delivery: Delivery, service: Service, execution: Execution, slot: Slot) -> None:
         try:
             call = execution.read_call(delivery)
         except MalformedEventError as error:
@@ -324,13 +330,33 @@ class Worker:
         record = await self._record(delivery, service, call)
         claim = await take(self._runtime.bus, place, record, at=delivery.stored.position, nonces=self._runtime.nonces)
         if isinstance(claim, Won):
-            finished = await self._run(delivery, execution, fence=claim.position)
-            await self._log(delivery, service, finished, claim=claim.position)
+            finished = await self._run(delivery, execution, slot, fence=claim.position)
+            if finished.late is not None:
+                self._keep(self._log_late(delivery, service, finished.late, claim.position))
+            if finished.kind == "overdue":
+                await self._log_unknown(place)
+            else:
+                await self._log(delivery, service, finished, claim=claim.position)
             await self._end(delivery, execution, finished)
         elif isinstance(claim, Held):
             await self._leave_to_owner(delivery, service, claim)
         else:
             await delivery.reject("vanished", detail="the command is gone from its ledger: nobody may run it")
+
+    async def _log_unknown(self, place: CallPlace) -> None:
+        """Our own claim's time is over, and its handler has said nothing."""
+        claim = await self._runtime.bus.last(place.own)
+        if claim is not None:
+            record = ClaimRecord.read(claim.event)
+            await log_unknown(self._runtime.bus, place, record, reason="overdue", writer=self._runtime.instance)
+
+    async def _log_late(
+        self, delivery: Delivery, service: Service, late: asyncio.Task[Finished], claim: Position
+    ) -> None:
+        """What a handler says that was given up: it supersedes ``unknown``."""
+        finished = await late
+        report.count("late", seam=service.name, reason="overdue")
+        await self._log(delivery, service, finished, claim=claim)
 
     async def _leave_to_owner(self, delivery: Delivery, service: Service, claim: Held) -> None:
         """Somebody else started it: repeat their answer, leave it to them, or say that nobody will ever know."""
@@ -362,16 +388,26 @@ class Worker:
 
     # -- both --------------------------------------------------------------------------------------------------
 
-    async def _run(self, delivery: Delivery, execution: Execution, *, fence: Position | None) -> Finished:
+    async def _run(self, delivery: Delivery, execution: Execution, slot: Slot, *, fence: Position | None) -> Finished:
         event = delivery.stored.event
         run, pins = event.get("correlationid"), event.get("pins")
         if run and pins:
             self._runtime.pins.adopt(run, pins)
         try:
-            call = execution.read_call(delivery, fence=fence)
+            call = execution.read_call(delivery, fence=fence, slot=slot)
         except MalformedEventError as error:
             return execution.undecodable(error)
-        return await execution.run(delivery, call)
+        finished = await execution.run(delivery, call)
+        if finished.late is not None:
+            self._late.add(finished.late)
+            finished.late.add_done_callback(self._late.discard)
+            slot.leave(finished.late)
+        return finished
+
+    def _keep(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
 
     async def _end(self, delivery: Delivery, execution: Execution, finished: Finished) -> None:
         if (projection := execution.projection(delivery.stored.event)) is not None:
@@ -387,6 +423,13 @@ class Worker:
         while True:
             await asyncio.sleep(self._options.ack_wait / 3)
             await asyncio.gather(*(self._extend(delivery, seam) for delivery, seam in self._held.items()))
+
+    async def _watch(self) -> None:
+        """Now and then tell handlers to stop that nobody waits for any more: cheaper than a clock per call."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            for execution in self._executions:
+                execution.tell_overdue()
 
     async def _extend(self, delivery: Delivery, seam: str) -> None:
         try:
