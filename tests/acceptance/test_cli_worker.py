@@ -45,6 +45,7 @@ def test_the_health_page_says_what_it_serves(worker):
         "in_flight": 0,
         "connected": True,
         "spooled": 0,
+        "stuck": {},
     }
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["cache-control"] == "no-store"

@@ -303,7 +303,9 @@ class Execution:
         return Finished(kind="overdue", payload=payload, late=late)
 
     async def _late(self, later: asyncio.Future[Ran], delivery: Delivery, call: CurrentCall) -> Finished:
-        return self._finished(await later, delivery, call)
+        ran = await later
+        report.count("late", seam=self.seam, reason="overdue")
+        return self._finished(ran, delivery, call)
 
     def _finished(self, ran: Ran, delivery: Delivery, call: CurrentCall) -> Finished:
         milliseconds, by = ran.seconds * 1000, self._service.by

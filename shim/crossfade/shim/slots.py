@@ -206,7 +206,8 @@ async def alent() -> AsyncGenerator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        slot.loop.call_soon_threadsafe(slot.resume)
+        if not slot.over:
+            slot.loop.call_soon_threadsafe(slot.resume)
         raise
     except BaseException:
         await _back(slot)

@@ -354,9 +354,7 @@ class Worker:
         self, delivery: Delivery, service: Service, late: asyncio.Task[Finished], claim: Position
     ) -> None:
         """What a handler says that was given up: it supersedes ``unknown``."""
-        finished = await late
-        report.count("late", seam=service.name, reason="overdue")
-        await self._log(delivery, service, finished, claim=claim)
+        await self._log(delivery, service, await late, claim=claim)
 
     async def _leave_to_owner(self, delivery: Delivery, service: Service, claim: Held) -> None:
         """Somebody else started it: repeat their answer, leave it to them, or say that nobody will ever know."""
