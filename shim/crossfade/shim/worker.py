@@ -518,8 +518,9 @@ class Worker:
             if (value := command.get(name)) is not None
         }
         extensions |= {"seam": service.name, "causationid": command.id, "attempt": str(delivery.attempt), "path": "bus"}
+        ended = "error" if finished.kind == "retry" else finished.kind
         return Event(
-            type=answer_type(service.domain, "error" if finished.kind == "retry" else finished.kind),
+            type=answer_type(service.domain, "error" if ended == "overdue" else ended),
             source=f"urn:crossfade:{self._runtime.instance}",
             id=derived_id(command.id, "result", claim or ""),  # each owner's own: see rule 5 of claims
             subject=service.name,
