@@ -27,7 +27,6 @@ PEERS: Final = (
 )
 SEAM: Final = "http.bench"
 
-_START: Final = "import sys; from crossfade.migrations.cli import main; sys.exit(main())"
 # A configuration of some size: the matched route is one of twenty.
 _ROUTES: Final = "".join(f"  - {{seam: http.other{n}, match: 'GET /other{n}/{{id}}/items'}}\n" for n in range(19))
 
@@ -43,17 +42,18 @@ class Front:
 
 
 @contextmanager
-def crossfade(upstream: int, *, core: int) -> Generator[Front]:
+def crossfade(upstream: int, *, core: int, seam: str = SEAM, bus: str = "") -> Generator[Front]:
     """Ours as it is run: `crossfade proxy` with a file of routes and an access log, the route's seam at legacy."""
     with tempfile.TemporaryDirectory(prefix="crossfade-bench-") as folder:
         routes, port = Path(folder) / "routes.yaml", free_port()
         routes.write_text(
             f"upstreams: {{service: 'http://127.0.0.1:{upstream}'}}\nlisten: 127.0.0.1:{port}\n"
             f"access_log: {folder}/access.jsonl\n"
-            f"routes:\n  - {{seam: {SEAM}, match: 'GET /bench/{{name}}'}}\n{_ROUTES}"
+            f"routes:\n  - {{seam: {seam}, match: 'GET /bench/{{name}}'}}\n{_ROUTES}"
         )
-        with on_core(core), ours("-c", _START, "proxy", "--config", str(routes), "--json") as pid:
-            yield Front(name="crossfade", title="crossfade", port=port, cpu=cpu_of(pid, this_process=False))
+        told = ("--config", str(routes), *(("--bus", bus) if bus else ()), "--json")
+        with on_core(core), ours("-m", "crossfade", "proxy", *told) as pid:
+            yield Front(name=seam, title="crossfade", port=port, cpu=cpu_of(pid, this_process=False))
 
 
 @contextmanager

@@ -5,14 +5,13 @@ All stand on one core in front of one service; callers and service are on anothe
 
 from __future__ import annotations
 
-import statistics
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Final
 
-from . import fronts, nginx, wrk
+from . import fronts, nginx, proxy_stages, wrk
 from .environments import PeerUnavailableError
-from .measuring import Figures, Row, Unmeasured
-from .windows import cores, in_turns
+from .measuring import Row, Unmeasured
+from .windows import cores, cpu, in_turns, latency, rate
 from .wrk import Load
 
 if TYPE_CHECKING:
@@ -44,6 +43,9 @@ def run(*, full: bool = False) -> Iterator[Row | Unmeasured]:
         for what, load in cases(full=full).items():
             yield from _compared(what, running, load, on, rounds=3 if full else 5)
             yield from (Unmeasured(what=what, beside=name, reason=reason) for name, reason in missing.items())
+        if full:
+            yield from proxy_stages.observe(cases(full=True), service, on, rounds=3)
+            yield from proxy_stages.shadow(_what(*QUICK), service, _load(*QUICK), on, rounds=5)
 
 
 def cases(*, full: bool) -> dict[str, Load]:
@@ -110,39 +112,25 @@ def rows(what: str, front: Front, ours: Sequence[Taken], theirs: Sequence[Taken]
         what=f"{what}: CPU per request",
         beside=front.title,
         unit="us",
-        ours=_cpu(a),
-        theirs=_cpu(b),
+        ours=cpu(a),
+        theirs=cpu(b),
         goal=CPU_GOALS.get(front.name),
     )
     yield Row(
         what=f"{what}: requests",
         beside=front.title,
         unit="/s",
-        ours=_rate(a),
-        theirs=_rate(b),
+        ours=rate(a),
+        theirs=rate(b),
         goal=1.0 if paced else None,
     )
     yield Row(
         what=f"{what}: latency",
         beside=front.title,
         unit="ms",
-        ours=_latency(a),
-        theirs=_latency(b),
+        ours=latency(a),
+        theirs=latency(b),
         goal=1.0 if paced else None,
         tail=True,
         median=False,
     )
-
-
-def _cpu(taken: Sequence[Taken]) -> Figures:
-    cpu = statistics.median(one.cpu for one in taken) * 1e6
-    return Figures(p50=cpu, p99=None, cpu=cpu)
-
-
-def _rate(taken: Sequence[Taken]) -> Figures:
-    return Figures(p50=statistics.median(one.seen.rate for one in taken), p99=None, cpu=None)
-
-
-def _latency(taken: Sequence[Taken]) -> Figures:
-    p50, p99 = (statistics.median(getattr(one.seen, name) for one in taken) * 1e3 for name in ("p50", "p99"))
-    return Figures(p50=p50, p99=p99, cpu=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ from crossfade.shim.errors import CrossfadeError
 
 from . import wrk
 from .environments import PeerUnavailableError
+from .measuring import Figures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,3 +85,20 @@ def _window(front: Front, load: Load, cores: Cores, seconds: int) -> Taken:
     before = front.cpu()
     seen = wrk.window(load, port=front.port, core=cores.load, seconds=seconds)
     return Taken(seen=seen, cpu=(front.cpu() - before) / seen.answers)
+
+
+def cpu(taken: Sequence[Taken]) -> Figures:
+    """CPU time per answer in microseconds: the median window."""
+    used = statistics.median(one.cpu for one in taken) * 1e6
+    return Figures(p50=used, p99=None, cpu=used)
+
+
+def rate(taken: Sequence[Taken]) -> Figures:
+    """Answers per second: the median window."""
+    return Figures(p50=statistics.median(one.seen.rate for one in taken), p99=None, cpu=None)
+
+
+def latency(taken: Sequence[Taken]) -> Figures:
+    """The windows' median and 99th percentile in milliseconds: of each, the median window."""
+    p50, p99 = (statistics.median(getattr(one.seen, name) for one in taken) * 1e3 for name in ("p50", "p99"))
+    return Figures(p50=p50, p99=p99, cpu=None)

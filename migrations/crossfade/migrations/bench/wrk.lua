@@ -5,9 +5,9 @@ local target, pause, same, number, parts
 function init(arguments)
   target, pause, same = arguments[1], tonumber(arguments[2]), arguments[3] == "same"
   number = 0
-  -- A browser's or a service's ordinary fields; the last two differ with every request, as tracing makes them.
+  -- Ordinary fields; the last two differ with every request, as tracing makes them. No credentials: those are no shadows.
   parts = " HTTP/1.1\r\nHost: bench.example\r\nUser-Agent: wrk/4\r\nAccept: application/json\r\n" ..
-    "Accept-Language: en-GB,en;q=0.8\r\nAccept-Encoding: identity\r\nAuthorization: Bearer 0123456789abcdef\r\n"
+    "Accept-Language: en-GB,en;q=0.8\r\nAccept-Encoding: identity\r\nX-Client: bench/1.0 (linux; x86_64)\r\n"
   if pause > 0 then
     delay = function() return math.floor(-math.log(1 - math.random()) * pause + 0.5) end
   end
