@@ -118,7 +118,8 @@ INTERNAL = {
     "BusFullError", "EventTooLargeError", "MalformedEventError", "ObjectMissingError", "StreamMisconfiguredError",
     "WrongPositionError", "WrongRevisionError",
     # Raised by what the command line calls, which tells a person.
-    "CallMissingError", "ResolutionRefusedError", "StageChangeRefusedError", "UnknownSeamError", "UnknownStageError",
+    "CallMissingError", "PolicyChangedError", "ResolutionRefusedError", "StageChangeRefusedError", "UnknownSeamError",
+    "UnknownStageError",
 }  # fmt: skip
 
 
