@@ -64,6 +64,12 @@ def test_windows_last_from_two_to_ten_seconds(rate, seconds):
     assert window_for(seen(rate), LOAD) == seconds
 
 
+@pytest.mark.parametrize(("size", "connections", "seconds"), [(1_000, 256, 2), (10**7, 100, 4), (10**7, 256, 10)])
+def test_the_first_window_lets_large_answers_through(size, connections, seconds):
+    """Without one whole answer nothing would be known of the proxy."""
+    assert windows.first_window(Load(target="/", size=size, connections=connections)) == seconds
+
+
 def test_what_starts_on_a_core_stays_there():
     """And whoever started it goes back to where it was."""
     before = os.sched_getaffinity(0)

@@ -58,7 +58,7 @@ def in_turns(running: Sequence[Front], load: Load, cores: Cores, *, rounds: int)
     That round says how fast each is: a window holds eight answers per connection, or ten seconds.
     """
     taken: dict[str, list[Taken] | str] = {front.name: [] for front in running}
-    seconds = dict.fromkeys(taken, _SHORT)
+    seconds = dict.fromkeys(taken, first_window(load))
     for number in range(rounds + 1):
         for front in running:
             series = taken[front.name]
@@ -74,6 +74,11 @@ def in_turns(running: Sequence[Front], load: Load, cores: Cores, *, rounds: int)
             else:
                 seconds[front.name] = window_for(one.seen, load)
     return taken
+
+
+def first_window(load: Load) -> int:
+    """How many seconds most proxies need for one answer on each connection: a quarter of a gigabyte in each."""
+    return min(_LONG, max(_SHORT, math.ceil(load.size * load.connections / 250e6)))
 
 
 def window_for(seen: Window, load: Load) -> int:
