@@ -6,6 +6,7 @@ there. Bytes over 0x7F in field values become the characters of the same number 
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,11 @@ _OF_THE_HOP: Final = frozenset(
 )
 
 _LENGTH: Final = frozenset({b"content-length"})
+_FIRST_FINAL: Final = 200
+_LAST: Final = 999
+# What a field may be made of (RFC 9110, 5.1 and 5.5); what comes over the bus is believed no more than a client.
+_is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_is_value = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
 def request_of(head: RequestHead, body: bytes, *, peer: Peer, authority: bytes, key: str = "") -> HttpRequest:
@@ -51,12 +57,14 @@ def request_of(head: RequestHead, body: bytes, *, peer: Peer, authority: bytes, 
 
 def response_of(head: ResponseHead, body: bytes) -> HttpResponse:
     """A whole answer."""
-    return HttpResponse.of(head.status, readable(head.headers, keep=_LENGTH), body)
+    return HttpResponse.of(head.status, readable(head.headers, keep=_LENGTH, connection=head.connection), body)
 
 
-def readable(fields: Sequence[Field], *, keep: frozenset[bytes] = frozenset()) -> Fields:
-    """End-to-end fields as text, and those in ``keep``."""
-    gone = _OF_THE_HOP - keep
+def readable(
+    fields: Sequence[Field], *, keep: frozenset[bytes] = frozenset(), connection: Sequence[bytes] = ()
+) -> Fields:
+    """End-to-end fields as text, and those in ``keep``; ``connection``: what Connection lists, which ends here too."""
+    gone = _OF_THE_HOP.union(connection) - keep
     return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields if name.lower() not in gone]
 
 
@@ -64,7 +72,7 @@ def raw(fields: Fields, *, keep: frozenset[bytes] = frozenset()) -> list[Field]:
     """``readable`` undone. Raises ``ValueError`` for what no field can hold."""
     pairs = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
     for name, value in pairs:
-        if not name or any(byte in b" :\r\n\0" for byte in name) or any(byte in b"\r\n\0" for byte in value):
+        if not (_is_name(name) and _is_value(value)):
             raise ValueError(f"{name!r} is no header field")
     gone = _OF_THE_HOP - keep
     return [(name, value) for name, value in pairs if name.lower() not in gone]
@@ -73,28 +81,36 @@ def raw(fields: Fields, *, keep: frozenset[bytes] = frozenset()) -> list[Field]:
 def answer_fields(answer: HttpResponse, method: bytes) -> list[Field]:
     """An answer's fields for its client, ``Content-Length`` where it stood; one that is wrong or missing is mended.
 
-    The length of a body that is not sent (HEAD, 304) is the service's to say.
+    The length of a body that is not sent (HEAD, 304) is the service's to say, or nobody's. Raises ``ValueError`` as
+    ``raw``.
     """
     fields = raw(answer.headers, keep=_LENGTH)
-    if method == b"HEAD" or answer.status in {204, 304}:
-        return fields
+    said = [value for name, value in fields if name.lower() in _LENGTH]
+    others = [field for field in fields if field[0].lower() not in _LENGTH]
     right = b"%d" % len(answer.content)
-    if [value for name, value in fields if name.lower() in _LENGTH] == [right]:
-        return fields
-    return [*(field for field in fields if field[0].lower() not in _LENGTH), (b"Content-Length", right)]
+    if _is_bodyless(answer, method):
+        return fields if len(said) == 1 and said[0].isdigit() else others
+    return fields if said == [right] else [*others, (b"Content-Length", right)]
 
 
 def reason_of(status: int) -> bytes:
-    """The reason phrase of a status; empty for one that nobody has named."""
+    """The reason phrase of a final status; empty for one that nobody has named. ``ValueError``: it is no such."""
+    if not _FIRST_FINAL <= status <= _LAST:
+        raise ValueError(f"{status} is no status of an answer")
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b""
 
 
-def framing_of(status: int, body: bytes) -> Framing:
-    """How a whole body is framed for the client."""
-    return Framing("none") if status in {204, 304} else Framing("length", len(body))
+def framing_of(answer: HttpResponse, method: bytes) -> Framing:
+    """How an answer's whole body is framed for the client."""
+    return Framing("none") if _is_bodyless(answer, method) else Framing("length", len(answer.content))
+
+
+def _is_bodyless(answer: HttpResponse, method: bytes) -> bool:
+    """Whether no body follows, nor a length that could be told from it."""
+    return answer.status in {204, 304} or (method == b"HEAD" and not answer.content)
 
 
 def request_head(request: HttpRequest) -> bytes:

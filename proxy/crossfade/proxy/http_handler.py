@@ -49,7 +49,9 @@ class ToService:
         try:
             head = await asking.head()
             if (head.get(b"content-type") or b"").startswith(_STREAMED):
-                return StreamedResponse(HttpResponse(head.status, readable(head.headers)), _pieces(asking))
+                return StreamedResponse(
+                    HttpResponse(head.status, readable(head.headers, connection=head.connection)), _pieces(asking)
+                )
             body = await _whole(asking)
         except BaseException:
             asking.give_up()

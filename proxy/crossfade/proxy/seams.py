@@ -9,8 +9,10 @@ with the upstream, counted. Nobody waits for the bus whose request does not go o
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote
 
 from crossfade.shim.correlate import Correlation, correlated
 from crossfade.shim.diverting import LegacyAnswersError, answers, claim, command_of, owned, way
@@ -24,6 +26,7 @@ from crossfade.shim.tracecontext import parse_traceparent
 from .capturing import Capturing, UpstreamFailedError
 from .forwarding import forward
 from .framing import CHUNKED, RefusedError
+from .headers import made_response
 from .http_calls import answer_fields, framing_of, raw, reason_of, request_of, response_of
 
 if TYPE_CHECKING:
@@ -34,7 +37,7 @@ if TYPE_CHECKING:
 
     from .config import Route
     from .exchange import Exchange
-    from .heads import Field, ResponseHead
+    from .heads import Field, RequestHead, ResponseHead
     from .identity import IdentityRules
     from .pool import Pool
 
@@ -43,6 +46,7 @@ BODY_LIMIT: Final = 8 * 1024 * 1024
 
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _MAX_KEY: Final = 255
+_CONTINUE: Final = made_response(100, b"Continue", [])
 _KEY_REUSED: Final = "This Idempotency-Key was used for another request: use a new key for a new intent."
 _UNKNOWN: Final = "No answer came before the deadline; it may have run. Ask again with the same Idempotency-Key."
 
@@ -86,14 +90,12 @@ class SeamRoute:
         head = exchange.head
         traceparent = (head.get(b"traceparent") or b"").decode("latin-1")
         parent = parse_traceparent(traceparent) if traceparent else None
-        key = (head.get(b"idempotency-key") or b"").decode("latin-1") if head.method not in _SAFE else ""
         return Correlation(
             run=parent.trace_id if parent else new_id(),
             user=identity.user,
             tenant=identity.tenant,
             traceparent=str(parent) if parent else None,
-            # One user's key must not find another user's answer.
-            key=f"{identity.user or '-'}/{key}" if key and key.isprintable() and len(key) <= _MAX_KEY else None,
+            key=_key_of(head, identity.user),
         )
 
     def _pass(self, exchange: Exchange, found: Way, correlation: Correlation) -> None:
@@ -112,6 +114,19 @@ class SeamRoute:
         if self._route.effects != "unsafe" or exchange.head.get(b"idempotency-key") is not None:
             return ""
         return new_id()
+
+
+def _key_of(head: RequestHead, user: str | None) -> str | None:
+    """The Idempotency-Key of an unsafe request, such that nobody's key finds the answer to somebody else.
+
+    Whose it is says the user, or the credentials where nobody is named; a slash parts them from what the client chose.
+    """
+    key = (head.get(b"idempotency-key") or b"").decode("latin-1") if head.method not in _SAFE else ""
+    if not key or not key.isprintable() or len(key) > _MAX_KEY:
+        return None
+    if user:
+        return f"{quote(user, safe='')}/{key}"
+    return f"/{hashlib.sha256(head.get(b'authorization') or b'').hexdigest()}/{key}"
 
 
 def _field(key: str) -> bytes:
@@ -142,6 +157,8 @@ class _Diverted:
             self._fail(error)
 
     async def _run(self, kind: Literal["claim", "bus"]) -> None:
+        if self._exchange.outcome:
+            return  # refused before this had its first turn: no body comes any more, nor word of that
         if not await self._body.read():
             report.count("skipped", seam=self._exchange.seam, reason="too-large")
             self._to_upstream()
@@ -187,7 +204,9 @@ class _Diverted:
 
     def _send(self, answer: HttpResponse) -> None:
         content, fields = answer.content, answer_fields(answer, self._exchange.head.method)
-        self._exchange.start(answer.status, reason_of(answer.status), fields, framing_of(answer.status, content))
+        self._exchange.start(
+            answer.status, reason_of(answer.status), fields, framing_of(answer, self._exchange.head.method)
+        )
         self._exchange.write(content)
         self._exchange.end()
 
@@ -228,14 +247,21 @@ class _Body:
         self._exchange = exchange
         self._parts: list[bytes] = []
         self._size = 0
+        self._taken = False
         self._done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.reader: asyncio.Task[None] | None = None
         self.writable = asyncio.Event()
         self.writable.set()
 
     async def read(self) -> bool:
-        """Whether all of it came and is small enough."""
-        self._exchange.body_to(self)
+        """Whether all of it came and is small enough; one that says itself that it is not is left where it is."""
+        exchange = self._exchange
+        if exchange.head.framing.length > BODY_LIMIT:
+            return False
+        if exchange.head.expects_continue and not (exchange.request_done or exchange.body_follows):
+            exchange.interim(_CONTINUE)  # nobody else is asked before the body is there
+        self._taken = True
+        exchange.body_to(self)
         return await self._done
 
     @property
@@ -245,7 +271,8 @@ class _Body:
 
     def give_back(self) -> None:
         """Let somebody else have it from its first byte."""
-        self._exchange.unread(self._parts)
+        if self._taken:
+            self._exchange.unread(self._parts)
         self.reader = None
 
     def set_writable(self, writable: bool) -> None:

@@ -107,7 +107,15 @@ async def answers(route: OverBus, command: Command) -> AsyncGenerator[tuple[Http
     """
     loop = asyncio.get_running_loop()
     items: asyncio.Queue[Any] = asyncio.Queue()
-    incoming = Incoming(command, lambda item: loop.call_soon_threadsafe(items.put_nowait, item))
+
+    def put(item: Any) -> None:
+        """Keep it; pieces beyond the bound are not kept, for who reads slowly may not look here for long."""
+        if items.qsize() <= _PIECES or item is asking:
+            items.put_nowait(item)
+        else:
+            asking.cancel()
+
+    incoming = Incoming(command, lambda item: loop.call_soon_threadsafe(put, item))
     asking = incoming.start(route.runtime)
     try:
         while True:

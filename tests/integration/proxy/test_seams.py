@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -297,6 +298,53 @@ def test_an_upload_over_the_limit_stays_with_the_upstream(stack, client):
     body = os.urandom(9 * 1024 * 1024)
     answer = client.post("/v1/reports", content=body)
     assert answer.content == bytes(reversed(body))
+
+
+def _say(stack, request, *, until=b"\r\n\r\n"):
+    """A connection that has sent ``request``, and what it was answered up to ``until``."""
+    host, port = stack.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)), timeout=10)
+    connection.sendall(request)
+    got = b""
+    while until not in got:
+        part = connection.recv(65536)
+        assert part, got
+        got += part
+    return connection, got
+
+
+@pytest.mark.parametrize("stage", [("bus",), ("canary", "--percent", "0")])
+def test_a_client_that_asks_before_it_sends_is_told_to_go_on(stack, stage):
+    """Expect: 100-continue on a route whose request is read before anybody is asked."""
+    stack.stage("http.reports", *stage)
+    head = b"POST /v1/reports HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nExpect: 100-continue\r\nIdempotency-Key: "
+    connection, got = _say(stack, head + stage[0].encode() + b"-expects\r\n\r\n")
+    with connection:
+        assert got == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(b"abc")
+        got = b""
+        while b"HTTP/1.1 201 " not in got:  # a service asked on the client's behalf says 100 too, which is passed on
+            part = connection.recv(65536)
+            assert part, got
+            got += part
+
+
+def test_nobodys_key_finds_the_answer_to_another(stack, client):
+    """Neither with other credentials where no user is named, nor by a user's name that ends as the key begins."""
+    stack.stage("http.reports", "bus")
+    client.cookies.clear()
+
+    def executions(**fields):
+        before = stack.service.count("/v1/reports")
+        named = {name.replace("_", "-"): value for name, value in fields.items()}
+        assert client.post("/v1/reports", content=b"mine", headers=named).status_code == 201
+        return stack.service.count("/v1/reports") - before
+
+    assert executions(Idempotency_Key="k", Authorization="Bearer alice-8f3b1c55") == 1
+    assert executions(Idempotency_Key="k", Authorization="Bearer alice-8f3b1c55") == 0
+    assert executions(Idempotency_Key="k", Authorization="Bearer mallory-77aa") == 1
+    assert executions(Idempotency_Key="x/1", Cookie="user=alice") == 1
+    assert executions(Idempotency_Key="1", Cookie="user=alice/x") == 1
 
 
 def test_nobody_notices_a_broker_that_is_gone(stack, client):
