@@ -485,3 +485,25 @@ def test_a_percent_encoded_credential_is_replaced_whole(left_as_is):
     password = urllib.parse.quote("p@ss/wörd", safe=left_as_is)
     assert password not in redactor.text(f"https://alice:{password}@host")
     assert "%C3" not in redactor.text(f"token={password}")
+
+
+# -- the quick look ----------------------------------------------------------------------------------------------
+
+_ingredients = st.sampled_from(
+    ["password", "https://u:p@h/", "Bearer abcdefgh", "basic", "eyJ0eXAiOiJ", "sk-", "AKIA", "\u212aey", "pa\u017fs", "a=b",
+     "-----BEGIN PRIVATE KEY-----", "token", "x:y@z", "set-cookie: a", "\\u0070assword", "$redacted", "cvv", "session"],
+)  # fmt: skip
+_mixed = st.lists(_ingredients | st.text(max_size=5), max_size=4).map("".join)
+_documents = st.recursive(
+    st.none() | st.integers() | _mixed,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_mixed, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(_documents, st.booleans())
+def test_what_passes_the_quick_look_holds_nothing_to_replace(document, ascii_only):
+    """The walk through it would leave it as it is, however it is written."""
+    data = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    if redactor.passes(data):
+        assert redactor.value(document) == document

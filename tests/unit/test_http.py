@@ -1,0 +1,50 @@
+"""A request becomes a call's arguments and a handler gets it back; a body that is text travels as text."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossfade.shim.http import PART, HttpRequest, HttpResponse, StreamedResponse, arguments, as_text
+from crossfade.shim.redaction import is_secret_name
+
+KINDS = ["text/plain", "application/json; charset=utf-8", "Application/Problem+JSON", "image/png", ""]
+
+
+@given(st.binary(max_size=60), st.sampled_from(KINDS))
+def test_a_body_is_text_or_bytes_and_never_both(body, kind):
+    """Whichever it is, the same bytes come out."""
+    headers = [("Content-Type", kind)]
+    answer = HttpResponse.of(200, headers, body)
+    assert answer.content == body
+    assert not (answer.text and answer.body)
+    given_arguments = arguments(HttpRequest(method="POST", target="/", headers=headers, body=body), is_secret_name)
+    assert given_arguments.get("body") or given_arguments.get("text", "").encode() == body
+
+
+def test_an_encoded_body_is_bytes_whatever_its_type_says():
+    """Compressed JSON is not to be read as text."""
+    assert as_text([("content-type", "application/json"), ("Content-Encoding", "gzip")], b"{}") is None
+
+
+def test_text_that_is_not_utf8_is_bytes():
+    """ISO 8859-1 text is kept as it was."""
+    assert HttpResponse.of(200, [("Content-Type", "text/html; charset=iso-8859-1")], b"\xe9").body == b"\xe9"
+
+
+async def test_a_piece_fits_in_a_message_and_none_is_lost():
+    """A streamed body is cut where it is too long."""
+
+    async def parts():
+        yield b"a" * (2 * PART + 1)
+        yield b"b"
+
+    pieces = [item.body async for item in StreamedResponse(HttpResponse(200), parts()).items()]
+    assert list(map(len, pieces)) == [0, PART, PART, 1, 1]
+    assert b"".join(pieces) == b"a" * (2 * PART + 1) + b"b"
+
+
+def test_a_target_without_a_query_has_none():
+    """And a second question mark belongs to the query."""
+    assert (HttpRequest(method="GET", target="/a").path, HttpRequest(method="GET", target="/a").query) == ("/a", "")
+    assert HttpRequest(method="GET", target="/a?b?c").query == "b?c"
