@@ -78,13 +78,13 @@ def test_without_wrk_every_row_says_so_and_the_exit_code_is_1(monkeypatch, tmp_p
 @needs("nginx")
 @needs("wrk")
 def test_cpu_per_request_stays_within_its_ratios(note):
-    """Every proxy is measured, in its own process; the goals are printed, and missed by half they fail."""
+    """Every proxy is measured, in its own process; the goals are printed; missed twofold, the test fails."""
     found = list(proxy.run())
 
     for row in found:
         note(f"{row}")
     assert all(isinstance(row, Row) for row in found)
     assert len(found) == 3 * (1 + len(PEERS))
-    assert [row.what for row in found if row.unit == "us" and row.goal and row.ratio > 1.5 * row.goal] == []
+    assert [row.what for row in found if row.unit == "us" and row.goal and row.ratio > 2 * row.goal] == []
     assert with_children([os.getpid()]) == [os.getpid()]
     assert not list(Path("/tmp").glob("crossfade-bench-*/access.*"))
