@@ -4,8 +4,8 @@ import re
 from dataclasses import replace
 from itertools import count
 
-from desk import extract
-from desk.records import Answer, Hit, Passage, Point, Report, Section, Source
+from desk import extract, reports, tools
+from desk.records import Answer, Begun, Hit, Passage, Point, Report, Section, Source
 from desk.wiring import Toolbox
 
 READ = 4
@@ -63,6 +63,22 @@ def answer(question: str, request_id: str, toolbox: Toolbox) -> Answer:
 
 def report(topic: str, request_id: str, toolbox: Toolbox) -> Report:
     """Research ``topic`` and have a report written; raises ``NothingFoundError``."""
+    sections, request = _research(topic, request_id, toolbox)
+    return toolbox.write_report(topic, sections, request=request)
+
+
+def begin_report(topic: str, request_id: str, toolbox: Toolbox) -> Begun:
+    """Research ``topic`` and submit the writing: whoever asked hears of its progress by events, and waits for nothing.
+
+    Raises ``NothingFoundError``.
+    """
+    sections, request = _research(topic, request_id, toolbox)
+    task = tools.write_report.submit(topic, sections, request=request)
+    return Begun(task=task.callid, name=reports.name_of(topic, request), sections=len(sections))
+
+
+def _research(topic: str, request_id: str, toolbox: Toolbox) -> tuple[list[Section], str]:
+    """The sections of a report, and the id of the call that shall write it."""
     calls = _Calls(request_id)
     hits = toolbox.search(topic, 9, request=calls.next())
     if not hits:
@@ -72,7 +88,7 @@ def report(topic: str, request_id: str, toolbox: Toolbox) -> Report:
         passages = _read(hits[chapter * 3 : chapter * 3 + 3], toolbox, calls, limit=3)
         if passages:
             sections.append(_section(heading, topic, passages, toolbox, calls))
-    return toolbox.write_report(topic, sections, request=calls.next())
+    return sections, calls.next()
 
 
 def _search(question: str, toolbox: Toolbox, calls: _Calls) -> list[Hit]:

@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, field
 
+TENANT = "desk"
+"""Whose events the desk's are, on a bus that others use, too."""
+
 
 @dataclass(frozen=True)
 class Hit:
@@ -82,3 +85,12 @@ class Answer:
     example: str = ""
     example_source: int = 0
     more: list[Hit] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A report that is being written: the task to follow, the name it will have, how many sections."""
+
+    task: str
+    name: str
+    sections: int

@@ -24,6 +24,11 @@ def slug(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60] or "untitled"
 
 
+def name_of(topic: str, request: str) -> str:
+    """The file name of the report that the call ``request`` writes."""
+    return f"{slug(topic)}-{slug(request)}.md" if request else f"{slug(topic)}.md"
+
+
 def render(topic: str, sections: list[Section]) -> str:
     """The report as Markdown."""
     parts = [f"# {topic}", "From the documentation that is installed with Python."]
@@ -35,7 +40,7 @@ def render(topic: str, sections: list[Section]) -> str:
 
 def save(topic: str, text: str, request: str) -> Report:
     """Write the file, replacing one of the same topic and request."""
-    name = f"{slug(topic)}-{slug(request)}.md" if request else f"{slug(topic)}.md"
+    name = name_of(topic, request)
     _replace(folder() / name, text)
     digest = hashlib.sha256(text.encode()).hexdigest()
     return Report(topic=topic, name=name, words=len(text.split()), sha256=digest)

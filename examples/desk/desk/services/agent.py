@@ -12,6 +12,7 @@ from typing import Any
 
 from crossfade import shim
 from desk import agent
+from desk.records import TENANT
 from desk.services import command
 from desk.services.http import Refusal, Reply, Request, Route, Routes, request_id, text
 from desk.tools import UnknownPassageError
@@ -33,7 +34,17 @@ def routes(toolbox: Toolbox) -> Routes:
         with shim.correlate(run=identity):
             return asdict(agent.report(topic, identity, toolbox))
 
-    return {("POST", "/ask"): _answering(ask), ("POST", "/reports"): _answering(report)}
+    def begin(request: Request) -> dict[str, Any]:
+        topic = text(request.body, "topic", limit=200)
+        identity = _request_id(request)
+        with shim.correlate(run=identity, user=text(request.body, "user", limit=80), tenant=TENANT):
+            return asdict(agent.begin_report(topic, identity, toolbox))
+
+    return {
+        ("POST", "/ask"): _answering(ask),
+        ("POST", "/reports"): _answering(report),
+        ("POST", "/reports/begin"): _answering(begin),
+    }
 
 
 def _request_id(request: Request) -> str:

@@ -6,6 +6,7 @@ It knows three addresses: the agent, and the search and fetch services for looki
 import uuid
 from collections.abc import Callable
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from desk import reports
@@ -23,8 +24,8 @@ _SECURITY = {
 }
 
 
-def routes(*, agent: str, search: str, fetch: str) -> Routes:
-    """The frontend's routes over these three services."""
+def routes(*, agent: str, search: str, fetch: str, stream_keys: Path | None = None) -> Routes:
+    """The frontend's routes over these three services; with ``stream_keys`` its page follows reports by events."""
     toolbox = wire(search=search, fetch=fetch)
 
     def ask(request: Request) -> Reply:
@@ -39,7 +40,7 @@ def routes(*, agent: str, search: str, fetch: str) -> Routes:
         if not question:
             return _page(page.home())
         reply = _ask(agent, text({"question": question}, "question"), "")
-        return _page(page.answer(reply))
+        return _page(page.answer(reply, live=stream_keys is not None))
 
     def found(request: Request) -> Reply:
         query = text(dict(request.query), "q")
@@ -50,7 +51,7 @@ def routes(*, agent: str, search: str, fetch: str) -> Routes:
         shown = toolbox.fetch(request.rest, request=f"{uuid.uuid4().hex}.1")
         return _page(page.passage(shown))
 
-    return {
+    known: Routes = {
         ("GET", "/"): _for_people(home),
         ("GET", "/search"): _for_people(found),
         ("GET", "/passages/*"): _for_people(passage),
@@ -60,6 +61,28 @@ def routes(*, agent: str, search: str, fetch: str) -> Routes:
         ("POST", "/ask"): ask,
         ("POST", "/reports"): report,
     }
+    return known if stream_keys is None else {**known, **_live_routes(agent, stream_keys)}
+
+
+def _live_routes(agent: str, stream_keys: Path) -> Routes:
+    """What a page needs to follow a report without asking: a token, and a report that begins at once."""
+    from desk.services.live import Live, visitor  # noqa: PLC0415 - a desk without streams needs no crossfade[proxy]
+
+    live = Live(stream_keys)
+
+    def begin(request: Request) -> Reply:
+        identity = _id(request_id(request.body))
+        body = {
+            "topic": text(request.body, "topic", limit=200),
+            "request_id": identity,
+            "user": visitor(request.cookies),
+        }
+        return Reply(content=_agent(f"{agent}/reports/begin", body, timeout=60), status=202)
+
+    def token(request: Request) -> Reply:
+        return live.token(request.cookies)
+
+    return {("POST", "/stream-token"): token, ("POST", "/reports/begin"): begin}
 
 
 def _id(given: str) -> str:
@@ -97,7 +120,8 @@ def _progress(request: Request) -> Reply:
     return Reply(content=known)
 
 
-_KINDS = {"desk.css": "text/css; charset=utf-8", "desk.js": "text/javascript; charset=utf-8"}
+_SCRIPT = "text/javascript; charset=utf-8"
+_KINDS = {"desk.css": "text/css; charset=utf-8", "desk.js": _SCRIPT, "live.js": _SCRIPT}
 
 
 def _static(request: Request) -> Reply:
@@ -132,8 +156,16 @@ def main() -> None:
     parser = command.parser("The desk's frontend: pages and the public API.")
     for service in ("agent", "search", "fetch"):
         parser.add_argument(f"--{service}", required=True, metavar="URL", help=f"where {service} is served")
+    parser.add_argument(
+        "--stream-keys",
+        type=Path,
+        metavar="FILE",
+        help="stream-keys.json of `crossfade control`: the page follows reports by their events",
+    )
     options = parser.parse_args()
-    made = routes(agent=options.agent.rstrip("/"), search=options.search, fetch=options.fetch)
+    made = routes(
+        agent=options.agent.rstrip("/"), search=options.search, fetch=options.fetch, stream_keys=options.stream_keys
+    )
     command.serve("frontend", made, options)
 
 

@@ -38,6 +38,7 @@ class Request:
     rest: str
     query: Mapping[str, str]
     body: Mapping[str, Any]
+    cookies: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             raw = self._read_body()
             route, rest, query = self._find()
-            return route(Request(rest=rest, query=query, body=_decoded(raw) if self.command == "POST" else {}))
+            body = _decoded(raw) if self.command == "POST" else {}
+            return route(Request(rest=rest, query=query, body=body, cookies=_cookies(self.headers.get("Cookie", ""))))
         except Refusal as refusal:
             return Reply(content=refusal.body, status=refusal.status)
         except Exception as error:
@@ -199,6 +201,11 @@ class _Handler(BaseHTTPRequestHandler):
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         if self.server.verbose:
             super().log_request(code, size)
+
+
+def _cookies(header: str) -> dict[str, str]:
+    pairs = (each.strip().partition("=") for each in header.split(";"))
+    return {name: value for name, _, value in pairs if name}
 
 
 def _decoded(raw: bytes) -> dict[str, Any]:

@@ -28,8 +28,8 @@ def home() -> str:
     )
 
 
-def answer(reply: dict[str, Any]) -> str:
-    """An answer with its citations, example and further reading."""
+def answer(reply: dict[str, Any], *, live: bool = False) -> str:
+    """An answer with its citations, example and further reading; ``live`` pages follow a report by its events."""
     question = str(reply["question"])
     titles = {source["number"]: source["title"] for source in reply["sources"]}
     parts = [f"<h2>{escape(question)}</h2>"]
@@ -40,7 +40,7 @@ def answer(reply: dict[str, Any]) -> str:
     parts += [_points(reply["points"], titles), _example(reply), _sources(reply["sources"])]
     body = f'<section class="card answer">{"".join(parts)}</section>{_more(reply["more"], question)}'
     if reply["points"]:
-        body += _report_form(question)
+        body += _live_report(question) if live else _report_form(question)
     return _document(question, body, question)
 
 
@@ -122,6 +122,21 @@ def _report_form(question: str) -> str:
         f'<form class="report-form" id="report" data-topic="{escape(question)}">'
         '<button type="submit">Write a report about this</button>'
         '<progress id="progress" max="1" value="0" hidden></progress><span id="status" role="status"></span></form>'
+    )
+
+
+def _live_report(question: str) -> str:
+    """The report's card, all of whose room is there from the start: nothing below it moves as it fills."""
+    return (
+        f'<section class="card live" id="live" data-topic="{escape(question)}" data-state="idle">'
+        '<div class="live-head"><h2>Report</h2>'
+        '<span class="pill" id="connection" role="status">not started</span></div>'
+        '<p class="live-note" id="note" aria-live="polite">The agent reads nine passages and writes them up.</p>'
+        '<progress id="progress" max="1" value="0" aria-label="Progress of the report"></progress>'
+        '<ol class="steps" id="steps"></ol>'
+        '<div class="live-foot"><button type="button" id="write">Write a report about this</button>'
+        '<a class="open" id="open" hidden>Open the report</a></div></section>'
+        '<script src="/static/live.js" defer></script>'
     )
 
 
