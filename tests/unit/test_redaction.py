@@ -490,9 +490,27 @@ def test_a_percent_encoded_credential_is_replaced_whole(left_as_is):
 # -- the quick look ----------------------------------------------------------------------------------------------
 
 _ingredients = st.sampled_from(
-    ["password", "https://u:p@h/", "Bearer abcdefgh", "basic", "eyJ0eXAiOiJ", "sk-", "AKIA", "\u212aey", "pa\u017fs", "a=b",
-     "-----BEGIN PRIVATE KEY-----", "token", "x:y@z", "set-cookie: a", "\\u0070assword", "$redacted", "cvv", "session"],
-)  # fmt: skip
+    [
+        "password",
+        "https://u:p@h/",
+        "Bearer abcdefgh",
+        "basic",
+        "eyJ0eXAiOiJ",
+        "sk-",
+        "AKIA",
+        "to\u212aen",
+        "coo\u212aie",
+        "a=b",
+        "-----BEGIN PRIVATE KEY-----",
+        "token",
+        "x:y@z",
+        "set-cookie: a",
+        "\\u0070assword",
+        "$redacted",
+        "cvv",
+        "session",
+    ],
+)
 _mixed = st.lists(_ingredients | st.text(max_size=5), max_size=4).map("".join)
 _documents = st.recursive(
     st.none() | st.integers() | _mixed,
@@ -501,9 +519,16 @@ _documents = st.recursive(
 )
 
 
+@example({"to\u212aen": "x"}, True)
+@example({"to\u212aen": "x"}, False)
 @given(_documents, st.booleans())
 def test_what_passes_the_quick_look_holds_nothing_to_replace(document, ascii_only):
     """The walk through it would leave it as it is, however it is written."""
     data = json.dumps(document, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
     if redactor.passes(data):
         assert redactor.value(document) == document
+
+
+def test_a_name_written_with_escapes_does_not_pass_the_quick_look():
+    """JSON of another writer may spell any letter by its number."""
+    assert not redactor.passes(rb'{"\u0074oken": "x"}')

@@ -150,6 +150,8 @@ _SUSPICIOUS: Final = tuple(
         "sk-",
         "xox",
         "$redacted",
+        "\u212a",  # the Kelvin sign, whose lower case is a k
+        "\\u",  # any letter may be written so
     ]
 )
 _userinfo_in = re.compile(rb"://[^\s\"]*@").search
