@@ -32,7 +32,13 @@ class Routing:
         self._router = router
         self._default = PassThrough(pools[config.default.name], seam=config.default.name)
         self._answering: dict[str, Answering] = {
-            route.seam: SeamRoute(route, seams[route.seam], pools[route.upstream.name], config.identity)
+            route.seam: SeamRoute(
+                route,
+                seams[route.seam],
+                pools[route.upstream.name],
+                config.identity,
+                monitored=config.control is not None,
+            )
             for route in config.routes
         }
         self._public: Public | None = None

@@ -15,19 +15,31 @@ from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import quote
 
 from crossfade.shim.correlate import Correlation, correlated
-from crossfade.shim.diverting import LegacyAnswersError, answers, claim, command_of, owned, way
+from crossfade.shim.diverting import (
+    LegacyAnswersError,
+    answers,
+    claim,
+    command_of,
+    ended,
+    owned,
+    result_of,
+    submit,
+    way,
+)
 from crossfade.shim.errors import KeyReusedError, NotExecutedError, OutcomeUnknownError
 from crossfade.shim.events import new_id
 from crossfade.shim.hooks import report
-from crossfade.shim.http import arguments
+from crossfade.shim.http import arguments, is_streamed
+from crossfade.shim.outcomes import Answer
 from crossfade.shim.redaction import is_secret_name
 from crossfade.shim.tracecontext import parse_traceparent
 
 from .capturing import Capturing, UpstreamFailedError
 from .forwarding import forward
-from .framing import CHUNKED, RefusedError
+from .framing import CHUNKED, Framing, RefusedError
 from .headers import made_response
 from .http_calls import answer_fields, framing_of, raw, reason_of, request_of, response_of
+from .tasks import accepted, applied_fields, wish_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
@@ -38,8 +50,9 @@ if TYPE_CHECKING:
     from .config import Route
     from .exchange import Exchange
     from .heads import Field, RequestHead, ResponseHead
-    from .identity import IdentityRules
+    from .identity import Identity, IdentityRules
     from .pool import Pool
+    from .tasks import Wish
 
 BODY_LIMIT: Final = 8 * 1024 * 1024
 """Bytes of a request's body that go over the bus; a larger one stays with the upstream."""
@@ -47,6 +60,7 @@ BODY_LIMIT: Final = 8 * 1024 * 1024
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
 _MAX_KEY: Final = 255
 _CONTINUE: Final = made_response(100, b"Continue", [])
+_STATUS: Final = {"value": "completed", "error": "failed"}
 _KEY_REUSED: Final = "This Idempotency-Key was used for another request: use a new key for a new intent."
 _UNKNOWN: Final = "No answer came before the deadline; it may have run. Ask again with the same Idempotency-Key."
 
@@ -54,8 +68,11 @@ _UNKNOWN: Final = "No answer came before the deadline; it may have run. Ask agai
 class SeamRoute:
     """Answers the requests of one route. See ``Answering``."""
 
-    def __init__(self, route: Route, seam: HttpSeam, pool: Pool, rules: IdentityRules) -> None:
+    def __init__(
+        self, route: Route, seam: HttpSeam, pool: Pool, rules: IdentityRules, *, monitored: bool = False
+    ) -> None:
         self._route = route
+        self._monitored = monitored
         self.seam = seam
         self.pool = pool
         self._rules = rules
@@ -71,20 +88,29 @@ class SeamRoute:
             report.count("skipped", seam=self.seam.name, reason="upgrade")
             forward(exchange, self.pool)
             return
-        correlation = self._correlation(exchange)
+        identity = self._rules.identify(exchange.head.headers, trusted=exchange.peer.trusted)
+        correlation = self._correlation(exchange, identity)
         with correlated(correlation):
             found = way(self.seam)
         if found.kind == "legacy" or found.bus is None:
             self._pass(exchange, found, correlation)
             return
-        diverted = _Diverted(self, exchange, found.bus, correlation, key=self._minted(exchange))
+        wish = self._wish(exchange, identity) if found.kind == "bus" else None
+        diverted = _Diverted(self, exchange, found.bus, correlation, key=self._minted(exchange), wish=wish)
         task = asyncio.get_running_loop().create_task(diverted.run(found.kind))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _correlation(self, exchange: Exchange) -> Correlation:
+    def _wish(self, exchange: Exchange, identity: Identity) -> Wish | None:
+        """Whether this request becomes a task: only one whose owner can ask what became of it."""
+        wish = wish_of(exchange.head, self._route.mode)
+        if wish is None or (self._monitored and identity.owner is not None):
+            return wish
+        report.count("skipped", seam=self.seam.name, reason="no-owner" if self._monitored else "no-control")
+        return None
+
+    def _correlation(self, exchange: Exchange, identity: Identity) -> Correlation:
         """Whose request it is, and of which run: the trace's, where the client sent one."""
-        identity = self._rules.identify(exchange.head.headers, trusted=exchange.peer.trusted)
         if identity.reason:
             report.count("skipped", seam=self.seam.name, reason=f"identity-{identity.reason}")
         head = exchange.head
@@ -137,9 +163,17 @@ class _Diverted:
     """One request that the bus answers, or that the ledger must let through."""
 
     def __init__(
-        self, route: SeamRoute, exchange: Exchange, bus: OverBus, correlation: Correlation, *, key: str
+        self,
+        route: SeamRoute,
+        exchange: Exchange,
+        bus: OverBus,
+        correlation: Correlation,
+        *,
+        key: str,
+        wish: Wish | None,
     ) -> None:
         self._key = key
+        self._wish = wish
         self._route = route
         self._exchange = exchange
         self._bus = bus
@@ -168,7 +202,9 @@ class _Diverted:
             self._to_upstream()
             return
         try:
-            if kind == "bus":
+            if self._wish is not None:
+                await self._as_task(command, self._wish)
+            elif kind == "bus":
                 await self._relay(answers(self._bus, command))
             else:
                 self._send(await claim(self._bus, command))
@@ -184,7 +220,25 @@ class _Diverted:
             exchange.head, self._body.whole, peer=exchange.peer, authority=pool.authority, key=self._key
         )
         with correlated(self._correlation):
-            return command_of(self._bus, seam, arguments(request, is_secret_name))
+            return command_of(self._bus, seam, arguments(request, is_secret_name), detached=self._wish is not None)
+
+    async def _as_task(self, command: Command, wish: Wish) -> None:
+        """Answer with 202 once the command is stored, or with the task's own answer when it comes in time.
+
+        A call that ran under this key on the legacy path is no task: its answer is waited for.
+        """
+        submitted = await submit(self._bus, command)
+        answer, wait = submitted.answer, wish.wait if submitted.monitored else command.policy.timeout
+        if answer is None and wait:
+            answer = await ended(self._bus, command, wait=wait)
+        if submitted.monitored and (answer is None or not wait or is_streamed(answer)):
+            fields, body = accepted(command.callid, wish, status=_STATUS[answer.kind] if answer else "waiting")
+            self._exchange.start(202, b"Accepted", fields, Framing("length", len(body)))
+            self._exchange.write(body)
+            self._exchange.end()
+        else:
+            found = result_of(command, answer or Answer(kind="unknown", reason="deadline"))
+            self._send(found, also=applied_fields(wish, at_once=False))
 
     # -- the bus answers -----------------------------------------------------------------------------------------
 
@@ -202,8 +256,8 @@ class _Diverted:
                 await self._body.writable.wait()
         self._exchange.end()
 
-    def _send(self, answer: HttpResponse) -> None:
-        content, fields = answer.content, answer_fields(answer, self._exchange.head.method)
+    def _send(self, answer: HttpResponse, *, also: Sequence[Field] = ()) -> None:
+        content, fields = answer.content, [*answer_fields(answer, self._exchange.head.method), *also]
         self._exchange.start(
             answer.status, reason_of(answer.status), fields, framing_of(answer, self._exchange.head.method)
         )

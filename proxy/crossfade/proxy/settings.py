@@ -140,7 +140,7 @@ _ROUTE: Final = Section(
         "upstream": Key(shape=Text(like="legacy"), what="The legacy service, by name.", default="`default`"),
         "mode": Key(
             shape=Choice(options=get_args(Mode)),
-            what="`call` answers when the answer is there, `task` at once with 202 and a monitor.",
+            what="On the bus, `call` answers when the answer is there, `task` at once with 202 and a monitor.",
             default="call",
             danger="With `task` clients must know how to follow a monitor.",
         ),

@@ -151,13 +151,14 @@ class OverBus:
         try:
             return await asyncio.wrap_future(asking)
         except asyncio.CancelledError:
-            asking.add_done_callback(partial(self._abandoned, command))
+            asking.add_done_callback(partial(self.abandoned, command))
             raise
 
-    def _abandoned(self, command: Command, asking: Future[Answer]) -> None:
+    def abandoned(self, command: Command, asking: Future[Any]) -> None:
         """The answer came in the moment in which its caller was cancelled: nobody will run a body that is ours."""
-        if not asking.cancelled() and asking.exception() is None and asking.result().claim is not None:
-            refusing = self.runtime.calls.refuse_abandoned(command, asking.result())
+        answer = None if asking.cancelled() or asking.exception() is not None else asking.result()
+        if answer is not None and answer.claim is not None:
+            refusing = self.runtime.calls.refuse_abandoned(command, answer)
             with contextlib.suppress(BusUnavailableError):  # closed: the claim ends as unknown
                 self.runtime.thread.spawn(refusing)
 

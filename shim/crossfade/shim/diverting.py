@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._observing import Later, Observing
@@ -15,13 +16,13 @@ from ._owned import arun_owned
 from ._routes import Command, Keyed, OverBus, Split, result_of
 from .correlate import current_correlation
 from .errors import OutcomeUnknownError
+from .outcomes import Answer
 from .streaming import Incoming
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from .http import HttpResponse
-    from .outcomes import Answer
     from .seam import Seam
 
 __all__ = [
@@ -34,7 +35,10 @@ __all__ = [
     "answers",
     "claim",
     "command_of",
+    "ended",
     "owned",
+    "result_of",
+    "submit",
     "way",
 ]
 
@@ -139,6 +143,59 @@ async def answers(route: OverBus, command: Command) -> AsyncGenerator[tuple[Http
             yield result_of(command, incoming.answer), True
     finally:
         incoming.close(route.runtime, asking)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Submitted:
+    """A task whose command is stored, or a call that its key was used for before.
+
+    ``monitored``: it has a command, so that control finds it; ``answer``: how it ended, if it has.
+    """
+
+    monitored: bool
+    answer: Answer | None
+
+
+async def submit(route: OverBus, command: Command) -> Submitted:
+    """Have the command of a task stored; a client that leaves meanwhile changes nothing about that.
+
+    Raises ``LegacyAnswersError`` when it was provably not sent and the upstream may answer, else as a call site does:
+    ``NotExecutedError`` when nothing was sent, ``OutcomeUnknownError`` when nobody can say by its deadline, and
+    ``BusError`` when the ledger of an earlier call with its key cannot be asked.
+    """
+    sending = route.runtime.thread.spawn(route.runtime.calls.send(command))
+    sent = asyncio.wrap_future(sending)
+    try:
+        await asyncio.wait({sent}, timeout=command.policy.timeout)
+    except asyncio.CancelledError:
+        sending.add_done_callback(partial(route.abandoned, command))
+        raise
+    if sent.done():
+        answer = sent.result()
+    else:
+        sent.cancel()
+        answer = Answer(kind="unknown", reason="deadline")
+    if answer is not None and answer.kind not in ("value", "error"):
+        if route.may_fall_back(command, answer):
+            raise LegacyAnswersError(answer)
+        result_of(command, answer)
+    return Submitted(monitored=not command.keyed or await _is_stored(route, command), answer=answer)
+
+
+async def _is_stored(route: OverBus, command: Command) -> bool:
+    """Whether a keyed call has a command: one that ran under its key on the legacy path has none."""
+    place = route.runtime.calls.place(command)
+    return await asyncio.wrap_future(route.runtime.thread.spawn(route.runtime.bus.last(place.invoke))) is not None
+
+
+async def ended(route: OverBus, command: Command, *, wait: float) -> Answer | None:
+    """How a stored task ended, or ``None`` when it has not within ``wait`` seconds. Its command goes on either way."""
+    following = route.runtime.thread.spawn(route.runtime.calls.follow(command))
+    try:
+        async with asyncio.timeout(wait):
+            return await asyncio.wrap_future(following)
+    except TimeoutError:
+        return None
 
 
 def command_of(route: OverBus, seam: Seam, arguments: Mapping[str, Any], *, detached: bool = False) -> Command | None:

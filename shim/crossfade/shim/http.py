@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from .errors import SeamDefinitionError
@@ -22,6 +23,8 @@ from .seam import Handler, Seam, place, registry
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 
+    from .outcomes import Answer
+    from .payloads import SignatureCodec
     from .policy import Policy
 
 Fields = list[tuple[str, str]]
@@ -205,6 +208,24 @@ def arguments(request: HttpRequest, is_secret: Callable[[str], bool]) -> dict[st
         "credentials": secret,
     }
     return given | {name: value for name, value in parts.items() if value}
+
+
+def is_streamed(answer: Answer) -> bool:
+    """Whether a handler gave its answer in pieces: then ``answer`` holds its head and how many there were."""
+    return answer.kind == "value" and "items" in json.loads(answer.value)
+
+
+def recorded(answer: Answer) -> HttpResponse:
+    """What a handler answered, from the ledger alone. Raises ``UnserialisableError`` for what is none."""
+    response: HttpResponse = _codec().decode_result(answer.value)
+    return response
+
+
+@cache
+def _codec() -> SignatureCodec:
+    from .payloads import SignatureCodec  # noqa: PLC0415 - `import crossfade.shim` must not load pydantic
+
+    return SignatureCodec(_legacy, secret=_SECRET)
 
 
 def as_text(headers: Sequence[tuple[str, str]], body: bytes) -> str | None:

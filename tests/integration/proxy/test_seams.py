@@ -73,6 +73,8 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._asked()
+        if self.path.startswith("/v1/slow"):
+            self.server.release.wait(30)
         self._answer(201, "application/octet-stream", bytes(reversed(body)))
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:
@@ -103,7 +105,6 @@ class Stack:
     def __init__(self, folder: Any) -> None:
         self.service = Service()
         self.folder = folder
-        (folder / "routes.yaml").write_text(_ROUTES.replace("URL", self.service.url))
         key = base64.b64encode(b"k" * 32).decode()
         self.env = {
             **os.environ,
@@ -112,15 +113,16 @@ class Stack:
             "CROSSFADE_REDACT_KEY": "the same for both sides",
         }
         self.processes: list[subprocess.Popen[str]] = []
+
+    def start_proxy(self, routes: str = _ROUTES) -> subprocess.Popen[str]:
+        (self.folder / "routes.yaml").write_text(routes.replace("URL", self.service.url))
         self.proxy = self.start("proxy", "--config", "routes.yaml", "--json")
         self.url = json.loads(self.line(self.proxy))["url"]
-        self.worker = self.start_worker()
+        return self.proxy
 
-    def start_worker(self) -> subprocess.Popen[str]:
-        seams = ["http.search", "http.shadowed", "http.ramp", "http.events", "http.reports"]
-        worker = self.start(
-            "worker", "--http", self.service.url, *(part for name in seams for part in ("--seam", name))
-        )
+    def start_worker(self, seams: str, *options: str) -> subprocess.Popen[str]:
+        named = [part for name in seams.split() for part in ("--seam", name)]
+        worker = self.start("worker", "--http", self.service.url, *named, *options)
         assert "Serving" in self.line(worker)
         return worker
 
@@ -160,6 +162,8 @@ class Stack:
 def stack(tmp_path_factory):
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
+        stack.start_proxy()
+        stack.start_worker("http.search http.shadowed http.ramp http.events http.reports")
         yield stack
     finally:
         stack.end()

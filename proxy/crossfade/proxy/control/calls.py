@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from crossfade.shim.claimcheck import load_data
 from crossfade.shim.claims import GRACE, CallPlace, ClaimRecord, Held, Nonces, Won, fingerprint, log_result, take
+from crossfade.shim.domains import answer_type
 from crossfade.shim.errors import BusError, CallMissingError
 from crossfade.shim.events import Event, derived_id
 from crossfade.shim.hooks import report
@@ -143,7 +144,7 @@ async def cancel(bus: Bus, subjects: Subjects, task: Task, *, instance: str, non
     )
     claim = await take(bus, place, record, at=command.position, nonces=nonces)
     if isinstance(claim, Won):
-        await log_result(bus, place, _refusal(task, claim, instance), claim=claim.position)
+        await log_result(bus, place, _refusal(subjects, task, claim, instance), claim=claim.position)
         await _tell(bus, subjects, task, instance)
         return True
     if isinstance(claim, Held):
@@ -197,10 +198,10 @@ def _ended(result: Stored) -> tuple[Status, str]:
     return _BY_ENDING[outcome], reason
 
 
-def _refusal(task: Task, claim: Won, instance: str) -> Event:
-    kind = "agent.task.cancelled" if task.command.event.type == "agent.task.started" else "tool.result"
+def _refusal(subjects: Subjects, task: Task, claim: Won, instance: str) -> Event:
+    domain = subjects.parse_call(task.command.subject).domain
     return Event(
-        type=kind,
+        type=answer_type(domain, "cancelled"),
         source=f"urn:crossfade:{instance}",
         id=derived_id(task.id, "refused", claim.position),
         subject=task.seam,

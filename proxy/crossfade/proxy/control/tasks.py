@@ -14,7 +14,9 @@ from pydantic import BaseModel, Field
 from starlette.routing import Route
 
 from crossfade.shim.claims import Nonces
+from crossfade.shim.domains import command_type
 from crossfade.shim.errors import CallMissingError, CrossfadeError
+from crossfade.shim.http import is_streamed, recorded
 from crossfade.shim.projection import ENDED
 
 from .calls import (
@@ -32,6 +34,8 @@ from .stream import HEARTBEAT, RefusedError, Streams, read_head, resume_of, send
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
+
+    from crossfade.shim.outcomes import Answer
 
     from .tokens import StreamToken
 
@@ -116,7 +120,7 @@ class Tasks:
             return _monitor(request, task)
 
         async def result(task: Task = found) -> Response:
-            """What a completed task returned, as JSON."""
+            """What a completed task returned, as JSON; of a request, what it was answered, status and fields too."""
             return await self._result(task)
 
         async def give_up(task: Task = found) -> Response:
@@ -147,6 +151,8 @@ class Tasks:
                 409, f"it ended as {task.status!r}: {task.reason or 'no reason was given'}", taskid=task.id
             )
         answer = await result_of(self._bus, task)
+        if task.command.event.type == command_type("http"):
+            return _response(answer)
         value = json.loads(answer.value)["value"]
         return Response(json.dumps(value, ensure_ascii=False), media_type="application/json", headers=_PRIVATE)
 
@@ -248,11 +254,37 @@ def _problem_of(task: Task) -> dict[str, Any]:
     return {"type": "about:blank", "title": "The task failed", "status": 500, "detail": task.reason, "taskid": task.id}
 
 
+def _response(answer: Answer) -> Response:
+    """What a request was answered, as recorded. What it says to an origin is not said by ours: see ``_NOT_OURS``."""
+    if is_streamed(answer):
+        raise ProblemError(409, "its answer was a stream: its pieces were told while it ran, and are not kept")
+    found = recorded(answer)
+    response = Response(found.content if found.status not in _BODYLESS else None, found.status)
+    kept = [(name, value) for name, value in found.headers if name.lower() not in _NOT_OURS]
+    given = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in kept]
+    lengths = [pair for pair in response.raw_headers if pair[0] == b"content-length"]
+    response.raw_headers = [*given, *lengths, *_CONFINED]
+    return response
+
+
 def _json(body: BaseModel, status: int) -> Response:
     return Response(body.model_dump_json(), status, _PRIVATE, "application/json")
 
 
 _PRIVATE: Final = {"Cache-Control": "no-store"}
+_BODYLESS: Final = frozenset({204, 304})
+# Fields of one hop, and those by which a service speaks for its whole origin, which here may be the control plane's.
+_NOT_OURS: Final = frozenset(
+    {"connection", "content-length", "keep-alive", "trailer", "transfer-encoding", "upgrade", "via", "date", "server"}
+    | {"cache-control", "expires", "content-security-policy", "x-content-type-options", "set-cookie"}
+    | {"clear-site-data", "service-worker-allowed", "strict-transport-security"}
+)
+# A service's page must not act as one of ours: it may be shown, and runs nothing.
+_CONFINED: Final = [
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"sandbox"),
+    (b"x-content-type-options", b"nosniff"),
+]
 _OUTCOMES: Final[dict[Status, str]] = {
     "completed": "value",
     "failed": "error",
