@@ -62,7 +62,9 @@ _MAX_KEY: Final = 255
 _CONTINUE: Final = made_response(100, b"Continue", [])
 _STATUS: Final = {"value": "completed", "error": "failed"}
 _KEY_REUSED: Final = "This Idempotency-Key was used for another request: use a new key for a new intent."
-_UNKNOWN: Final = "No answer came before the deadline; it may have run. Ask again with the same Idempotency-Key."
+_UNKNOWN: Final = "No answer came before the deadline; it may have run."
+_ASK_AGAIN: Final = f"{_UNKNOWN} Ask again with the same Idempotency-Key."
+_LOOK: Final = f"{_UNKNOWN} Look before you send it again; with an Idempotency-Key you could just ask again."
 
 
 class SeamRoute:
@@ -276,7 +278,8 @@ class _Diverted:
             case NotExecutedError():
                 exchange.problem(503, name="not-executed", phase="bus", detail="No worker answered it: try again.")
             case OutcomeUnknownError():
-                exchange.problem(504, name="outcome-unknown", phase="bus", detail=_UNKNOWN)
+                detail = _ASK_AGAIN if self._correlation.key else _LOOK
+                exchange.problem(504, name="outcome-unknown", phase="bus", detail=detail)
             case _:
                 exchange.problem(502, name="handler-failed", phase="handler", detail="The handler failed.")
 
