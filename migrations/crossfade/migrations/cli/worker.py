@@ -63,7 +63,7 @@ def worker(
     address = Address.parse(health, anywhere=health_anywhere) if health is not None else None
     _serve_by_http(http, seam or [])
     if not modules and http is None:
-        raise ConfigurationError("name the modules that declare seams, or a service with --http", where="MODULE")
+        raise typer.BadParameter("name the modules that declare seams, or a service with --http", param_hint="MODULE")
     import_modules(modules or [])
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
         serving = Worker(connection.runtime, options)
