@@ -18,9 +18,10 @@ from .limits import Limits
 from .pool import Pool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable
+    from collections.abc import AsyncGenerator, Mapping
 
     from crossfade.shim.http import HttpRequest
+    from crossfade.shim.policy import Policy
 
     from .pool import Target
 
@@ -93,11 +94,14 @@ async def _whole(asking: Asking) -> bytes:
     return b"".join(parts)
 
 
-def serve_by_http(seams: Iterable[str], target: Target, *, limits: Limits | None = None) -> None:
-    """Declare handlers for ``seams`` that ask the service at ``target``; then run a worker."""
+def serve_by_http(seams: Mapping[str, Policy | None], target: Target, *, limits: Limits | None = None) -> None:
+    """Declare handlers for ``seams`` that ask the service at ``target``; then run a worker.
+
+    Each with its route's policy, where that is known: what running a request twice does is the route's to say.
+    """
     service = ToService(target, limits=limits)
-    for seam in seams:
-        add_http_handler(seam, service)
+    for seam, policy in seams.items():
+        add_http_handler(seam, service, policy=policy)
 
 
 __all__ = ["ANSWER_LIMIT", "AnswerTooLargeError", "ToService", "UpstreamError", "serve_by_http"]

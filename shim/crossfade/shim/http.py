@@ -129,8 +129,8 @@ def http_handler(name: str) -> Callable[[HttpHandler], HttpHandler]:
     return declare
 
 
-def add_http_handler(name: str, handler: HttpHandler) -> None:
-    """``http_handler`` for what is no function definition."""
+def add_http_handler(name: str, handler: HttpHandler, *, policy: Policy | None = None) -> None:
+    """``http_handler`` for what is no function definition; ``policy``: the route's, where it is known."""
 
     async def http(  # noqa: PLR0917 - the parts of a request
         method: str,
@@ -147,7 +147,9 @@ def add_http_handler(name: str, handler: HttpHandler) -> None:
         )
         return cast("HttpResponse", await handler(request))  # streamed or not: the worker tells them apart
 
-    registry.add_handler(_Adapted(name, http, handler))
+    adapted = _Adapted(name, http, handler)
+    adapted.policy = policy
+    registry.add_handler(adapted)
 
 
 class _Adapted(Handler):

@@ -164,7 +164,12 @@ class Seam:
 
 
 class Handler:
-    """The new side of a seam: a function with the same signature that workers run instead of the body."""
+    """The new side of a seam: a function with the same signature that workers run instead of the body.
+
+    ``policy`` is what is known here of the seam's; ``None``: its callers know it.
+    """
+
+    policy: Policy | None = None
 
     def __init__(self, name: str, function: Callable[..., Any], *, domain: SeamDomain, secret: frozenset[str]) -> None:
         self.name = check_seam(name)

@@ -108,7 +108,7 @@ def _of_handler(handler: Handler) -> Service:
         codec=handler.codec(),
         kind=handler.call_kind,
         by=handler.identity,
-        policy=Policy(),
+        policy=handler.policy or Policy(),
         place=handler.place,
-        declared=False,
+        declared=handler.policy is not None,
     )

@@ -122,7 +122,7 @@ class Stack:
 
     def start_worker(self, seams: str, *options: str) -> subprocess.Popen[str]:
         named = [part for name in seams.split() for part in ("--seam", name)]
-        worker = self.start("worker", "--http", self.service.url, *named, *options)
+        worker = self.start("worker", "--http", self.service.url, "--routes", "routes.yaml", *named, *options)
         assert "Serving" in self.line(worker)
         return worker
 

@@ -36,6 +36,9 @@ def worker(
     seam: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="A route's seam, for --http; repeat it.")
     ] = None,
+    routes: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The proxy's routes.yaml: all its seams, for --http.")
+    ] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Calls of one seam at once.")] = 8,
     shadows: Annotated[int, typer.Option(min=0, help="Shadow runs of one seam at once; 0: none here.")] = 2,
     ack_wait: Annotated[
@@ -61,7 +64,7 @@ def worker(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     options = WorkerOptions(concurrency=concurrency, ack_wait=ack_wait, grace=grace, spool=spool, shadows=shadows)
     address = Address.parse(health, anywhere=health_anywhere) if health is not None else None
-    _serve_by_http(http, seam or [])
+    _serve_by_http(http, seam or [], routes)
     if not modules and http is None:
         raise typer.BadParameter("name the modules that declare seams, or a service with --http", param_hint="MODULE")
     import_modules(modules or [])
@@ -81,18 +84,22 @@ def worker(
     _leave_bodies_behind()
 
 
-def _serve_by_http(url: str | None, seams: list[str]) -> None:
-    """Put the bus in front of a service that is still synchronous."""
-    if url is None and seams:
-        raise ConfigurationError("names routes that are answered by HTTP: say --http URL, too", where="--seam")
+def _serve_by_http(url: str | None, seams: list[str], routes: str | None) -> None:
+    """Put the bus in front of a service that is still synchronous; the file says what running a request twice does."""
     if url is None:
+        if seams or routes:
+            raise ConfigurationError("names routes that are answered by HTTP: say --http URL, too", where="--seam")
         return
-    if not seams:
-        raise ConfigurationError("which routes? Name their seams with --seam, like --seam http.reports", where="--http")
+    if not seams and routes is None:
+        raise ConfigurationError("which routes? Say --routes FILE, or name seams with --seam", where="--http")
     from crossfade.proxy.http_handler import serve_by_http  # noqa: PLC0415 - the extra
+    from crossfade.proxy.reading import read_config  # noqa: PLC0415 - the extra
     from crossfade.proxy.serving import parse_upstream  # noqa: PLC0415 - the extra
 
-    serve_by_http(seams, parse_upstream(url))
+    known = {route.seam: route.policy for route in read_config(routes).routes} if routes else {}
+    if unknown := [name for name in seams if routes and name not in known]:
+        raise ConfigurationError(f"{routes} has no route with seam {unknown[0]}", where="--seam")
+    serve_by_http({name: known.get(name) for name in seams or known}, parse_upstream(url))
 
 
 def _stop_with_stdin(serving: Worker) -> None:
