@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -28,6 +29,7 @@ routes:
   - {seam: http.ramp, match: GET /v1/ramp, upstream: legacy}
   - {seam: http.events, match: GET /v1/events, upstream: legacy}
   - {seam: http.reports, match: POST /v1/reports, upstream: legacy, timeout: 3}
+  - {seam: http.again, match: PUT /v1/again, upstream: legacy}
   - {seam: http.unserved, match: GET /v1/unserved, upstream: legacy, timeout: 1}
 """
 
@@ -76,6 +78,12 @@ class _Answers(BaseHTTPRequestHandler):
         if self.path.startswith("/v1/slow"):
             self.server.release.wait(30)
         self._answer(201, "application/octet-stream", bytes(reversed(body)))
+
+    def do_PUT(self) -> None:
+        body = self._asked()
+        if self.server.count("/v1/again") == 1:
+            self.server.release.wait(30)  # the first one hangs
+        self._answer(200, "application/octet-stream", body)
 
     def _answer(self, status: int, kind: str, body: bytes) -> None:
         self.send_response(status)
@@ -349,6 +357,21 @@ def test_nobodys_key_finds_the_answer_to_another(stack, client):
     assert executions(Idempotency_Key="k", Authorization="Bearer mallory-77aa") == 1
     assert executions(Idempotency_Key="x/1", Cookie="user=alice") == 1
     assert executions(Idempotency_Key="1", Cookie="user=alice/x") == 1
+
+
+def test_an_idempotent_request_is_begun_again_when_its_worker_dies(stack, client):
+    """PUT may run twice, as the routes say: another worker asks the service again, and the client has its answer."""
+    stack.service.release.clear()
+    first = stack.start_worker("http.again", "--ack-wait", "1")
+    stack.stage("http.again", "bus")
+    with ThreadPoolExecutor(1) as callers:
+        asking = callers.submit(client.put, "/v1/again", content=b"the same", timeout=25)
+        until(lambda: stack.service.count("/v1/again") == 1)
+        first.kill()
+        stack.start_worker("http.again", "--ack-wait", "1")
+        answer = asking.result(25)
+    stack.service.release.set()
+    assert (answer.status_code, answer.content, stack.service.count("/v1/again")) == (200, b"the same", 2)
 
 
 def test_nobody_notices_a_broker_that_is_gone(stack, client):
