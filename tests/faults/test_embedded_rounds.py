@@ -284,17 +284,17 @@ def check(verdict: Verdict, rounds: int) -> None:
 
 @pytest.mark.timeout(400)
 async def test_nothing_acknowledged_is_lost_and_no_second_server_ever_runs(tmp_path, monkeypatch, note):
-    """200 rounds of SIGKILL and SIGSTOP on apps, server, keeper, starters: acknowledged is readable, one server."""
-    verdict = await judge(tmp_path, monkeypatch, rounds=200, seed=20)
+    """80 rounds of SIGKILL and SIGSTOP on apps, server, keeper, starters: acknowledged is readable, one server."""
+    verdict = await judge(tmp_path, monkeypatch, rounds=80, seed=20)
     note(told(verdict, 20))
-    check(verdict, 200)
+    check(verdict, 80)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("seed", [1, 2, 3, 4])
+@pytest.mark.parametrize("seed", [20, 1, 2, 3, 4])
 async def test_other_seeds(tmp_path, monkeypatch, note, seed):
-    """The same with other seeds."""
+    """200 rounds, and with other seeds."""
     verdict = await judge(tmp_path, monkeypatch, rounds=200, seed=seed)
     note(told(verdict, seed))
     check(verdict, 200)
