@@ -75,7 +75,7 @@ class _Story:
         self._stages: list[StageRow] = []
         self._verdicts: dict[str, Counter[str]] = {}
         self._moving: list[str] = list(_SEAMS)
-        self._hits = 0
+        self._killed: list[int] = []
         self._misses = 0
 
     def run(self, *, keep: bool) -> Verdict:
@@ -87,7 +87,7 @@ class _Story:
             traffic.stop()
         evidence = Evidence(
             stages=self._stages,
-            kills=self._hits,
+            killed=self._killed,
             missed_kills=self._misses,
             observed=asyncio.run(self._observed()),
             verdicts={seam: dict(counts) for seam, counts in self._verdicts.items()},
@@ -150,7 +150,7 @@ class _Story:
             self._misses += 1
             self._teller.result("no call in flight could be caught: this run proves nothing")
             return
-        self._hits += 1
+        self._killed.append(victim.pid)
         self._teller.result(f"worker {victim.pid} died while it served call {caught}")
         self._stack.workers.remove(victim)
         self._stack.start_worker()

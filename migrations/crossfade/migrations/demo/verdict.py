@@ -28,10 +28,10 @@ class StageRow:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What the steps themselves saw: kills that hit and missed, observations, verdicts by seam and kind."""
+    """What the steps themselves saw: pids of workers killed in mid-call, kills that missed, observations, verdicts."""
 
     stages: Sequence[StageRow]
-    kills: int = 0
+    killed: Sequence[int] = ()
     missed_kills: int = 0
     observed: int = 0
     verdicts: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Any])
@@ -84,6 +84,9 @@ def judge(*, journal: Path, asked: Sequence[Asked], evidence: Evidence, seconds:
     real = [entry for entry in entries if entry["role"] != "shadow"]
     begun = Counter(_call(entry) for entry in real if entry["phase"] == "begin")
     ended = Counter(_call(entry) for entry in real if entry["phase"] == "end")
+    ended_by_living = Counter(
+        _call(entry) for entry in real if entry["phase"] == "end" and entry["pid"] not in evidence.killed
+    )
     roles = Counter(entry["role"] for entry in real if entry["phase"] == "end")
     unanswered = [item for item in asked if item.answer is None]
     unknown = [item for item in unanswered if "outcome_unknown" in item.failure]
@@ -94,10 +97,11 @@ def judge(*, journal: Path, asked: Sequence[Asked], evidence: Evidence, seconds:
         calls=len(begun),
         executed={"legacy": roles["legacy"], "bus": roles["worker"]},
         lost=len(unanswered) - len(unknown) + len(never_ran) + len(never_ended),
-        doubled=sum(count > 1 for count in ended.values()) + _started_twice(begun),
+        # A read that its worker had ended and not yet answered when it was killed runs again, as reads may.
+        doubled=sum(count > 1 for count in ended_by_living.values()) + _started_twice(begun),
         unknown=len(unknown),
         mismatches=_mismatches(asked),
-        kills=evidence.kills,
+        kills=len(evidence.killed),
         redelivered=sum(count > 1 for count in begun.values()),
         stages=evidence.stages,
         latency_ms={
