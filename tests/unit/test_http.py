@@ -5,8 +5,18 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.shim.http import PART, HttpRequest, HttpResponse, StreamedResponse, arguments, as_text
+from crossfade.shim.http import (
+    PART,
+    HttpRequest,
+    HttpResponse,
+    StreamedResponse,
+    add_http_handler,
+    arguments,
+    as_text,
+    http_handler,
+)
 from crossfade.shim.redaction import is_secret_name
+from crossfade.shim.seam import registry
 
 KINDS = ["text/plain", "application/json; charset=utf-8", "Application/Problem+JSON", "image/png", ""]
 
@@ -48,3 +58,21 @@ def test_a_target_without_a_query_has_none():
     """And a second question mark belongs to the query."""
     assert (HttpRequest(method="GET", target="/a").path, HttpRequest(method="GET", target="/a").query) == ("/a", "")
     assert HttpRequest(method="GET", target="/a?b?c").query == "b?c"
+
+
+def test_evidence_tells_handlers_apart(monkeypatch):
+    """Two handlers of routes are two identities, as what their author wrote: a function, or a class."""
+    monkeypatch.setattr(registry, "_handlers", {})
+
+    @http_handler("http.one")
+    async def one(request: HttpRequest) -> HttpResponse:
+        raise NotImplementedError
+
+    class Answers:
+        async def __call__(self, request: HttpRequest) -> HttpResponse:
+            raise NotImplementedError
+
+    add_http_handler("http.two", Answers())
+    first, second = (registry.handler(name) for name in ("http.one", "http.two"))
+    assert first.identity == f"{__name__}:test_evidence_tells_handlers_apart.<locals>.one"
+    assert second.identity == f"{__name__}:test_evidence_tells_handlers_apart.<locals>.Answers"

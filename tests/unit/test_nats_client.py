@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.adapters.nats._client import write_headers
+from crossfade.adapters.nats._client import QuickClient, write_headers
 from crossfade.adapters.nats._wire import parse_headers
 from crossfade.shim.errors import BusRefusedError
 
@@ -41,3 +41,12 @@ def test_a_header_that_would_end_its_line_is_not_sent(headers, text, in_name):
 def test_no_headers_are_no_bytes(headers):
     """The message is published without a header block."""
     assert write_headers(headers) == b""
+
+
+def test_what_waits_for_the_socket_outlives_a_lost_connection():
+    """The base sends it when it has reconnected; a flush in between drops nothing."""
+    client = QuickClient()
+    client._pending, client._pending_data_size = [b"PUB a 0\r\n\r\n"], 11
+    client._flush()
+    assert client._pending == [b"PUB a 0\r\n\r\n"]
+    assert client.pending_data_size == 11

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from crossfade.shim.errors import CrossfadeError
 from crossfade.shim.http import HttpResponse, StreamedResponse, add_http_handler
 
-from .asking import Asking, UpstreamError, swept
+from .asking import Asking, swept
 from .http_calls import readable, request_head, response_of
 from .limits import Limits
 from .pool import Pool
@@ -102,6 +102,3 @@ def serve_by_http(seams: Mapping[str, Policy | None], target: Target, *, limits:
     service = ToService(target, limits=limits)
     for seam, policy in seams.items():
         add_http_handler(seam, service, policy=policy)
-
-
-__all__ = ["ANSWER_LIMIT", "AnswerTooLargeError", "ToService", "UpstreamError", "serve_by_http"]

@@ -62,7 +62,7 @@ def config_for(
     access_log: str | None = None,
 ) -> Config:
     """The plain proxy in front of one service. Raises ``ConfigurationError`` naming the option that is wrong."""
-    service = Upstream(name="upstream", **_option("--upstream", _parse_url, upstream))
+    service = service_at(upstream, "--upstream")
     address = _option("--listen", Address.parse, listen or LISTEN)
     if service.address.is_served_by(address):
         raise ConfigurationError(f"{upstream} is the proxy itself: name the service behind it", where="--upstream")
@@ -73,6 +73,11 @@ def config_for(
 def _with_limits(config: Config, given: Mapping[str, str]) -> Config:
     parsed = parse_limits(dict(given))
     return replace(config, limits=replace(config.limits, **{name: getattr(parsed, name) for name in given}))
+
+
+def service_at(url: str, option: str) -> Upstream:
+    """The service that an option names by its URL. Raises ``ConfigurationError`` naming the option."""
+    return Upstream(name="upstream", **_option(option, _parse_url, url))
 
 
 def _option(option: str, parse: Callable[[str], Any], text: str) -> Any:

@@ -62,7 +62,7 @@ class Routing:
 def serving_of(config: Config, *, name: str = "", reuse_port: bool = False) -> Serving:
     """What a data plane needs of ``config``. Raises ``ConfigurationError`` for a certificate that cannot be used."""
     tls = config.tls
-    upstreams = {upstream.name: _targets(upstream) for upstream in config.upstreams.values()}
+    upstreams = {upstream.name: targets(upstream) for upstream in config.upstreams.values()}
     if config.control is not None:
         upstreams[POOL] = (Target(config.control.host, config.control.port),)
     return Serving(
@@ -78,7 +78,8 @@ def serving_of(config: Config, *, name: str = "", reuse_port: bool = False) -> S
     )
 
 
-def _targets(upstream: Upstream) -> tuple[Target, ...]:
+def targets(upstream: Upstream) -> tuple[Target, ...]:
+    """Where its connections go, one per address, with the TLS it asks for."""
     addresses, tls = (upstream.address, *upstream.also), upstream.tls
     if upstream.scheme == "http":
         return tuple(Target(each.host, each.port) for each in addresses)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from crossfade.shim.correlate import Correlation, correlated
@@ -86,20 +86,21 @@ class SeamRoute:
         if self.seam.route is None:
             forward(exchange, self.pool)
             return
-        if exchange.head.upgrade:
-            report.count("skipped", seam=self.seam.name, reason="upgrade")
-            forward(exchange, self.pool)
-            return
         identity = self._rules.identify(exchange.head.headers, trusted=exchange.peer.trusted)
         correlation = self._correlation(exchange, identity)
         with correlated(correlation):
             found = way(self.seam)
+        if exchange.head.upgrade:
+            report.count("skipped", seam=self.seam.name, reason="upgrade")
+            self.hit(found)
+            forward(exchange, self.pool)
+            return
         if found.kind == "legacy" or found.bus is None:
             self._pass(exchange, found, correlation)
             return
         wish = self._wish(exchange, identity) if found.kind == "bus" else None
-        diverted = _Diverted(self, exchange, found.bus, correlation, key=self._minted(exchange), wish=wish)
-        task = asyncio.get_running_loop().create_task(diverted.run(found.kind))
+        diverted = _Diverted(self, exchange, found, found.bus, correlation, key=self._minted(exchange), wish=wish)
+        task = asyncio.get_running_loop().create_task(diverted.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -137,6 +138,11 @@ class SeamRoute:
             )
         forward(exchange, self.pool, added=_field(self._minted(exchange)))
 
+    def hit(self, found: Way) -> None:
+        """Count a request that the upstream answers where the bus should: not one that only its key kept here."""
+        if found.kind == "bus" and found.bus is not None:
+            found.bus.hit(self.seam)
+
     def _minted(self, exchange: Exchange) -> str:
         """The Idempotency-Key of an unsafe request that brought none: the same upstream may see it on both paths."""
         if self._route.effects != "unsafe" or exchange.head.get(b"idempotency-key") is not None:
@@ -168,6 +174,7 @@ class _Diverted:
         self,
         route: SeamRoute,
         exchange: Exchange,
+        found: Way,
         bus: OverBus,
         correlation: Correlation,
         *,
@@ -178,21 +185,22 @@ class _Diverted:
         self._wish = wish
         self._route = route
         self._exchange = exchange
+        self._way = found
         self._bus = bus
         self._correlation = correlation
         self._body = _Body(exchange)
 
-    async def run(self, kind: Literal["claim", "bus"]) -> None:
+    async def run(self) -> None:
         """Answer it, whatever happens; a client that leaves cancels this."""
         self._body.reader = asyncio.current_task()
         try:
-            await self._run(kind)
+            await self._run()
         except asyncio.CancelledError:
             report.count("cancelled", seam=self._exchange.seam, reason="client-left")
         except Exception as error:
             self._fail(error)
 
-    async def _run(self, kind: Literal["claim", "bus"]) -> None:
+    async def _run(self) -> None:
         if self._exchange.outcome:
             return  # refused before this had its first turn: no body comes any more, nor word of that
         if not await self._body.read():
@@ -206,7 +214,7 @@ class _Diverted:
         try:
             if self._wish is not None:
                 await self._as_task(command, self._wish)
-            elif kind == "bus":
+            elif self._way.kind == "bus":
                 await self._relay(answers(self._bus, command))
             else:
                 self._send(await claim(self._bus, command))
@@ -286,6 +294,7 @@ class _Diverted:
     # -- the upstream answers after all ---------------------------------------------------------------------------
 
     def _to_upstream(self) -> None:
+        self._route.hit(self._way)
         self._body.give_back()
         forward(self._exchange, self._route.pool, added=_field(self._key))
 

@@ -6,9 +6,6 @@ import asyncio
 import secrets
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
-
-from crossfade.shim.errors import ConfigurationError
 
 from .access import AccessLog
 from .forwarding import PassThrough
@@ -16,7 +13,6 @@ from .headers import Hop, Network
 from .limits import Limits
 from .pool import Pool, Target
 from .server import Server
-from .tls import upstream_context
 
 if TYPE_CHECKING:
     import ssl
@@ -153,17 +149,3 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     except ImportError:
         return asyncio.new_event_loop
     return uvloop.new_event_loop
-
-
-def parse_upstream(url: str) -> Target:
-    """The target of ``http://host:port`` or ``https://host:port``; ``ConfigurationError`` for anything else."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise ConfigurationError(f"{url!r} has no usable port", where="upstream") from error
-    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.path not in {"", "/"} or parts.query:
-        raise ConfigurationError(f"{url!r} is not http://HOST:PORT or https://HOST:PORT", where="upstream")
-    if parts.scheme == "https":
-        return Target(parts.hostname, port or 443, upstream_context(), parts.hostname)
-    return Target(parts.hostname, port or 80)

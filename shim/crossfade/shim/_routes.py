@@ -91,9 +91,9 @@ class OverBus:
         """See ``seam.Route``."""
         if _serves(seam):
             return body(*args, **kwargs)
-        command = self.command(seam, body, args, kwargs)
+        command, legacy = self.command(seam, body, args, kwargs), self.legacy(seam, body)
         if command is None:
-            return self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
+            return legacy(*args, **kwargs)
         if self.runtime.thread.is_current():
             self.runtime.skip(seam.name, "own-loop", "it is called from crossfade's own loop")
             return body(*args, **kwargs)
@@ -102,8 +102,8 @@ class OverBus:
         if not self.may_fall_back(command, answer):
             return result_of(command, answer)
         if answer.claim is None:
-            return self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
-        return run_owned(self.runtime, command, answer, lambda: body(*args, **kwargs))
+            return legacy(*args, **kwargs)
+        return run_owned(self.runtime, command, answer, lambda: legacy(*args, **kwargs))
 
     async def acall(
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -111,15 +111,15 @@ class OverBus:
         """See ``seam.Route``."""
         if _serves(seam):
             return await body(*args, **kwargs)
-        command = self.command(seam, body, args, kwargs)
+        command, legacy = self.command(seam, body, args, kwargs), self.legacy(seam, body)
         if command is None:
-            return await self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
+            return await legacy(*args, **kwargs)
         answer = await self._aask(command)
         if not self.may_fall_back(command, answer):
             return result_of(command, answer)
         if answer.claim is None:
-            return await self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
-        return await arun_owned(self.runtime, command, answer, lambda: body(*args, **kwargs))
+            return await legacy(*args, **kwargs)
+        return await arun_owned(self.runtime, command, answer, lambda: legacy(*args, **kwargs))
 
     def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
@@ -132,6 +132,14 @@ class OverBus:
         from .streaming import astream  # noqa: PLC0415 - only where streams are used
 
         return astream(self, self.runtime, seam, body=body, args=args, kwargs=kwargs)
+
+    def hit(self, seam: Seam) -> None:
+        """Count that legacy answers a call of ``seam`` which commands should have answered."""
+        self.runtime.hit(seam, self._policy)
+
+    def legacy(self, seam: Seam, body: Callable[..., Any]) -> Callable[..., Any]:
+        """``body``, each call of it a hit that the way to retirement counts, whatever let it run."""
+        return lambda *args, **kwargs: self.runtime.run_legacy(seam, self._policy, body, args, kwargs)
 
     def _ask(self, command: Command) -> Future[Answer]:
         try:

@@ -409,13 +409,17 @@ class Runtime:
     def run_legacy(
         self, seam: Seam, policy: Policy, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Run the body where commands are the rule: a hit that the way to retirement counts."""
+        """Run the body where commands are the rule."""
+        self.hit(seam, policy)
+        return body(*args, **kwargs)
+
+    def hit(self, seam: Seam, policy: Policy) -> None:
+        """Count that legacy answers where commands are the rule: the way to retirement asks for none of it."""
         self._legacy_hits[seam.name] = self._legacy_hits.get(seam.name, 0) + 1
         report.count("legacy-hit", seam=seam.name)
         if policy.stage is Stage.RETIRED:
             _log.error("seam %s is retired, and its legacy body was called", seam.name)
             self.thread.loop.call_soon_threadsafe(lambda: self.spawn(self._alarm(seam.name, policy)))
-        return body(*args, **kwargs)
 
     async def _alarm(self, seam: str, policy: Policy) -> None:
         event = Event(

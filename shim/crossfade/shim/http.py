@@ -115,7 +115,7 @@ class HttpHandler(Protocol):
     """The new side of a route."""
 
     def __call__(self, request: HttpRequest, /) -> Awaitable[HttpResponse | StreamedResponse]:
-        """Answer ``request``. What it raises becomes a 500 problem that names the seam, and no more."""
+        """Answer ``request``. What it raises becomes a 502 problem that names the seam, and no more."""
         ...
 
 
@@ -158,6 +158,11 @@ class _Adapted(Handler):
     def __init__(self, name: str, function: Callable[..., Any], handler: HttpHandler) -> None:
         super().__init__(name, function, domain="http", secret=_SECRET)
         self._handler = handler
+
+    @property
+    def wrote(self) -> Any:
+        """What the user wrote."""
+        return self._handler if hasattr(self._handler, "__qualname__") else type(self._handler)
 
     @property
     def place(self) -> str:

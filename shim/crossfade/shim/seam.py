@@ -184,16 +184,21 @@ class Handler:
         return place(self.function)
 
     @property
+    def wrote(self) -> Any:
+        """What the user wrote: a function, or a class whose instances answer."""
+        return self.function
+
+    @property
     def identity(self) -> str:
         """``module:qualname``, and ``@version`` of the distribution of that name: evidence of two is not one."""
         from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - slow, and for workers only
 
-        module = self.function.__module__
+        module = self.wrote.__module__
         try:
             release = f"@{version(module.partition('.')[0])}"
         except PackageNotFoundError:
             release = ""
-        return f"{module}:{self.function.__qualname__}{release}"
+        return f"{module}:{self.wrote.__qualname__}{release}"
 
     def check(self, seam: Seam) -> None:
         """Raise ``SeamDefinitionError`` when the handler takes or returns something else than the seam's body."""

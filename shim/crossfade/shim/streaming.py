@@ -44,7 +44,7 @@ def stream(
     kwargs: Mapping[str, Any],
 ) -> Generator[Any, Any, Any]:
     """A generator whose items come over the bus; nothing is sent before the first ``next``, as with a body."""
-    command = route.command(seam, body, args, kwargs)
+    command, body = route.command(seam, body, args, kwargs), route.legacy(seam, body)
     if command is None:
         return (yield from cast("Generator[Any, Any, Any]", body(*args, **kwargs)))
     items: queue.SimpleQueue[Any] = queue.SimpleQueue()
@@ -74,7 +74,7 @@ async def astream(
     kwargs: Mapping[str, Any],
 ) -> AsyncGenerator[Any, Any]:
     """``stream`` for async generators."""
-    command = route.command(seam, body, args, kwargs)
+    command, body = route.command(seam, body, args, kwargs), route.legacy(seam, body)
     if command is None:
         async for item in body(*args, **kwargs):
             yield item

@@ -101,6 +101,8 @@ def _prepare(
 def _as_called(seam: Seam, body: Callable[..., Any]) -> Callable[..., Any]:
     """The body as a call of the seam would run it here: observed, and a keyed one asks the ledger first."""
     route = seam.route.legacy if isinstance(seam.route, Split) else seam.route
+    if isinstance(route, OverBus):
+        return route.legacy(seam, body)
     if not isinstance(route, Keyed | Observing):
         return body
     call = route.acall if seam.call_kind == "coroutine" else route.call
@@ -108,11 +110,15 @@ def _as_called(seam: Seam, body: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _as_owner(runtime: Runtime, command: Command, answer: Answer, body: Callable[..., Any]) -> Callable[..., Any]:
-    """The body run under the claim in ``answer``."""
+    """The body run under the claim in ``answer``, if there is one, and counted as a hit."""
+
+    def legacy(*args: Any, **kwargs: Any) -> Any:
+        return runtime.run_legacy(command.seam, command.policy, body, args, kwargs)
+
     if answer.claim is None:
-        return body
+        return legacy
     run = arun_owned if command.seam.call_kind == "coroutine" else run_owned
-    return lambda *args, **kwargs: run(runtime, command, answer, lambda: body(*args, **kwargs))
+    return lambda *args, **kwargs: run(runtime, command, answer, lambda: legacy(*args, **kwargs))
 
 
 def _sent(

@@ -67,7 +67,7 @@ def nothing_seen():
 
 
 @pytest.mark.parametrize("body", [plain, coroutine, generator, async_generator])
-def test_after_the_claim_of_a_fallback(world, body):
+def test_after_the_claim_of_a_fallback(world, counts, body):
     """Nobody serves the seam: its caller claims it, and the body has the claim's position as its fence."""
     caller = world.side(body, timeout=0.3)
     drain(caller.call("a"))
@@ -78,17 +78,19 @@ def test_after_the_claim_of_a_fallback(world, body):
         assert (call.callid, call.fence, call.attempt) == (record.callid, own.position, 1)
         assert call.deadline == record.expires
     until(lambda: len(world.terminals(caller)) == 1)
+    assert counts.get("legacy-hit", seam=world.seam) == 1
 
 
 @pytest.mark.parametrize("body", [plain, coroutine])
-def test_a_keyed_call_on_the_legacy_path(world, body):
-    """It claims first, and its body is given the claim."""
+def test_a_keyed_call_on_the_legacy_path(world, counts, body):
+    """It claims first, and its body is given the claim. It is where it belongs: no hit."""
     side = on_legacy(world, body)
     with correlate(key="order-1"):
         drain(side.call("a"))
     (record,) = world.claims(side)
     assert [(call.callid, call.deadline) for call in seen] == [(record.callid, record.expires)]
     assert [call.fence for call in seen] == [world.log(side)[0].position]
+    assert counts.get("legacy-hit") == 0
 
 
 def test_a_body_that_calls_itself_under_its_key(world):
@@ -105,7 +107,7 @@ def test_a_body_that_calls_itself_under_its_key(world):
     assert world.kinds(side) == ["own", "result"]
 
 
-def test_a_submitted_call_that_runs_here(world, monkeypatch):
+def test_a_submitted_call_that_runs_here(world, counts, monkeypatch):
     """Its handle, its ledger and its body have one call id, and its progress is still told."""
     from crossfade.shim.errors import BusFullError
 
@@ -124,6 +126,7 @@ def test_a_submitted_call_that_runs_here(world, monkeypatch):
     assert not task.durable
     assert [call.callid for call in seen] == [task.callid]
     assert seen[0].fence
+    assert counts.get("legacy-hit", seam=world.seam) == 1
     assert [progress.message for progress in task.events()] == ["half"]
 
 

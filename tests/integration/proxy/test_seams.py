@@ -31,6 +31,7 @@ routes:
   - {seam: http.reports, match: POST /v1/reports, upstream: legacy, timeout: 3}
   - {seam: http.again, match: PUT /v1/again, upstream: legacy}
   - {seam: http.unserved, match: GET /v1/unserved, upstream: legacy, timeout: 1}
+  - {seam: http.hits, match: POST /v1/hits, upstream: legacy, effects: none, timeout: 1}
 """
 
 
@@ -302,6 +303,17 @@ def test_what_no_worker_serves_falls_back_or_says_so(stack, client):
     began = time.monotonic()
     assert client.get("/v1/unserved").status_code == 200
     assert 0.9 < time.monotonic() - began < 10
+
+
+def test_every_request_that_the_upstream_answers_at_bus_is_a_hit(stack, client):
+    """What a retirement must not find: without an answer from the bus, too large, upgraded; not one before bus."""
+    client.post("/v1/hits", content=b"before")
+    stack.stage("http.hits", "bus")
+    client.post("/v1/hits", content=b"no worker")
+    client.post("/v1/hits", content=os.urandom(9 * 1024 * 1024))
+    client.post("/v1/hits", headers={"Connection": "upgrade", "Upgrade": "other"})
+    assert stack.service.count("/v1/hits") == 4
+    until(lambda: json.loads(stack.run("stage", "show", "http.hits", "--json"))["legacy_hits"] == 3)
 
 
 def test_an_upload_over_the_limit_stays_with_the_upstream(stack, client):

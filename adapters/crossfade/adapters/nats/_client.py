@@ -91,9 +91,10 @@ class QuickClient(Client):
             self._flush_soon.cancel()
             self._flush_soon = None
         client = self._untyped
+        if not (client._pending and self.is_connected):  # noqa: SLF001
+            return  # what the base keeps while it reconnects, it sends then
         pending, client._pending, client._pending_data_size = client._pending, [], 0  # noqa: SLF001
-        if pending and self.is_connected:
-            self._writer().writelines(pending)
+        self._writer().writelines(pending)
 
     def _writer(self) -> Any:
         return self._untyped._transport._io_writer  # noqa: SLF001 - nats-py's own is reached in no other way

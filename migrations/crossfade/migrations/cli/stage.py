@@ -193,6 +193,7 @@ def _row(found: Standing) -> dict[str, Any]:
         "revision": policy.revision,
         "processes": len(found.instances),
         "workers": found.workers,
+        "legacy_hits": sum(each.legacy_hits.get(seam.seam, 0) for each in found.instances),
         "lagging": list(found.lagging),
         "actor": live.actor if live else "(code)",
         "reason": live.reason if live else "",

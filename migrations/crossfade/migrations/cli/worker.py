@@ -93,13 +93,14 @@ def _serve_by_http(url: str | None, seams: list[str], routes: str | None) -> Non
     if not seams and routes is None:
         raise ConfigurationError("which routes? Say --routes FILE, or name seams with --seam", where="--http")
     from crossfade.proxy.http_handler import serve_by_http  # noqa: PLC0415 - the extra
-    from crossfade.proxy.reading import read_config  # noqa: PLC0415 - the extra
-    from crossfade.proxy.serving import parse_upstream  # noqa: PLC0415 - the extra
+    from crossfade.proxy.reading import read_config, service_at  # noqa: PLC0415 - the extra
+    from crossfade.proxy.routing import targets  # noqa: PLC0415 - the extra
 
     known = {route.seam: route.policy for route in read_config(routes).routes} if routes else {}
     if unknown := [name for name in seams if routes and name not in known]:
         raise ConfigurationError(f"{routes} has no route with seam {unknown[0]}", where="--seam")
-    serve_by_http({name: known.get(name) for name in seams or known}, parse_upstream(url))
+    (target,) = targets(service_at(url, "--http"))
+    serve_by_http({name: known.get(name) for name in seams or known}, target)
 
 
 def _stop_with_stdin(serving: Worker) -> None:
