@@ -1,0 +1,276 @@
+"""Evidence: what is known of a seam since its policy was last changed, in a few kilobytes however many calls it was.
+
+Rules
+- It counts what happened under one revision of the policy; a change of the policy begins anew.
+- Live traffic only. A replay's verdicts are another evidence's.
+- Everything adds up: totals since the change, and apart from them the last sixty minutes, minute by minute.
+- It holds no payload: keys are hashes, and what differed lies in the samples, redacted before it left its process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from .coverage import Covered
+from .sketch import Sketch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from crossfade.shim.events import Event
+    from crossfade.shim.ports import Stored
+
+PathName: TypeAlias = Literal["legacy", "bus", "shadow"]
+"""Who ran it: the legacy code for a caller, a handler for a caller, a handler for a comparison alone."""
+
+PATHS: Final[tuple[PathName, ...]] = ("legacy", "bus", "shadow")
+JUDGED: Final = frozenset({"match", "mismatch", "ignored"})
+MOST_KEYS: Final = 1000
+"""Distinct keys that are told apart; beyond them evidence says "at least"."""
+MINUTES: Final = 60
+
+_SERVER_ERROR: Final = 500  # RFC 9110, 15.6
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Calls that went one path: how they ended and how long they took.
+
+    ``errors``: the code raised, or answered with a status of 500 and above. ``latency`` is what the caller waited
+    for at ``legacy``, the handler's time and its wait in the queue at ``bus``, the handler's time at ``shadow``.
+    """
+
+    calls: int = 0
+    errors: int = 0
+    unknown: int = 0
+    not_executed: int = 0
+    latency: Sketch = field(default_factory=Sketch)
+
+    def merge(self, other: Traffic) -> None:
+        """Add what ``other`` holds."""
+        self.calls += other.calls
+        self.errors += other.errors
+        self.unknown += other.unknown
+        self.not_executed += other.not_executed
+        self.latency.merge(other.latency)
+
+    def to_json(self) -> dict[str, Any]:
+        """Its counts, ``latency`` by bucket."""
+        return {
+            "calls": self.calls,
+            "errors": self.errors,
+            "unknown": self.unknown,
+            "not_executed": self.not_executed,
+            "latency": self.latency.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Traffic:
+        """Read what ``to_json`` wrote."""
+        latency = Sketch.from_json(stored["latency"])
+        return cls(stored["calls"], stored["errors"], stored["unknown"], stored["not_executed"], latency)
+
+
+@dataclass(kw_only=True, slots=True)
+class Evidence:
+    """What is known of ``seam`` since ``revision`` of its policy came into force, at ``since`` of the broker's time.
+
+    ``reasons`` counts what was skipped or inconclusive, like ``skipped:stale``. ``handlers``: what ran in the
+    handlers' place; ``self`` (the body itself) proves transport only. ``newest``: when the newest of it was stored.
+    """
+
+    seam: str
+    revision: int
+    since: datetime
+    newest: datetime | None = None
+    verdicts: Counter[str] = field(default_factory=Counter[str])
+    reasons: Counter[str] = field(default_factory=Counter[str])
+    paths: dict[PathName, Traffic] = field(default_factory=lambda: {path: Traffic() for path in PATHS})
+    minutes: dict[int, dict[PathName, Traffic]] = field(default_factory=dict[int, dict[PathName, Traffic]])
+    keys: set[str] = field(default_factory=set[str])
+    handlers: set[str] = field(default_factory=set[str])
+    coverage: dict[str, Covered] = field(default_factory=dict[str, Covered])
+
+    # -- what is asked of it -----------------------------------------------------------------------------------
+
+    @property
+    def compared(self) -> int:
+        """Calls of which a comparison said something: match, mismatch, or a difference that a rule ignores."""
+        return sum(self.verdicts[kind] for kind in JUDGED)
+
+    @property
+    def covered(self) -> Covered:
+        """All kinds of calls together; see ``crossfade.migrations.coverage``."""
+        found = self.coverage.values()
+        return Covered(
+            eligible=sum(kind.eligible for kind in found),
+            observed=sum(kind.observed for kind in found),
+            compared=sum(kind.compared for kind in found),
+            unjudged=sum(kind.unjudged for kind in found),
+        )
+
+    def recent(self, path: PathName, now: datetime, *, within: timedelta) -> Traffic:
+        """The traffic of the last ``within``, to the minute; an hour is kept."""
+        first, found = _minute(now - within), Traffic()
+        for minute, paths in self.minutes.items():
+            if minute >= first and path in paths:
+                found.merge(paths[path])
+        return found
+
+    # -- adding to it ------------------------------------------------------------------------------------------
+
+    def add(self, stored: Stored) -> bool:
+        """Count one event, whatever it is; ``False`` when it is of another time, of a replay, or says nothing here.
+
+        Events of one seam: ``seam.compared``, observations, and results. Raises ``ValueError`` for a broken payload.
+        """
+        event = stored.event
+        if stored.time < self.since or event.get("policyrev") not in (None, str(self.revision)):
+            return False
+        if (counted := self._count(event, stored.time)) is False:
+            return False
+        self.newest = max(stored.time, self.newest or stored.time)
+        key = event.get("userid") or event.get("sessionid") or event.get("correlationid")
+        if key and len(self.keys) < MOST_KEYS:
+            self.keys.add(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest())
+        return counted
+
+    def _count(self, event: Event, time: datetime) -> bool:
+        payload = _payload(event)
+        if event.type == "seam.compared":
+            return self._count_verdict(payload, time)
+        if event.type.endswith(".observed"):
+            return self._count_call("legacy", payload, time, seconds=_seconds(payload, "duration_ms"))
+        timings = cast("dict[str, Any]", payload.get("timings") or {})
+        seconds = _seconds(timings, "handler_ms")
+        if seconds is not None:
+            seconds += _seconds(timings, "queue_ms") or 0.0
+        path: PathName = "legacy" if event.get("path") == "legacy" else "bus"
+        return path == "bus" and self._count_call(path, payload, time, seconds=seconds)
+
+    def _count_verdict(self, payload: Mapping[str, Any], time: datetime) -> bool:
+        if payload.get("source") != "shadow" or payload.get("replay"):
+            return False
+        kind, reason = payload["verdict"], payload.get("reason", "")
+        self.verdicts[kind] += 1
+        if kind not in JUDGED:
+            self.reasons[f"{kind}:{reason}"] += 1
+        covered = self.coverage.setdefault(payload.get("kind") or "unknown", Covered())
+        if kind in JUDGED:
+            covered.compared += 1
+            self.handlers.add(payload.get("handler", ""))
+        else:
+            covered.unjudged += 1
+        if (seconds := _seconds(payload, "bus_ms")) is not None:
+            self._spread("shadow", Traffic(calls=1), time, seconds)
+        return True
+
+    def _count_call(self, path: PathName, payload: Mapping[str, Any], time: datetime, *, seconds: float | None) -> bool:
+        outcome = payload["outcome"]
+        failed = outcome == "error" or (outcome == "value" and _status(payload) >= _SERVER_ERROR)
+        one = Traffic(1, int(failed), int(outcome == "unknown"), int(outcome == "not-executed"))
+        if path == "bus" and payload.get("handler"):
+            self.handlers.add(payload["handler"])
+        self._spread(path, one, time, seconds)
+        return True
+
+    def _spread(self, path: PathName, one: Traffic, time: datetime, seconds: float | None) -> None:
+        """Add one call to the totals and to its minute."""
+        if seconds is not None:
+            one.latency.add(seconds)
+        self.paths[path].merge(one)
+        minute = _minute(time)
+        self.minutes.setdefault(minute, {}).setdefault(path, Traffic()).merge(one)
+        if len(self.minutes) > MINUTES:
+            del self.minutes[min(self.minutes)]
+
+    def cover(self, counted: Iterable[tuple[str, int, int]]) -> None:
+        """Set how many calls of each kind were eligible and observed, as processes report it: totals, not news."""
+        for covered in self.coverage.values():
+            covered.eligible = covered.observed = 0
+        for kind, eligible, observed in counted:
+            covered = self.coverage.setdefault(kind, Covered())
+            covered.eligible += eligible
+            covered.observed += observed
+
+    # -- keeping it --------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "seam": self.seam,
+            "revision": self.revision,
+            "since": self.since.isoformat(),
+            "newest": self.newest.isoformat() if self.newest else None,
+            "verdicts": dict(sorted(self.verdicts.items())),
+            "reasons": dict(sorted(self.reasons.items())),
+            "paths": {path: traffic.to_json() for path, traffic in self.paths.items()},
+            "minutes": {
+                str(minute): {path: traffic.to_json() for path, traffic in paths.items()}
+                for minute, paths in sorted(self.minutes.items())
+            },
+            "keys": sorted(self.keys),
+            "handlers": sorted(self.handlers),
+            "coverage": {
+                kind: [covered.eligible, covered.observed, covered.compared, covered.unjudged]
+                for kind, covered in sorted(self.coverage.items())
+            },
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Evidence:
+        """Read what ``to_json`` wrote. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for anything else."""
+        return cls(
+            seam=stored["seam"],
+            revision=stored["revision"],
+            since=datetime.fromisoformat(stored["since"]),
+            newest=datetime.fromisoformat(stored["newest"]) if stored["newest"] else None,
+            verdicts=Counter(stored["verdicts"]),
+            reasons=Counter(stored["reasons"]),
+            paths=_paths(stored["paths"]),
+            minutes={int(minute): _paths(paths) for minute, paths in stored["minutes"].items()},
+            keys=set(stored["keys"]),
+            handlers=set(stored["handlers"]),
+            coverage={kind: Covered(**_covered(counts)) for kind, counts in stored["coverage"].items()},
+        )
+
+    def digest(self) -> str:
+        """A short text that is equal for equal evidence: a decision names what it rested on. 16 hex digits."""
+        text = json.dumps(self.to_json(), sort_keys=True).encode()
+        return hashlib.blake2b(text, digest_size=8).hexdigest()
+
+
+def _paths(stored: Mapping[str, Any]) -> dict[PathName, Traffic]:
+    return {cast("PathName", path): Traffic.from_json(traffic) for path, traffic in stored.items()}
+
+
+def _covered(counts: list[int]) -> dict[str, int]:
+    return dict(zip(("eligible", "observed", "compared", "unjudged"), counts, strict=True))
+
+
+def _minute(time: datetime) -> int:
+    return int(time.timestamp()) // 60
+
+
+def _payload(event: Event) -> dict[str, Any]:
+    found = json.loads(event.data or b"{}")
+    if not isinstance(found, dict):
+        raise ValueError(f"{event.type} {event.id}: its payload is no object")  # noqa: TRY004 - a broken payload
+    return cast("dict[str, Any]", found)
+
+
+def _seconds(payload: Mapping[str, Any], name: str) -> float | None:
+    milliseconds = payload.get(name)
+    return None if milliseconds is None else float(milliseconds) / 1000
+
+
+def _status(payload: Mapping[str, Any]) -> int:
+    """The status of an HTTP answer; 0 for any other value."""
+    value = payload.get("value")
+    status = cast("dict[str, Any]", value).get("status", 0) if isinstance(value, dict) else 0
+    return status if isinstance(status, int) else 0

@@ -1,0 +1,298 @@
+"""Gates and abort rules: what evidence allows, holds back, or takes back. Pure.
+
+Rules
+- A gate judges bounds, not rates: what it asks for must be proven, whenever it is looked at.
+- Missing data holds: it is neither good nor bad news.
+- An abort rule is judged on everything since the last move and on the last minutes alone, so that a late regression
+  is not outvoted by a good past; it asks for less proof than a gate, because going back is cheap.
+- ``legacy`` in a limit is what the legacy path shows in the same evidence; where it has no traffic any more, what it
+  showed last (``baseline``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, Literal
+
+from .statistics import Bounds, sequential_bounds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from datetime import datetime
+
+    from .evidence import Evidence, PathName, Traffic
+    from .limits import Limit
+
+State = Literal["met", "missing", "unmet", "violated"]
+"""Of a finding. ``missing``: no data; ``unmet``: not proven yet; ``violated``: the opposite is proven."""
+
+RulingKind = Literal["allow", "hold", "rollback"]
+
+RECENT: Final = timedelta(minutes=5)
+_LOOKS: Final = 60
+"""A recent window is judged with so many times less tolerance for error: an hour has that many of them."""
+_QUANTILES: Final = {"p50": 0.5, "p99": 0.99}
+_WEIGHTY: Final = 0.05  # a kind of call with this share of the traffic must be covered like the whole
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """What must be proven before a seam moves on. What is not named is not asked for.
+
+    Attributes:
+        match: Share of compared calls without a difference that counts, like ``>= 0.99``.
+        confidence: In every bound. Default 0.95. Danger: at 0.5 chance promotes.
+        coverage: Share of eligible calls that were compared, in all and for each kind of call that matters.
+        calls: Compared calls at shadow, calls that the bus answered from canary on.
+        keys: Distinct users (else sessions, else runs). Danger of few: one noisy user is all the evidence.
+        hold: Seconds since the last move. Danger of short: yesterday's traffic is not Monday's.
+        errors: Share of calls that failed on the bus. Only from canary on.
+        unknown: Share of calls of which nobody knows whether they ran. Only from canary on.
+        p50: Seconds.
+        p99: Seconds.
+        replay: Seconds within which a replay of the seam must have passed.
+    """
+
+    match: Limit | None = None
+    confidence: float = 0.95
+    coverage: Limit | None = None
+    calls: int = 0
+    keys: int = 0
+    hold: float = 0.0
+    errors: Limit | None = None
+    unknown: Limit | None = None
+    p50: Limit | None = None
+    p99: Limit | None = None
+    replay: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Abort:
+    """What takes a seam back. Each is a limit that must not be passed; ``confidence`` 0.9 by default."""
+
+    match: Limit | None = None
+    errors: Limit | None = None
+    unknown: Limit | None = None
+    p50: Limit | None = None
+    p99: Limit | None = None
+    confidence: float = 0.9
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Facts:
+    """What a ruling rests on.
+
+    ``path``: where the new side's traffic is: ``shadow`` until canary, then ``bus``. ``replayed``: when a replay of
+    the seam last passed.
+    """
+
+    evidence: Evidence
+    path: PathName
+    now: datetime
+    baseline: Traffic | None = None
+    replayed: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Finding:
+    """What was found of one number: ``seen`` lies between ``low`` and ``high``. ``text`` is for people."""
+
+    metric: str
+    state: State
+    wanted: str
+    text: str
+    seen: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What to do, and why."""
+
+    kind: RulingKind
+    findings: tuple[Finding, ...]
+
+
+def judge(gate: Gate, abort: Abort, facts: Facts) -> Ruling:
+    """Roll back where an abort rule is proven to be broken, allow where all of the gate is met, hold otherwise."""
+    broken = tuple(finding for finding in _aborts(abort, facts) if finding.state == "violated")
+    asked = tuple(_asks(gate, facts))
+    if broken:
+        return Ruling("rollback", (*broken, *asked))
+    return Ruling("allow" if all(finding.state == "met" for finding in asked) else "hold", asked)
+
+
+# -- the gate ----------------------------------------------------------------------------------------------------
+
+
+def _asks(gate: Gate, facts: Facts) -> Iterator[Finding]:
+    evidence, traffic = facts.evidence, facts.evidence.paths[facts.path]
+    if gate.hold:
+        yield _enough("hold", (facts.now - evidence.since).total_seconds(), gate.hold, _time)
+    if gate.calls:
+        yield _enough("calls", evidence.compared if facts.path == "shadow" else traffic.calls, gate.calls)
+    if gate.keys:
+        yield _enough("keys", len(evidence.keys), gate.keys)
+    if gate.match:
+        yield _match(gate.match, evidence, gate.confidence)
+    if gate.coverage:
+        yield _coverage(gate.coverage, evidence)
+    yield from _numbers(gate, traffic, _legacy(facts), gate.confidence)
+    if gate.replay is not None:
+        yield _replay(gate.replay, facts)
+
+
+def _enough(metric: str, seen: float, wanted: float, shown: Callable[[float], str] = "{:g}".format) -> Finding:
+    state: State = "met" if seen >= wanted else "missing"
+    text = f"{metric} {shown(seen)}, wanted {shown(wanted)}"
+    return Finding(metric=metric, state=state, wanted=f">= {shown(wanted)}", text=text, seen=seen)
+
+
+def _match(limit: Limit, evidence: Evidence, confidence: float) -> Finding:
+    misses = evidence.verdicts["mismatch"]
+    hits = evidence.compared - misses
+    if not evidence.compared:
+        return _missing("match", limit, "nothing was compared yet")
+    bounds = sequential_bounds(hits, misses, confidence=confidence)
+    measured = _Measured("match", hits / (hits + misses), bounds, f"of {hits + misses} compared", _percent)
+    return _above(limit, measured)
+
+
+def _coverage(limit: Limit, evidence: Evidence) -> Finding:
+    """The least covered of the whole and of each kind of call that matters: a sample without its slow calls is none."""
+    whole = evidence.covered
+    if whole.share is None:
+        return _missing("coverage", limit, "no process has told how many calls were eligible")
+    weighty = {kind: found for kind, found in evidence.coverage.items() if found.eligible >= _WEIGHTY * whole.eligible}
+    shares = {"all": whole.share, **{kind: found.share or 0.0 for kind, found in weighty.items()}}
+    kind = min(shares, key=lambda name: shares[name])
+    exact = Bounds(shares[kind], shares[kind])  # every eligible call is counted, so this is no estimate
+    return _above(limit, _Measured("coverage", shares[kind], exact, f"of calls {kind}", _percent))
+
+
+def _replay(within: float, facts: Facts) -> Finding:
+    wanted = f"passed within {_time(within)}"
+    if facts.replayed is None:
+        return Finding(metric="replay", state="missing", wanted=wanted, text="no replay has passed")
+    age = (facts.now - facts.replayed).total_seconds()
+    state: State = "met" if age <= within else "missing"
+    return Finding(metric="replay", state=state, wanted=wanted, text=f"a replay passed {_time(age)} ago", seen=age)
+
+
+# -- abort rules -------------------------------------------------------------------------------------------------
+
+
+def _aborts(abort: Abort, facts: Facts) -> Iterator[Finding]:
+    """Every rule, on all of the traffic and on the last minutes of it."""
+    if abort.match and facts.evidence.compared:
+        yield _match(abort.match, facts.evidence, abort.confidence)
+    sure = 1 - (1 - abort.confidence) / _LOOKS
+    everything = (facts.evidence.paths[facts.path], _legacy(facts), abort.confidence)
+    recent = facts.evidence.recent(facts.path, facts.now, within=RECENT)
+    lately = facts.evidence.recent("legacy", facts.now, within=RECENT)
+    for traffic, legacy, confidence in (everything, (recent, lately if lately.calls else _legacy(facts), sure)):
+        yield from _numbers(abort, traffic, legacy, confidence)
+
+
+# -- one number --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A number as it was seen, and between which it truly is."""
+
+    metric: str
+    seen: float
+    bounds: Bounds
+    among: str
+    shown: Callable[[float], str]
+
+
+def _numbers(rules: Gate | Abort, traffic: Traffic, legacy: Traffic, confidence: float) -> Iterator[Finding]:
+    """What is found of the shares and quantiles that ``rules`` limit."""
+    limits = {"errors": rules.errors, "unknown": rules.unknown, "p50": rules.p50, "p99": rules.p99}
+    for metric, limit in limits.items():
+        if limit:
+            measure = _quantile if metric in _QUANTILES else _share
+            sure = _half(confidence) if limit.legacy else confidence
+            measured, known = measure(metric, traffic, sure), measure(metric, legacy, sure) if limit.legacy else None
+            if measured is None:
+                yield _missing(metric, limit, "no call went this path yet")
+            elif limit.legacy and known is None:
+                yield _missing(metric, limit, "nothing is known of legacy to measure it by")
+            else:
+                yield _below(limit, measured, known.bounds if known else Bounds(0.0, 0.0))
+
+
+def _share(metric: str, traffic: Traffic, confidence: float) -> _Measured | None:
+    if not traffic.calls:
+        return None
+    count = traffic.errors if metric == "errors" else traffic.unknown
+    bounds = sequential_bounds(count, traffic.calls - count, confidence=confidence)
+    return _Measured(metric, count / traffic.calls, bounds, f"of {traffic.calls} calls", _percent)
+
+
+def _quantile(metric: str, traffic: Traffic, confidence: float) -> _Measured | None:
+    seen = traffic.latency.quantile(_QUANTILES[metric])
+    if seen is None:
+        return None
+    bounds = traffic.latency.bounds(_QUANTILES[metric], confidence=confidence)
+    return _Measured(metric, seen, bounds, f"of {traffic.latency.count} calls", _milliseconds)
+
+
+def _below(limit: Limit, measured: _Measured, legacy: Bounds) -> Finding:
+    """A number that must stay below one that is itself only known within bounds."""
+    low, high = limit.of(legacy.low), limit.of(legacy.high)
+    bounds, shown = measured.bounds, measured.shown
+    state: State = "met" if bounds.high <= low else "violated" if bounds.low > high else "unmet"
+    wanted = f"{limit.sign} {shown(low)}" if low == high else f"{limit.sign} {shown(low)} to {shown(high)} (legacy)"
+    return _finding(measured, state, wanted)
+
+
+def _above(limit: Limit, measured: _Measured) -> Finding:
+    """A share that must stay above one that is given."""
+    bar, bounds = limit.of(), measured.bounds
+    state: State = "met" if bounds.low >= bar else "violated" if bounds.high < bar else "unmet"
+    return _finding(measured, state, f"{limit.sign} {measured.shown(bar)}")
+
+
+def _finding(measured: _Measured, state: State, wanted: str) -> Finding:
+    bounds, shown = measured.bounds, measured.shown
+    between = f", {shown(bounds.low)} to {shown(bounds.high)}" if bounds.low != bounds.high else ""
+    return Finding(
+        metric=measured.metric,
+        state=state,
+        wanted=wanted,
+        text=f"{measured.metric} {shown(measured.seen)} {measured.among}{between}; limit {wanted}",
+        seen=measured.seen,
+        low=bounds.low,
+        high=bounds.high,
+    )
+
+
+def _legacy(facts: Facts) -> Traffic:
+    now = facts.evidence.paths["legacy"]
+    return now if now.calls or facts.baseline is None else facts.baseline
+
+
+def _missing(metric: str, limit: Limit, why: str) -> Finding:
+    return Finding(metric=metric, state="missing", wanted=limit.sign, text=f"{metric}: {why}")
+
+
+def _half(confidence: float) -> float:
+    """For each of two bounds that must hold together."""
+    return 1 - (1 - confidence) / 2
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g} %"
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1000 * seconds:.4g} ms"
+
+
+def _time(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))

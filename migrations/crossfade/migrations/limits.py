@@ -1,0 +1,64 @@
+"""What a gate or an abort rule says of one number: ``>= 0.99``, ``> legacy + 1%``, ``<= legacy * 1.5``, ``< 800ms``."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal, cast
+
+from crossfade.shim.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+Sign = Literal[">=", ">", "<=", "<"]
+
+_UNITS: Final = {"": 1.0, "%": 0.01, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_NUMBER: Final = r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>%|ms|s|m|h|d)?"
+_TEXT: Final = re.compile(rf"(?P<sign>>=|<=|>|<)\s*(?:(?P<legacy>legacy)\s*(?:(?P<by>[*+])\s*)?)?(?:{_NUMBER})?\s*\Z")
+_DURATION: Final = re.compile(rf"{_NUMBER}\s*\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """``sign`` and a number: a share from 0 to 1 or seconds; with ``legacy``, ``legacy * factor + plus``."""
+
+    sign: Sign
+    plus: float = 0.0
+    legacy: bool = False
+    factor: float = 1.0
+
+    def of(self, legacy: float = 0.0) -> float:
+        """The number, where legacy's is ``legacy``."""
+        return legacy * self.factor + self.plus if self.legacy else self.plus
+
+
+def parse_limit(text: object, *, signs: Collection[Sign], where: str) -> Limit:
+    """Read a limit whose sign is one of ``signs``. Raises ``ConfigurationError`` at ``where``."""
+    found = _TEXT.match(text.strip()) if isinstance(text, str) else None
+    wanted = (
+        f"write {' or '.join(signs)} and a number, like {next(iter(signs))} 0.99 or {next(iter(signs))} legacy + 1%"
+    )
+    if found is None or found["sign"] not in signs:
+        raise ConfigurationError(f"{text!r} is no limit: {wanted}", where=where)
+    number = float(found["number"]) * _UNITS[found["unit"] or ""] if found["number"] else None
+    sign = cast("Sign", found["sign"])
+    if not found["legacy"]:
+        if number is None:
+            raise ConfigurationError(f"{text!r} names no number: {wanted}", where=where)
+        return Limit(sign, number)
+    if (found["by"] is None) != (number is None):
+        raise ConfigurationError(f"{text!r} is no limit: {wanted}", where=where)
+    if found["by"] == "*":
+        return Limit(sign, 0.0, legacy=True, factor=number or 0.0)
+    return Limit(sign, number or 0.0, legacy=True)
+
+
+def parse_duration(text: object, *, where: str) -> float:
+    """Seconds from ``90s``, ``5m``, ``1h``, ``7d`` or a number. Raises ``ConfigurationError`` at ``where``."""
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and text >= 0:
+        return float(text)
+    found = _DURATION.match(text.strip()) if isinstance(text, str) else None
+    if found is None or found["unit"] == "%":
+        raise ConfigurationError(f"{text!r} is no time: write 90s, 5m, 1h or 7d", where=where)
+    return float(found["number"]) * _UNITS[found["unit"] or ""]

@@ -1,0 +1,124 @@
+"""Evidence counts live traffic of one revision, once, adds up, and stays small."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crossfade.migrations.evidence import MINUTES, MOST_KEYS, Evidence
+from crossfade.migrations.sketch import ACCURACY
+from unit.migrations.seen import BEGAN, observed, result, stored, verdict
+
+
+@pytest.fixture
+def evidence():
+    return Evidence(seam="web.search", revision=3, since=BEGAN)
+
+
+def test_verdicts_are_counted_by_kind_and_reason(evidence):
+    """Ignored is compared as well; what was skipped or inconclusive is not, and says why."""
+    for event in (verdict("match"), verdict("ignored"), verdict("mismatch"), verdict("skipped", reason="stale")):
+        assert evidence.add(event)
+    assert evidence.compared == 3
+    assert evidence.reasons == {"skipped:stale": 1}
+    assert evidence.handlers == {"new:search"}
+    assert evidence.paths["shadow"].calls == 4
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        verdict("match", source="replay"),
+        verdict("match", policyrev="2"),
+        verdict("match", after=-1),
+        stored("tool.result", {"outcome": "value"}, path="legacy"),
+    ],
+    ids=["replay", "another revision", "before the move", "a legacy body under its claim, which is observed as well"],
+)
+def test_what_is_not_live_traffic_of_this_revision_is_left_out(evidence, event):
+    """And said to be."""
+    assert not evidence.add(event)
+    assert evidence.to_json() == Evidence(seam="web.search", revision=3, since=BEGAN).to_json()
+
+
+def test_failures_are_errors_and_server_errors(evidence):
+    """A 503 is a failure and a 404 is an answer; unknown and not executed are counted apart."""
+    for event in (observed(), observed(error=True), observed(status=503), observed(status=404)):
+        evidence.add(event)
+    for event in (result(), result("error"), result("unknown"), result("not-executed")):
+        evidence.add(event)
+    legacy, bus = evidence.paths["legacy"], evidence.paths["bus"]
+    assert (legacy.calls, legacy.errors) == (4, 2)
+    assert (bus.calls, bus.errors, bus.unknown, bus.not_executed) == (4, 1, 1, 1)
+    assert bus.latency.count == 2
+    assert bus.latency.quantile(1) == pytest.approx(0.003, rel=ACCURACY)  # the queue's time with the handler's
+
+
+def test_recent_is_the_last_minutes_and_an_hour_is_kept(evidence):
+    """A regression of now is not hidden by yesterday."""
+    for minute in range(MINUTES + 30):
+        evidence.add(result("error" if minute >= MINUTES + 28 else "value", after=60 * minute + 1))
+    now = BEGAN + timedelta(minutes=MINUTES + 29, seconds=30)
+    recent = evidence.recent("bus", now, within=timedelta(minutes=3))
+    assert (recent.calls, recent.errors) == (4, 2)
+    assert evidence.paths["bus"].calls == MINUTES + 30
+    assert len(evidence.minutes) == MINUTES
+
+
+def test_keys_are_users_and_hashes_of_them(evidence):
+    """One noisy user is one key; beyond the bound there are at least as many."""
+    for user in ("ann", "ann", "bob"):
+        evidence.add(verdict("match", userid=user, correlationid="other"))
+    assert len(evidence.keys) == 2
+    for n in range(MOST_KEYS + 50):
+        evidence.add(verdict("match", correlationid=str(n)))
+    assert len(evidence.keys) == MOST_KEYS
+    assert "ann" not in json.dumps(evidence.to_json())
+
+
+def test_coverage_is_what_processes_tell_now(evidence):
+    """Totals replace totals; what was compared is counted here."""
+    evidence.add(verdict("match", call="a"))
+    evidence.add(verdict("skipped", reason="stale", call="a"))
+    evidence.cover([("a", 4, 3), ("b", 1, 0)])
+    evidence.cover([("a", 3, 3), ("a", 5, 4), ("b", 2, 0)])
+    covered = evidence.coverage["a"]
+    assert (covered.eligible, covered.observed, covered.compared, covered.unjudged) == (8, 7, 1, 1)
+    assert evidence.covered.eligible == 10
+
+
+events = st.lists(
+    st.one_of(
+        st.builds(verdict, st.sampled_from(["match", "mismatch", "ignored", "skipped"]), after=st.floats(0, 5000)),
+        st.builds(observed, error=st.booleans(), after=st.floats(0, 5000), milliseconds=st.floats(0, 1e5)),
+        st.builds(result, st.sampled_from(["value", "error", "unknown"]), after=st.floats(0, 5000)),
+    ),
+    max_size=30,
+)
+
+
+@given(events, events)
+def test_a_checkpoint_goes_on_where_it_was(first, second):
+    """Kept as JSON in between or not: the same evidence, the same digest."""
+    whole, parts = (Evidence(seam="web.search", revision=3, since=BEGAN) for _ in range(2))
+    for event in first + second:
+        whole.add(event)
+    for event in first:
+        parts.add(event)
+    parts = Evidence.from_json(json.loads(json.dumps(parts.to_json())))
+    for event in second:
+        parts.add(event)
+    assert parts.to_json() == whole.to_json()
+    assert parts.digest() == whole.digest()
+
+
+def test_an_hour_of_every_latency_stays_below_a_message(evidence):
+    """A checkpoint must fit in one message of the bus: 1 MiB."""
+    for minute in range(MINUTES):
+        for n in range(60):
+            evidence.add(result(milliseconds=1.13**n, after=60 * minute + n / 60, userid=f"{minute}-{n}"))
+    assert len(json.dumps(evidence.to_json())) < 300_000

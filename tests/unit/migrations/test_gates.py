@@ -1,0 +1,154 @@
+"""A gate opens on proof, holds on missing data, and an abort rule takes back sooner than a gate promotes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from crossfade.migrations.evidence import Evidence
+from crossfade.migrations.gates import Abort, Facts, Gate, judge
+from crossfade.migrations.limits import parse_limit
+from unit.migrations.seen import BEGAN, observed, result, verdict
+
+
+def limit(text):
+    return parse_limit(text, signs=(">=", ">", "<=", "<"), where="test")
+
+
+def facts(*events, path="shadow", minutes=10.0, **more):
+    evidence = Evidence(seam="web.search", revision=3, since=BEGAN)
+    for event in events:
+        evidence.add(event)
+    evidence.cover(more.pop("covered", []))
+    return Facts(evidence=evidence, path=path, now=BEGAN + timedelta(minutes=minutes), **more)
+
+
+def bus(n, **options):
+    return [result(after=i / 100, **options) for i in range(n)]
+
+
+def legacy(n, **options):
+    return [observed(after=i / 100, **options) for i in range(n)]
+
+
+def states(ruling):
+    return {finding.metric: finding.state for finding in ruling.findings}
+
+
+MATCH = Gate(match=limit(">= 0.99"))
+
+
+def test_nothing_is_no_proof():
+    """Missing data holds whatever is asked for, and each finding says what is missing."""
+    gate = Gate(
+        match=limit(">= 0.9"), coverage=limit(">= 0.9"), calls=1, keys=1, hold=3600, replay=60,
+        errors=limit("<= legacy + 1%"), p99=limit("<= legacy * 2"), unknown=limit("<= 1%"),
+    )  # fmt: skip
+    ruling = judge(gate, Abort(errors=limit("> 1%"), match=limit("< 0.9")), facts())
+    assert ruling.kind == "hold"
+    assert set(states(ruling).values()) == {"missing"}
+    assert len(ruling.findings) == 9
+
+
+@pytest.mark.parametrize(("matches", "kind"), [(300, "hold"), (449, "allow")])
+def test_a_match_rate_is_judged_by_what_is_proven(matches, kind):
+    """A hundred percent of 300 is not yet 99 % at 95 %, when one may look at any time."""
+    assert judge(MATCH, Abort(), facts(*[verdict("match")] * matches)).kind == kind
+
+
+def test_a_mismatch_costs_more_calls_and_many_are_proof_of_the_opposite():
+    """Unmet while it may still be true, violated when it is not; neither rolls back without an abort rule."""
+    some = facts(*[verdict("match")] * 449, verdict("mismatch"))
+    many = facts(*[verdict("match")] * 50, *[verdict("mismatch")] * 50)
+    assert states(judge(MATCH, Abort(), some)) == {"match": "unmet"}
+    assert states(judge(MATCH, Abort(), many)) == {"match": "violated"}
+    assert judge(MATCH, Abort(), many).kind == "hold"
+    assert judge(MATCH, Abort(match=limit("< 0.9")), many).kind == "rollback"
+
+
+def test_one_users_calls_are_one_key():
+    """However many."""
+    gate = Gate(keys=2)
+    assert judge(gate, Abort(), facts(*[verdict("match", userid="ann")] * 9)).kind == "hold"
+    assert judge(gate, Abort(), facts(verdict("match", userid="ann"), verdict("match", userid="bob"))).kind == "allow"
+
+
+def test_coverage_asks_for_every_kind_of_call_that_matters():
+    """All the fast calls compared and none of the slow ones is no coverage, though the whole looks well."""
+    fast = [verdict("match", call="fast")] * 90
+    gate = Gate(coverage=limit(">= 0.9"))
+    assert judge(gate, Abort(), facts(*fast, covered=[("fast", 90, 90), ("rare", 4, 0)])).kind == "allow"
+    ruling = judge(gate, Abort(), facts(*fast, covered=[("fast", 90, 90), ("slow", 10, 10)]))
+    assert ruling.kind == "hold"
+    assert "of calls slow" in ruling.findings[0].text
+
+
+def test_time_must_pass():
+    """Since the last move."""
+    gate = Gate(hold=3600)
+    assert judge(gate, Abort(), facts(minutes=59)).kind == "hold"
+    assert judge(gate, Abort(), facts(minutes=60)).kind == "allow"
+
+
+def test_errors_are_measured_by_legacys():
+    """One percent more than legacy's own."""
+    gate = Gate(errors=limit("<= legacy + 1%"))
+    clean = facts(*legacy(2000), *bus(2000), path="bus")
+    failing = facts(*legacy(2000), *bus(1900), *bus(100, outcome="error"), path="bus")
+    both = facts(*legacy(1900), *legacy(100, error=True), *bus(1900), *bus(100, outcome="error"), path="bus")
+    assert judge(gate, Abort(), clean).kind == "allow"
+    assert states(judge(gate, Abort(), failing)) == {"errors": "violated"}
+    assert states(judge(gate, Abort(), both)) == {"errors": "unmet"}
+    assert judge(gate, Abort(errors=limit("> legacy + 1%")), failing).kind == "rollback"
+    assert judge(gate, Abort(errors=limit("> legacy + 1%")), both).kind == "hold"
+
+
+def test_a_handful_of_errors_is_no_regression_yet_and_thirty_are():
+    """Rolling back on one error of three would make every canary impossible; it does not take hundreds either."""
+    rule = Abort(errors=limit("> legacy + 1%"))
+    few = facts(*legacy(1000), *bus(50), *bus(1, outcome="error"), path="bus")
+    enough = facts(*legacy(1000), *bus(70), *bus(10, outcome="error"), path="bus")
+    assert judge(Gate(), rule, few).kind == "allow"
+    assert judge(Gate(), rule, enough).kind == "rollback"
+
+
+def test_latency_is_compared_by_bounds_of_the_quantile():
+    """Twice as slow at the 99th percentile is found, as slow is not."""
+    rule = Abort(p99=limit("> legacy * 1.5"))
+    same = facts(*legacy(3000, milliseconds=10), *bus(3000, milliseconds=9), path="bus")
+    slow = facts(*legacy(3000, milliseconds=10), *bus(3000, milliseconds=19), path="bus")
+    assert judge(Gate(p99=limit("<= legacy * 1.5")), rule, same).kind == "allow"
+    assert judge(Gate(), rule, slow).kind == "rollback"
+
+
+def test_a_late_regression_is_not_outvoted_by_a_good_past():
+    """A day of good calls, then two minutes of errors."""
+    past = [result(after=i / 3) for i in range(6000)]
+    now = [result("error", after=2400 + i) for i in range(60)]
+    known = facts(*legacy(1000)).evidence.paths["legacy"]
+    late = facts(*past, *now, path="bus", minutes=41.5, baseline=known)
+    assert judge(Gate(), Abort(errors=limit("> legacy + 1%")), late).kind == "rollback"
+
+
+def test_where_legacy_has_no_traffic_any_more_its_last_counts():
+    """At bus everything goes over the bus; without a baseline nothing can be said."""
+    rule = Abort(errors=limit("> legacy + 1%"))
+    failing = [*bus(500), *bus(500, outcome="error")]
+    known = facts(*legacy(1000)).evidence.paths["legacy"]
+    assert judge(Gate(), rule, facts(*failing, path="bus")).kind == "allow"
+    assert judge(Gate(), rule, facts(*failing, path="bus", baseline=known)).kind == "rollback"
+
+
+def test_a_replay_must_have_passed_lately():
+    """It is a precondition, and no live evidence."""
+    gate = Gate(replay=3600)
+    recent = BEGAN - timedelta(minutes=30)
+    assert judge(gate, Abort(), facts(replayed=recent)).kind == "allow"
+    assert judge(gate, Abort(), facts(replayed=recent, minutes=40)).kind == "hold"
+
+
+def test_findings_are_lines_for_people():
+    """What was seen, between which bounds, and the limit."""
+    ruling = judge(MATCH, Abort(), facts(*[verdict("match")] * 100))
+    assert ruling.findings[0].text == "match 100 % of 100 compared, 95.6 % to 100 %; limit >= 99 %"

@@ -1,0 +1,52 @@
+"""What gates and abort rules say of one number."""
+
+from __future__ import annotations
+
+import pytest
+
+from crossfade.migrations.limits import Limit, parse_duration, parse_limit
+from crossfade.shim import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "at"),
+    [
+        ("> 0.02", Limit(">", 0.02), 0.02),
+        (">2%", Limit(">", 0.02), 0.02),
+        ("> legacy", Limit(">", 0.0, legacy=True), 0.1),
+        ("> legacy + 1%", Limit(">", 0.01, legacy=True), 0.11),
+        ("> legacy*1.5", Limit(">", 0.0, legacy=True, factor=1.5), 0.15),
+        ("> legacy + 50 ms", Limit(">", 0.05, legacy=True), 0.15),
+        ("> 1.5s", Limit(">", 1.5), 1.5),
+    ],
+)
+def test_a_limit_is_read_and_knows_its_number(text, limit, at):
+    """Where legacy's is 0.1."""
+    found = parse_limit(text, signs=(">",), where="abort.errors")
+    assert found == limit
+    assert found.of(0.1) == pytest.approx(at)
+
+
+@pytest.mark.parametrize(
+    "text", ["0.9", "> ", "> legacy +", "> legacy 3", "> bus", "== 1", "> 1 apple", 0.9, None, ">= 1"]
+)
+def test_what_is_no_limit_is_refused_where_it_stands(text):
+    """With what to write instead."""
+    with pytest.raises(ConfigurationError, match=r"abort\.errors: .*write > and a number") as caught:
+        parse_limit(text, signs=(">",), where="abort.errors")
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5h", 5400), ("7d", 604_800), (30, 30), ("250ms", 0.25)]
+)
+def test_a_time_is_read(text, seconds):
+    """In seconds."""
+    assert parse_duration(text, where="gate.hold") == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-5s", "5%", "", True, -1, [1]])
+def test_what_is_no_time_is_refused(text):
+    """Where it stands."""
+    with pytest.raises(ConfigurationError, match=r"gate\.hold: .*write 90s"):
+        parse_duration(text, where="gate.hold")
