@@ -1,0 +1,167 @@
+"""How far a seam is on its playbook, and what to do next. Pure.
+
+Rules
+1. The live stage is the truth. What a playbook remembers is reconciled with it before anything is decided, so a
+   controller that dies between moving a seam and writing that down leaves nothing half done.
+2. Who moves a seam by hand takes it out of the controller's: it is paused, and stays where the person put it.
+3. Forward one step, when the step's gate allows it and everybody who must has approved. Back at once, when an abort
+   rule is broken: one stage, to where legacy answers. A seam that was taken back stays there until a person says
+   otherwise.
+4. Beyond the last step the abort rules stay in force: done is not unwatched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, cast, get_args
+
+from crossfade.shim.stages import ORDER, TABLE, Stage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .gates import Ruling
+    from .playbook import Playbook, Step
+
+Status = Literal["waiting", "holding", "awaiting-approval", "paused", "rolled-back", "done", "retired"]
+"""Of a seam on its playbook. ``waiting``: not begun; ``holding``: its gate does not allow it on."""
+
+CONTROLLER: Final = "controller"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeamProgress:
+    """Where one seam is. ``step``: index of the step it stands at, -1 before the first.
+
+    ``revision``: the policy's, as the controller last saw it. ``approved``: who said yes, by index of the step.
+    """
+
+    seam: str
+    step: int = -1
+    status: Status = "waiting"
+    revision: int = 0
+    reason: str = ""
+    approved: Mapping[int, str] = field(default_factory=dict[int, str])
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return {
+            "seam": self.seam,
+            "step": self.step,
+            "status": self.status,
+            "revision": self.revision,
+            "reason": self.reason,
+            "approved": {str(step): who for step, who in self.approved.items()},
+        }
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> SeamProgress:
+        """Read what ``to_json`` wrote. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for anything else."""
+        if stored["status"] not in get_args(Status):
+            raise ValueError(f"{stored['status']!r} is no status")
+        return cls(
+            seam=stored["seam"],
+            step=int(stored["step"]),
+            status=cast("Status", stored["status"]),
+            revision=int(stored["revision"]),
+            reason=stored["reason"],
+            approved={int(step): who for step, who in stored["approved"].items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """What the bus says of the seam now. ``actor``: who moved it last."""
+
+    stage: Stage
+    percent: float
+    revision: int
+    actor: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Forward:
+    """Move the seam to ``step``, if its policy still is at ``expected``."""
+
+    step: int
+    expected: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Back:
+    """Take the seam back to ``stage``, whatever is under way."""
+
+    stage: Stage
+    expected: int
+    reason: str
+
+
+def reconcile(playbook: Playbook, progress: SeamProgress, live: Standing) -> SeamProgress:
+    """``progress`` as the live stage says it is."""
+    if progress.status == "retired" or live.revision == progress.revision:
+        return progress
+    reached = _reached(playbook, live)
+    seen = replace(progress, step=reached, revision=live.revision)
+    if live.actor == CONTROLLER:
+        status: Status = "rolled-back" if reached < progress.step else "holding"
+        return seen if reached == progress.step else replace(seen, status=status)
+    exactly = reached == -1 or _is_at(playbook.steps[reached], live)
+    if (reached == progress.step and exactly) or (progress.step, progress.status) == (-1, "waiting"):
+        return seen  # a setting was changed, not the stage: the evidence begins anew, the way goes on
+    return replace(seen, status="paused", reason=f"{live.actor or 'somebody'} moved it to {live.stage}")
+
+
+def decide(
+    playbook: Playbook, progress: SeamProgress, live: Standing, ruling: Ruling
+) -> tuple[SeamProgress, Forward | Back | None]:
+    """What becomes of a seam whose progress is reconciled with ``live``: its progress, and what to do.
+
+    The progress is as it is while nothing has been done: who acts calls ``moved`` when that has worked.
+    """
+    if progress.status in ("paused", "rolled-back", "retired"):
+        return progress, None
+    if ruling.kind == "rollback" and progress.step >= 0:
+        broken = "; ".join(finding.text for finding in ruling.findings if finding.state == "violated")
+        return progress, Back(stage=stage_before(live.stage), expected=live.revision, reason=broken)
+    if progress.step + 1 == len(playbook.steps):
+        return replace(progress, status="done", reason=""), None
+    if progress.step >= 0 and ruling.kind != "allow":
+        return replace(progress, status="holding", reason=_why(ruling)), None
+    following = playbook.steps[progress.step + 1]
+    if following.approve and progress.step + 1 not in progress.approved:
+        reason = f"{following.approve} must approve {following}"
+        return replace(progress, status="awaiting-approval", reason=reason), None
+    return progress, Forward(step=progress.step + 1, expected=live.revision)
+
+
+def moved(playbook: Playbook, progress: SeamProgress, action: Forward | Back, *, revision: int) -> SeamProgress:
+    """The progress after ``action`` has worked and made ``revision`` of the policy."""
+    if isinstance(action, Forward):
+        return replace(progress, step=action.step, status="holding", revision=revision, reason="")
+    standing = Standing(stage=action.stage, percent=0, revision=revision)
+    step = _reached(playbook, standing)
+    approved = {at: who for at, who in progress.approved.items() if at <= step}
+    return replace(
+        progress, step=step, status="rolled-back", revision=revision, reason=action.reason, approved=approved
+    )
+
+
+def stage_before(stage: Stage) -> Stage:
+    """Where an abort takes a seam: to the last stage at which legacy answers everybody, before its own."""
+    earlier = [each for each in ORDER[: ORDER.index(stage)] if TABLE[each].answers == "legacy"]
+    return earlier[-1] if earlier else Stage.LEGACY
+
+
+def _is_at(step: Step, live: Standing) -> bool:
+    return step.to is live.stage and (step.to is not Stage.CANARY or step.percent == live.percent)
+
+
+def _reached(playbook: Playbook, live: Standing) -> int:
+    """The last step that the live stage is at or beyond; -1 before the first."""
+    place = (ORDER.index(live.stage), live.percent if live.stage is Stage.CANARY else 0)
+    reached = [at for at, step in enumerate(playbook.steps) if (ORDER.index(step.to), step.percent) <= place]
+    return reached[-1] if reached else -1
+
+
+def _why(ruling: Ruling) -> str:
+    return "; ".join(finding.text for finding in ruling.findings if finding.state != "met")
