@@ -14,8 +14,9 @@ from html import escape
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response, Security
+from fastapi.security import APIKeyCookie, HTTPBearer
+from pydantic import BaseModel, ConfigDict, Field
 
 from crossfade.shim.buses import hide_credentials
 from crossfade.shim.hooks import counters
@@ -24,10 +25,10 @@ from crossfade.shim.redaction import Redactor
 from crossfade.shim.standing import standings
 
 from . import calls, metrics, seams
-from .auth import COOKIE, SESSION, Caller, Gatekeeper, needs
+from .auth import COOKIE, CSRF_HEADER, SESSION, Caller, Gatekeeper, needs
 from .gate import HEALTH, Gate, authorise
 from .hub import Hub
-from .problems import RESPONSES, install
+from .problems import ALWAYS, BODY, READS, WRITES, document_of, install, problems
 from .revocations import Revocations
 from .stream import Streams
 from .tasks import Tasks, TaskView
@@ -46,6 +47,18 @@ if TYPE_CHECKING:
 
 STREAM: Final = "/_crossfade/stream"
 PUBLIC: Final = "/_crossfade/"
+
+# The gate has asked for them already: these tell the document.
+_BEARER: Final = HTTPBearer(
+    auto_error=False, scheme_name="credential", description="`crossfade control access` makes one"
+)
+_SESSION: Final = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    scheme_name="session",
+    description=f"what POST /api/v1/session sets; changes need its CSRF token, too, in {CSRF_HEADER}",
+)
+_PROMETHEUS: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
 
 
 class Control:
@@ -98,7 +111,8 @@ def create_app(control: Control, *, routers: Sequence[APIRouter] = ()) -> Any:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        dependencies=[Depends(authorise)],
+        dependencies=[Depends(authorise), Security(_BEARER), Security(_SESSION)],
+        responses=problems(*ALWAYS),
         lifespan=lambda _app: control.running(),
     )
     install(api)
@@ -190,7 +204,7 @@ def _health_route() -> Any:
 
 
 def _operations(control: Control) -> APIRouter:
-    router = APIRouter(tags=["operations"], responses=RESPONSES)
+    router = APIRouter(tags=["operations"])
 
     @router.get("/readyz", responses={503: {"model": Ready}})
     async def ready(response: Response) -> Ready:
@@ -199,7 +213,7 @@ def _operations(control: Control) -> APIRouter:
         response.status_code = 200 if bus and streams else 503
         return Ready(ready=bus and streams, bus=bus, streams=streams)
 
-    @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+    @router.get("/metrics", response_class=Response, responses=_PROMETHEUS | problems(*READS))
     async def show_metrics() -> Response:
         """Prometheus' text format."""
         found = await standings(control.policies, control.bus) if control.bus.connected else []
@@ -244,11 +258,11 @@ def _documents(api: FastAPI) -> APIRouter:
 
     @router.get("/openapi.json")
     async def openapi() -> dict[str, Any]:
-        return api.openapi()
+        return document_of(api)
 
     @router.get("/docs", response_class=Response)
     async def docs() -> Response:
-        return Response(_page(api.openapi()), media_type="text/html; charset=utf-8")
+        return Response(_page(document_of(api)), media_type="text/html; charset=utf-8")
 
     return router
 
@@ -288,9 +302,9 @@ class TaskList(BaseModel):
 
 
 def _tasks(control: Control) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"], responses=RESPONSES)
+    router = APIRouter(prefix="/api/v1/tasks", tags=["tasks"])
 
-    @router.get("")
+    @router.get("", responses=problems(422, *READS))
     async def list_tasks(
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         within: Annotated[float, Query(ge=1, le=86_400, description="seconds back")] = 3600,
@@ -323,6 +337,8 @@ def _listed(task: calls.Task) -> ListedTask:
 class TokenWish(BaseModel):
     """Whose stream, and for how long."""
 
+    model_config = ConfigDict(extra="forbid")
+
     user: str = Field(min_length=1, max_length=1024)
     tenant: str = Field(default="", max_length=1024)
     ttl: float = Field(default=3600, ge=1, le=LONGEST.total_seconds(), description="seconds")
@@ -337,16 +353,16 @@ class MintedToken(BaseModel):
 
 
 def _tokens(control: Control) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"], responses=RESPONSES)
+    router = APIRouter(prefix="/api/v1/tokens", tags=["tokens"])
 
-    @router.post("", status_code=201)
+    @router.post("", status_code=201, responses=problems(*BODY))
     async def mint(wish: TokenWish) -> MintedToken:
         """A token for one user's stream and tasks."""
         text = control.keyring.mint(user=wish.user, tenant=wish.tenant, ttl=timedelta(seconds=wish.ttl))
         read = control.keyring.read(text)
         return MintedToken(token=text, id=read.id, expires=read.expires.isoformat())
 
-    @router.delete("/{token}", status_code=204)
+    @router.delete("/{token}", status_code=204, responses=problems(422, *WRITES))
     async def revoke(token: Annotated[str, Path(pattern=r"^[0-9a-f]{16}$")]) -> None:
         """Take a token back: streams opened with it end within moments, in every control process."""
         await control.revocations.revoke(token)
@@ -363,7 +379,7 @@ class Session(BaseModel):
 
 
 def _sessions(control: Control) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/session", tags=["session"], responses=RESPONSES)
+    router = APIRouter(prefix="/api/v1/session", tags=["session"])
 
     @router.post("", status_code=201)
     @needs("view")

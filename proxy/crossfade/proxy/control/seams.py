@@ -14,7 +14,7 @@ from crossfade.shim.policy import Effects, Fallback, LedgerDown  # noqa: TC001 -
 from crossfade.shim.stages import Stage  # noqa: TC001 - as above
 from crossfade.shim.standing import standings
 
-from .problems import RESPONSES, ProblemError
+from .problems import BODY, READS, WRITES, ProblemError, problems
 
 if TYPE_CHECKING:
     from crossfade.shim.policies import Policies, StageChange
@@ -22,9 +22,26 @@ if TYPE_CHECKING:
     from crossfade.shim.standing import Standing
 
 SeamName = Annotated[str, Path(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128, description="like web.search")]
-IfMatch = Annotated[
-    str | None, Header(description='the revision you looked at, in quotes: what ETag said, like "7"; 428 without it')
-]
+IfMatch = Annotated[str | None, Header(include_in_schema=False)]  # optional, so that we say what is missing: 428
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "required": True,
+    "description": 'the revision you looked at, in quotes: what ETag said, like "7"; 428 without it, 412 with another',
+    "schema": {"type": "string"},
+    "example": '"0"',
+}
+_ETAG: Final[dict[int | str, dict[str, Any]]] = {
+    200: {
+        "headers": {
+            "ETag": {
+                "description": "the policy's revision, for If-Match",
+                "schema": {"type": "string"},
+                "required": True,
+            }
+        }
+    }
+}
 
 
 class InstanceView(BaseModel):
@@ -108,21 +125,25 @@ _SETTINGS: Final = ("percent", "sample", "timeout", "fallback", "ledger_down", "
 
 def router(policies: Policies, bus: Bus) -> APIRouter:
     """The routes over these policies."""
-    made = APIRouter(prefix="/api/v1/seams", tags=["seams"], responses=RESPONSES)
+    made = APIRouter(prefix="/api/v1/seams", tags=["seams"], responses=problems(*READS))
 
     @made.get("")
     async def list_seams() -> list[SeamView]:
         """Every seam that a process has declared."""
         return [_view(found) for found in await standings(policies, bus)]
 
-    @made.get("/{seam}")
+    @made.get("/{seam}", responses={**_ETAG, **problems(404, 422)})
     async def show_seam(seam: SeamName, response: Response) -> SeamView:
         """One seam; its ETag is what a change must name."""
         found = await _find(policies, bus, seam)
         response.headers["ETag"] = _etag(found.policy.revision)
         return _view(found)
 
-    @made.patch("/{seam}")
+    @made.patch(
+        "/{seam}",
+        responses={**_ETAG, **problems(404, 409, 412, 428, *BODY, *WRITES)},
+        openapi_extra={"parameters": [_IF_MATCH]},
+    )
     async def change_seam(
         seam: SeamName, change: Change, request: Request, response: Response, if_match: IfMatch = None
     ) -> Changed:

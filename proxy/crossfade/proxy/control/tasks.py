@@ -29,7 +29,7 @@ from .calls import (
     result_of,
 )
 from .following import Following, Item
-from .problems import RESPONSES, ProblemError, of_error, problem
+from .problems import READS, ProblemError, of_error, problem, problems
 from .stream import HEARTBEAT, RefusedError, Streams, read_head, resume_of, send_events
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Tasks:
 
     def router(self) -> APIRouter:
         """Its routes."""
-        router = APIRouter(prefix=PREFIX, tags=["tasks"], responses=RESPONSES)
+        router = APIRouter(prefix=PREFIX, tags=["tasks"], responses=problems(401, 404, 410, 422, 500, *READS))
         found = Depends(self.find)
 
         async def monitor(request: Request, task: Task = found) -> Response:
