@@ -76,8 +76,6 @@ class Reloader:
 
     def _apply(self, config: Config, serving: Serving, router: Router[Route]) -> None:
         """Nothing of this waits, so no request sees half of it."""
-        if config.tls is not None:
-            self._plane.renew_certificate(config.tls.cert, config.tls.key)
         self._plane.replace(serving)
         self._plane.resolve = Routing(config, router, self._plane.pools, self._seams.declare(config)).resolve
         for name in changes_at_start(self._config, config):
@@ -97,6 +95,8 @@ def tell_refused(error: CrossfadeError) -> None:
 def changes_at_start(old: Config, new: Config) -> list[str]:
     """The settings that differ and that only a start can change; certificates under their old names are no change."""
     changed = [name for name in ("listen", "access_log") if getattr(old, name) != getattr(new, name)]
-    if (old.tls is None) != (new.tls is None) or (old.tls and new.tls and old.tls.client_ca != new.tls.client_ca):
+    if (old.tls is None) != (new.tls is None) or (
+        old.tls and new.tls and bool(old.tls.client_ca) != bool(new.tls.client_ca)
+    ):
         changed.append("tls")
     return changed

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from .forwarding import PassThrough
 from .pool import Target
-from .public import POOL, PREFIX, Public
+from .public import POOL, Public
 from .seams import SeamRoute
 from .serving import Serving
 from .tls import server_context, upstream_context
@@ -50,8 +50,9 @@ class Routing:
 
     def resolve(self, exchange: Exchange) -> Answering:
         """Who answers ``exchange``; its route, where it has one, is noted in it."""
-        if self._public is not None and exchange.head.path.startswith(PREFIX):
-            return self._public.resolve(exchange.head.path)
+        ours = self._public.resolve(exchange.head.path) if self._public is not None else None
+        if ours is not None:
+            return ours
         route = self._router.find(exchange.head)
         if route is None:
             return self._default

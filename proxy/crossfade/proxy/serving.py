@@ -64,6 +64,9 @@ class DataPlane:
             tls=serving.tls is not None,
         )
         self._listener: asyncio.Server | None = None
+        self._tls = serving.tls
+        if serving.tls is not None:
+            serving.tls.sni_callback = self._show_newest  # asked in every handshake, with a name or without
 
     async def listen(self) -> tuple[str, int]:
         """Begin to take connections; the address that was bound."""
@@ -85,7 +88,8 @@ class DataPlane:
         """Have the upstreams, limits and trust of ``serving`` from now on; ``resolve`` is the caller's to replace.
 
         Upstreams that are as they were keep their connections; of the others each closes with its last answer. Where to
-        listen and the access log stay as they are.
+        listen, whether with TLS, and the access log stay as they are; a new certificate is shown from the next
+        connection on.
         """
         pools = dict[str, Pool]()
         for name, targets in serving.upstreams.items():
@@ -99,13 +103,9 @@ class DataPlane:
                 pool.close()
                 self._leaving.append(pool)
         self.pools = pools
+        self._tls = serving.tls or self._tls
         self.server.limits = serving.limits
         self.server.hop = replace(self.server.hop, trusted=serving.trusted, guarded=serving.guarded)
-
-    def renew_certificate(self, certificate: str, key: str) -> None:
-        """Show this one from the next connection on, where the listener has TLS at all."""
-        if self._serving.tls is not None:
-            self._serving.tls.load_cert_chain(certificate, key)
 
     async def drain(self) -> None:
         """Take no more connections, let answers finish, break off what is left at the deadline."""
@@ -125,6 +125,10 @@ class DataPlane:
         self.server.close()
         if self._access is not None:
             self._access.close()
+
+    def _show_newest(self, handshake: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
+        # One assignment: a certificate that is loaded into a context in use could be left there without its key.
+        handshake.context = self._tls or _first
 
     def _sweep(self, now: float) -> None:
         for pool in self.pools.values():

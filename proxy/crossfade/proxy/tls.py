@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import ssl
 from functools import cache
+from typing import Final
 
 from crossfade.shim.errors import ConfigurationError
+
+_NO_PASSWORD: Final = ""
+"""An encrypted key is refused: without this OpenSSL would ask for its password, and wait, at a terminal."""
 
 
 def server_context(certificate: str, key: str = "", *, client_ca: str = "") -> ssl.SSLContext:
@@ -17,7 +21,7 @@ def server_context(certificate: str, key: str = "", *, client_ca: str = "") -> s
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
     try:
-        context.load_cert_chain(certificate, key or None)
+        context.load_cert_chain(certificate, key or None, password=_NO_PASSWORD)
         if client_ca:
             context.load_verify_locations(client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
@@ -37,7 +41,7 @@ def upstream_context(ca: str = "", certificate: str = "", key: str = "") -> ssl.
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         if certificate:
-            context.load_cert_chain(certificate, key or None)
+            context.load_cert_chain(certificate, key or None, password=_NO_PASSWORD)
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"the certificates cannot be used: {error}", where=f"upstream tls: {ca}") from error
     return context

@@ -104,6 +104,17 @@ async def test_a_task_is_asked_for_by_whoever_shows_a_token(plane, outside):
         "/_crossfade/healthz",
         "/_crossfade//stream",
         "/_crossfade/",
+        "/_crossfade",
+        "/_crossfade?token=x",
+        "//_crossfade/stream",
+        "/%5fcrossfade/stream",
+        "/%255fcrossfade/stream",
+        "/_crossfade%2fstream",
+        "/_crossfade;x/stream",
+        "/_CROSSFADE/stream",
+        "/x/../_crossfade/stream",
+        "/x/%2e%2e/%5fcrossfade/stream",
+        "http://shop.example/_crossfade",
         "http://shop.example/_crossfade/stream/../api",
     ],
 )
@@ -116,7 +127,7 @@ async def test_nothing_else_is_answered_by_either_side(plane, outside, target):
 
 
 @pytest.mark.parametrize(
-    "target", ["/api/v1/seams", "/healthz", "/docs", "/x/../_crossfade/stream", "/%5fcrossfade/stream"]
+    "target", ["/api/v1/seams", "/healthz", "/docs", "/_crossfades", "/_crossfade-docs/stream", "/x/_crossfade/stream"]
 )
 async def test_what_is_not_below_the_prefix_is_the_services(plane, outside, target):
     """The control API's own paths mean nothing here: the service behind the proxy answers."""

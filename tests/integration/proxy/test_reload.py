@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 
 from crossfade.proxy.reading import read_config
 from crossfade.proxy.reload import Reloader, changes_at_start
@@ -166,6 +169,135 @@ async def test_a_missing_certificate_changes_nothing(two, tmp_path):
 
     assert (await proxy.ask()).endswith(b"a")
     assert counters.get("reload", reason="refused") == before + 1
+
+
+def write_certificate(folder, authority, name="localhost"):
+    """What an ACME client leaves behind: a chain and its key, each replaced by a rename."""
+    issued = authority.issue_cert(name)
+    for file, pem in (("cert.pem", issued.cert_chain_pems[0]), ("key.pem", issued.private_key_pem)):
+        pem.write_to_path(str(folder / f"new-{file}"))
+        (folder / f"new-{file}").rename(folder / file)
+
+
+def locked(folder):
+    """The key there, under a password that nobody is here to type."""
+    key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
+    lock = serialization.BestAvailableEncryption(b"hunter2")
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, lock).decode()
+
+
+class Visitor:
+    """A connection over TLS."""
+
+    def __init__(self, reader, writer):
+        self.reader = reader
+        self.writer = writer
+        self.serial = writer.get_extra_info("peercert")["serialNumber"]
+
+    async def ask(self):
+        self.writer.write(get())
+        async with asyncio.timeout(10):
+            return (await self.reader.readuntil(b"\r\n\r\n") + await self.reader.readexactly(1))[-1:]
+
+
+@asynccontextmanager
+async def visitor(port, trust, *, name="localhost", shown=None):
+    """One that believes ``trust``; ``name=None`` sends no server name, ``shown`` issues its certificate."""
+    context = ssl.create_default_context()
+    trust.configure_trust(context)
+    if shown is not None:
+        shown.issue_cert("client@example.com").configure_cert(context)
+    context.check_hostname = name is not None
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=name or "")
+    try:
+        yield Visitor(reader, writer)
+    finally:
+        writer.transport.abort()
+
+
+@pytest.fixture
+async def secured(tmp_path):
+    """A proxy with a certificate, and who issued it."""
+    authority = trustme.CA()
+    write_certificate(tmp_path, authority)
+    async with AsyncExitStack() as stack:
+        a = await stack.enter_async_context(upstream(naming(b"a")))
+        text = f"upstreams: {{a: 'http://127.0.0.1:{a.port}'}}\ntls: {{cert: cert.pem, key: key.pem}}\n"
+        proxy = await stack.enter_async_context(configured(tmp_path / "routes.yaml", text))
+        yield proxy, authority, text
+
+
+@pytest.mark.parametrize("name", ["localhost", None])
+async def test_a_renewed_certificate_is_shown_to_new_connections(secured, tmp_path, name):
+    """Under the same file name, of another authority, to clients that name the server or not; old ones live on."""
+    proxy, authority, text = secured
+    renewed = trustme.CA()
+    async with visitor(proxy.front.port, authority, name=name) as early:
+        write_certificate(tmp_path, renewed)
+        async with visitor(proxy.front.port, authority, name=name) as still:
+            assert still.serial == early.serial
+
+        await proxy.reload(text)
+
+        async with visitor(proxy.front.port, renewed, name=name) as late:
+            assert late.serial != early.serial
+            assert await late.ask() == b"a"
+        with pytest.raises(ssl.SSLCertVerificationError):
+            async with visitor(proxy.front.port, authority, name=name):
+                pass
+        assert await early.ask() == b"a"
+
+
+@pytest.mark.parametrize("broken", ["no certificate", "no key", "the old key", "half a key", "a key with a password"])
+async def test_a_broken_certificate_never_replaces_a_good_one(secured, tmp_path, broken, caplog):
+    """It is refused, counted and told, the one before is shown on, and a good one is taken later."""
+    proxy, authority, text = secured
+    key = (tmp_path / "key.pem").read_text()
+    before = counters.get("reload", reason="refused")
+    async with visitor(proxy.front.port, authority) as first:
+        serial = first.serial
+    write_certificate(tmp_path, authority)
+    if broken == "no certificate":
+        (tmp_path / "cert.pem").write_text("none")
+    else:
+        keys = {"no key": "", "the old key": key, "half a key": key[:80], "a key with a password": locked(tmp_path)}
+        (tmp_path / "key.pem").write_text(keys[broken])
+
+    await proxy.reload(text)
+
+    async with visitor(proxy.front.port, authority) as after:
+        assert (after.serial, await after.ask()) == (serial, b"a")
+    assert counters.get("reload", reason="refused") == before + 1
+    assert "the certificate cannot be used" in caplog.text
+    write_certificate(tmp_path, authority)
+    await proxy.reload(text)
+    async with visitor(proxy.front.port, authority) as later:
+        assert later.serial != serial
+
+
+async def test_clients_must_show_certificates_of_the_authorities_of_now(tmp_path):
+    """What is in `client_ca` after a reload counts, and a client without a certificate stays out."""
+    authority, ours, theirs = trustme.CA(), trustme.CA(), trustme.CA()
+    write_certificate(tmp_path, authority)
+    ours.cert_pem.write_to_path(str(tmp_path / "clients.pem"))
+    async with upstream(naming(b"a")) as a:
+        text = (
+            f"upstreams: {{a: 'http://127.0.0.1:{a.port}'}}\n"
+            "tls: {cert: cert.pem, key: key.pem, client_ca: clients.pem}\n"
+        )
+        async with configured(tmp_path / "routes.yaml", text) as proxy:
+
+            async def let_in(issuer):
+                try:
+                    async with visitor(proxy.front.port, authority, shown=issuer) as client:
+                        return await client.ask() == b"a"
+                except (OSError, asyncio.IncompleteReadError):
+                    return False
+
+            assert [await let_in(issuer) for issuer in (ours, theirs, None)] == [True, False, False]
+            theirs.cert_pem.write_to_path(str(tmp_path / "clients.pem"))
+            await proxy.reload(text)
+            assert [await let_in(issuer) for issuer in (ours, theirs, None)] == [False, True, False]
 
 
 async def test_an_answer_under_way_ends_where_it_began(two, tmp_path):

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 _SYSTEM_CA: Final = "/etc/ssl/certs/ca-certificates.crt"
 _LISTEN: Final = re.compile(r"(?:\[[0-9A-Fa-f:]+\]:|[A-Za-z0-9.*-]+:)?[0-9]{1,5}(?: ssl)?\Z")
 
-_PUBLIC: Final = '    "~^[^ ]+ /_crossfade/" crossfade_proxy; # streams and tasks, nothing else is answered\n'
+_PUBLIC: Final = (
+    '    "~*^[^ ]+ [^?]*_crossfade" crossfade_proxy; # it answers streams and tasks, and refuses their likes\n'
+)
 
 _TEMPLATE: Final = """\
 # Written by `crossfade proxy export --to nginx {file}`: write it again when that file changes.
