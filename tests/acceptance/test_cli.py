@@ -301,6 +301,7 @@ def test_declared_seams_are_listed(shop):
         "actor": "(code)",
         "reason": "",
         "changed": "",
+        "broken": [],
         "legacy_hits": 0,
         "blockers": [],
         "place": f"{shop.folder}/shop.py:6",

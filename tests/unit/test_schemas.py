@@ -64,6 +64,10 @@ EXAMPLES = {
     "seam.stage.changed": [
         {"seam": "web.search", "from": "shadow", "to": "canary", "revision": 3, "evidence": {"n": 9}}
     ],
+    "seam.rollback.requested": [
+        {"seam": "web.search", "revision": 3, "instance": "host_1_a", "failing": "calls", "reason": "deadline"}
+        | {"counts": {"deadline": 4, "expired": 1}}
+    ],
     "seam.skipped": [{"seam": "web.search", "reason": "secret", "count": 2}],
     "call.claimed": [
         {"callid": "c1", "seam": "a.b", "nonce": "n", "role": "worker", "expires": "2026-11-22T10:00:00Z"},

@@ -27,7 +27,7 @@ _quoted = json.encoder.encode_basestring_ascii
 _PENDING = 100_000
 _PERIOD = 0.2
 
-Record = tuple[float, str, str, str, int, float, int, int, str, str]
+Record = tuple[float, str, str, str, int, float, int, int, str, str, str]
 
 
 class AccessLog:
@@ -58,12 +58,13 @@ class AccessLog:
                 exchange.sent,
                 exchange.seam,
                 exchange.outcome,
+                exchange.breaker,
             )
         )
 
     def refusal(self, peer: Peer, refusal: Refusal) -> None:
         """Log a request that never became an exchange."""
-        self._add((time.time(), peer.address, "-", "-", refusal.status, 0.0, 0, 0, "-", refusal.name))
+        self._add((time.time(), peer.address, "-", "-", refusal.status, 0.0, 0, 0, "-", refusal.name, ""))
 
     def close(self) -> None:
         """Write what is pending and stop."""
@@ -96,12 +97,13 @@ class AccessLog:
 
 def line_of(record: Record) -> str:
     """One record as a line of JSON."""
-    at, peer, method, path, status, seconds, received, sent, seam, outcome = record
+    at, peer, method, path, status, seconds, received, sent, seam, outcome, breaker = record
+    more = f', "breaker": {_quoted(breaker)}' if breaker else ""
     # By hand, half the time of building a dict for json.dumps; only these strings can hold what must be escaped.
     return (
         f'{{"time": "{_moment(int(at * 1000))}", "client": {_quoted(peer)}, '
         f'"method": {_quoted(method)}, "path": {_quoted(path)}, "status": {status}, "seconds": {seconds:.6f}, '
-        f'"received": {received}, "sent": {sent}, "seam": {_quoted(seam)}, "outcome": {_quoted(outcome)}}}\n'
+        f'"received": {received}, "sent": {sent}, "seam": {_quoted(seam)}, "outcome": {_quoted(outcome)}{more}}}\n'
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from crossfade.shim.policy import Effects, Policy
 
+from .breaker import Rule
 from .identity import IdentityRules
 from .limits import Limits
 from .matching import Pattern, Router
@@ -113,7 +114,10 @@ class Capture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """A seam of kind http. ``candidate``: who answers its shadow calls, when that is an upstream."""
+    """A seam of kind http. ``candidate``: who answers its shadow calls, when that is an upstream.
+
+    ``breaker``: when its bus path is not asked any more.
+    """
 
     seam: str
     pattern: Pattern
@@ -123,6 +127,7 @@ class Route:
     timeout: float = 30.0
     capture: Capture = field(default_factory=Capture)
     candidate: Upstream | None = None
+    breaker: Rule = field(default_factory=Rule)
 
     @property
     def policy(self) -> Policy:

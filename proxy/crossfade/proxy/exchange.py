@@ -114,7 +114,8 @@ class Exchange:
     ``started`` is loop time in seconds. ``seam`` names the route in problems and logs. ``client_address`` is the text
     for the log. ``received`` and ``sent`` count body bytes. ``writable`` is told ``False`` when the client reads too
     slowly and ``True`` when it has caught up. ``outcome`` is how it ended: nothing yet, ``whole``, ``cut`` or ``left``.
-    ``failure`` names what the upstream did wrong, when it did. ``body_follows``: bytes of the body are at hand and come
+    ``failure`` names what the upstream did wrong, when it did. ``breaker`` is its seam's breaker as this exchange found
+    it, when that was not closed. ``body_follows``: bytes of the body are at hand and come
     as soon as they are asked for.
     """
 
@@ -129,6 +130,7 @@ class Exchange:
     sent = 0
     outcome = ""
     failure = ""
+    breaker = ""
     body_follows = False
     _sink: BodySink | None = None
     _early: list[bytes] | None = None
@@ -323,12 +325,14 @@ class Exchange:
         self._finish("cut")
         self._client.broken(self)
 
-    def problem(self, status: int, *, name: str, phase: str, detail: str) -> None:
+    def problem(self, status: int, *, name: str, phase: str, detail: str, retry_after: int = 1) -> None:
         """Answer with a problem; when an answer has begun already, abort it."""
         if self.status:
             self.abort()
             return
-        phrase, fields, body = problem(status, name=name, phase=phase, seam=self.seam, detail=detail)
+        phrase, fields, body = problem(
+            status, name=name, phase=phase, seam=self.seam, detail=detail, retry_after=retry_after
+        )
         self.cork()
         self.start(status, phrase, fields, Framing("length", len(body)))
         self.write(body)

@@ -13,10 +13,13 @@ if TYPE_CHECKING:
 _TYPE = b"application/problem+json"
 
 
-def problem(status: int, *, name: str, phase: str, seam: str, detail: str) -> tuple[bytes, list[Field], bytes]:
+def problem(
+    status: int, *, name: str, phase: str, seam: str, detail: str, retry_after: int = 1
+) -> tuple[bytes, list[Field], bytes]:
     """The reason phrase, the fields and the body of a problem.
 
-    ``name`` is what a program switches on (``upstream-silent``), ``phase`` the step that failed (``connect``).
+    ``name`` is what a program switches on (``upstream-silent``), ``phase`` the step that failed (``connect``), and
+    ``retry_after`` what a 503 says: seconds.
     """
     phrase = reason(status)
     content = {
@@ -30,7 +33,7 @@ def problem(status: int, *, name: str, phase: str, seam: str, detail: str) -> tu
     body = json.dumps(content).encode()
     fields = [(b"Content-Type", _TYPE), (b"Content-Length", b"%d" % len(body)), (b"Cache-Control", b"no-store")]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
-        fields.append((b"Retry-After", b"1"))
+        fields.append((b"Retry-After", b"%d" % retry_after))
     if status == HTTPStatus.UPGRADE_REQUIRED:
         fields += [(b"Upgrade", b"websocket"), (b"Sec-WebSocket-Version", b"13")]
     return phrase, fields, body

@@ -14,6 +14,7 @@ from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.policy import Policy
 from crossfade.shim.subjects import check_seam
 
+from .breaker import Rule
 from .config import LISTEN, Address, Capture, Config, Route, Scheme, ServerTls, Upstream, UpstreamTls, default_effects
 from .documents import Document, read_document
 from .identity import IdentityRules, Source, TokenRules
@@ -268,7 +269,10 @@ class _Building:
             self._document.mistake(
                 (*keys, "candidate"), f"`{candidate.name}` already answers this route: name another upstream"
             )
-        capture = {side: size for side, size in _mapping(given.get("capture")).items() if size is not None}
+        capture, breaker = (
+            {name: value for name, value in _mapping(given.get(key)).items() if value is not None}
+            for key in ("capture", "breaker")
+        )
         if seam is None or pattern is None or upstream is None:
             return None
         return Route(
@@ -280,6 +284,7 @@ class _Building:
             timeout=given.get("timeout") or Policy().timeout,
             capture=Capture(**capture),
             candidate=candidate,
+            breaker=Rule(**breaker),
         )
 
     def _headers(self, keys: Keys, given: dict[str, Any]) -> dict[str, str]:

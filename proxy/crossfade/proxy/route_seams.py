@@ -12,6 +12,8 @@ from crossfade.shim.connection import connect
 from crossfade.shim.http import HttpSeam
 from crossfade.shim.seam import registry
 
+from .circuits import Circuits
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
@@ -19,9 +21,17 @@ if TYPE_CHECKING:
     from crossfade.shim.config import Config as Settings
     from crossfade.shim.connection import Connection
 
-    from .config import Config
+    from .config import Config, Route
 
 _WAIT = 2.0  # seconds at start; a broker that is away must not keep the proxy from serving
+
+
+class RouteSeam(HttpSeam):
+    """A route's seam in this process, with the breakers of its bus path."""
+
+    def __init__(self, route: Route, *, where: str) -> None:
+        super().__init__(route.seam, policy=route.policy, where=where)
+        self.circuits = Circuits(route.seam)
 
 
 class RouteSeams:
@@ -30,21 +40,22 @@ class RouteSeams:
     def __init__(self, bus: str | None = None, settings: Settings | None = None) -> None:
         self._bus = bus
         self._settings = settings
-        self._seams: dict[str, HttpSeam] = {}
+        self._seams: dict[str, RouteSeam] = {}
         self._connection: Connection | None = None
 
-    def declare(self, config: Config) -> Mapping[str, HttpSeam]:
+    def declare(self, config: Config) -> Mapping[str, RouteSeam]:
         """The seams of ``config``'s routes by name; a route whose settings changed keeps its seam, and its stage."""
         for route in config.routes:
             known = self._seams.get(route.seam)
             if known is None:
                 where = f"{config.file}: {route.pattern.text}"
-                self._seams[route.seam] = HttpSeam(route.seam, policy=route.policy, where=where)
+                self._seams[route.seam] = RouteSeam(route, where=where)
                 registry.add(self._seams[route.seam])
             elif known.policy != route.policy:
                 known.policy = route.policy
                 if self._connection is not None:
                     self._connection.runtime.declared(known)
+            self._seams[route.seam].circuits.settle(route.breaker)
         return {route.seam: self._seams[route.seam] for route in config.routes}
 
     def __enter__(self) -> Self:

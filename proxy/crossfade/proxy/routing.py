@@ -15,19 +15,18 @@ from .tls import server_context, upstream_context
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crossfade.shim.http import HttpSeam
-
     from .config import Config, Route, Upstream
     from .exchange import Answering, Exchange
     from .matching import Router
     from .pool import Pool
+    from .route_seams import RouteSeam
 
 
 class Routing:
     """Finds who answers a request: the most specific route, else the default upstream."""
 
     def __init__(
-        self, config: Config, router: Router[Route], pools: Mapping[str, Pool], seams: Mapping[str, HttpSeam]
+        self, config: Config, router: Router[Route], pools: Mapping[str, Pool], seams: Mapping[str, RouteSeam]
     ) -> None:
         self._router = router
         self._default = PassThrough(pools[config.default.name], seam=config.default.name)

@@ -26,7 +26,7 @@ from crossfade.shim.diverting import (
     submit,
     way,
 )
-from crossfade.shim.errors import KeyReusedError, NotExecutedError, OutcomeUnknownError
+from crossfade.shim.errors import BusError, KeyReusedError, NotExecutedError, OutcomeUnknownError
 from crossfade.shim.events import new_id
 from crossfade.shim.hooks import report
 from crossfade.shim.http import arguments, is_streamed
@@ -35,6 +35,7 @@ from crossfade.shim.redaction import is_secret_name
 from crossfade.shim.tracecontext import parse_traceparent
 
 from .capturing import Capturing, UpstreamFailedError
+from .circuits import BreakerOpenError, failure_of
 from .forwarding import forward
 from .framing import CHUNKED, Framing, RefusedError
 from .headers import made_response
@@ -45,13 +46,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
     from crossfade.shim.diverting import Command, OverBus, Way
-    from crossfade.shim.http import HttpResponse, HttpSeam
+    from crossfade.shim.http import HttpResponse
 
+    from .circuits import Attempt
     from .config import Route
     from .exchange import Exchange
     from .heads import Field, RequestHead, ResponseHead
     from .identity import Identity, IdentityRules
     from .pool import Pool
+    from .route_seams import RouteSeam
     from .tasks import Wish
 
 BODY_LIMIT: Final = 8 * 1024 * 1024
@@ -62,6 +65,12 @@ _MAX_KEY: Final = 255
 _CONTINUE: Final = made_response(100, b"Continue", [])
 _STATUS: Final = {"value": "completed", "error": "failed"}
 _KEY_REUSED: Final = "This Idempotency-Key was used for another request: use a new key for a new intent."
+_LEDGER_DOWN: Final = "ledger-down"
+_UNASKED: Final = "It cannot be asked now whether this Idempotency-Key was used: ask again with the same one."
+_FAILING: Final = "The bus fails this seam, and its upstream may not answer instead: try again later."
+_UNSAID: Final = "The bus does not say what became of it."
+_SAME_KEY: Final = f"{_UNSAID} Ask again with the same Idempotency-Key."
+_LOOK_FIRST: Final = f"{_UNSAID} Look before you send it again; with an Idempotency-Key you could just ask again."
 _UNKNOWN: Final = "No answer came before the deadline; it may have run."
 _ASK_AGAIN: Final = f"{_UNKNOWN} Ask again with the same Idempotency-Key."
 _LOOK: Final = f"{_UNKNOWN} Look before you send it again; with an Idempotency-Key you could just ask again."
@@ -71,7 +80,7 @@ class SeamRoute:
     """Answers the requests of one route. See ``Answering``."""
 
     def __init__(
-        self, route: Route, seam: HttpSeam, pool: Pool, rules: IdentityRules, *, monitored: bool = False
+        self, route: Route, seam: RouteSeam, pool: Pool, rules: IdentityRules, *, monitored: bool = False
     ) -> None:
         self._route = route
         self._monitored = monitored
@@ -187,6 +196,7 @@ class _Diverted:
         self._exchange = exchange
         self._way = found
         self._bus = bus
+        self._circuits = route.seam.circuits
         self._correlation = correlation
         self._body = _Body(exchange)
 
@@ -212,17 +222,50 @@ class _Diverted:
             self._to_upstream()
             return
         try:
-            if self._wish is not None:
-                await self._as_task(command, self._wish)
-            elif self._way.kind == "bus":
-                await self._relay(answers(self._bus, command))
+            if self._way.kind == "bus":
+                await self._over_bus(command)
             else:
-                self._send(await claim(self._bus, command))
+                await self._claimed(command)
         except LegacyAnswersError as legacy:
             if legacy.answer.claim is None:
                 self._to_upstream()
             else:
                 await owned(self._bus, command, legacy.answer, self._ask_upstream)
+
+    async def _over_bus(self, command: Command) -> None:
+        """Have the bus answer, or what is legal at once when its breaker is open: nothing has been sent then."""
+        try:
+            if self._wish is not None:
+                await self._as_task(command, self._wish)
+            else:
+                with self._circuits.calls.attempt(self._bus, command) as attempt:
+                    await self._relay(answers(self._bus, command), attempt)
+        except BreakerOpenError as error:
+            self._exchange.breaker = error.state
+            unsent = Answer(kind="not-executed", reason="breaker-open")
+            if self._bus.may_fall_back(command, unsent):
+                raise LegacyAnswersError(unsent) from None
+            if not (command.once and command.policy.runs_legacy):
+                raise
+            await self._claimed(command)
+
+    async def _claimed(self, command: Command) -> None:
+        """Answer as the key's earlier call was answered; ``LegacyAnswersError``, when there was none and it is ours."""
+        try:
+            with self._circuits.ledger.attempt(self._bus, command) as attempt:
+                try:
+                    earlier = await claim(self._bus, command)
+                except Exception as error:
+                    if failure_of(error) != _LEDGER_DOWN:  # it was asked, whatever became of the call it told of
+                        attempt.answered()
+                    raise
+        except BreakerOpenError as error:
+            self._exchange.breaker = error.state
+            unasked = Answer(kind="unknown", reason=_LEDGER_DOWN)
+            if self._bus.may_fall_back(command, unasked):
+                raise LegacyAnswersError(unasked) from None
+            raise
+        self._send(earlier)
 
     def _command(self) -> Command | None:
         exchange, seam, pool = self._exchange, self._route.seam, self._route.pool
@@ -237,7 +280,8 @@ class _Diverted:
 
         A call that ran under this key on the legacy path is no task: its answer is waited for.
         """
-        submitted = await submit(self._bus, command)
+        with self._circuits.ledger.attempt(self._bus, command):
+            submitted = await submit(self._bus, command)
         answer, wait = submitted.answer, wish.wait if submitted.monitored else command.policy.timeout
         if answer is None and wait:
             answer = await ended(self._bus, command, wait=wait)
@@ -252,9 +296,10 @@ class _Diverted:
 
     # -- the bus answers -----------------------------------------------------------------------------------------
 
-    async def _relay(self, parts: AsyncGenerator[tuple[HttpResponse, bool]]) -> None:
+    async def _relay(self, parts: AsyncGenerator[tuple[HttpResponse, bool]], attempt: Attempt) -> None:
         async with aclosing(parts):
             async for part, whole in parts:
+                attempt.answered()
                 if whole:
                     self._send(part)
                     return
@@ -285,9 +330,17 @@ class _Diverted:
                 exchange.problem(422, name="key-reused", phase="bus", detail=_KEY_REUSED)
             case NotExecutedError():
                 exchange.problem(503, name="not-executed", phase="bus", detail="No worker answered it: try again.")
+            case OutcomeUnknownError(reason="ledger-down"):
+                exchange.problem(503, name="ledger-down", phase="bus", detail=_UNASKED)
             case OutcomeUnknownError():
                 detail = _ASK_AGAIN if self._correlation.key else _LOOK
                 exchange.problem(504, name="outcome-unknown", phase="bus", detail=detail)
+            case BreakerOpenError():
+                detail = _FAILING if error.failing == "calls" or not self._correlation.key else _UNASKED
+                exchange.problem(503, name="breaker-open", phase="bus", detail=detail, retry_after=error.retry_after)
+            case BusError():
+                detail = _SAME_KEY if self._correlation.key else _LOOK_FIRST
+                exchange.problem(503, name="bus-failed", phase="bus", detail=detail)
             case _:
                 exchange.problem(502, name="handler-failed", phase="handler", detail="The handler failed.")
 

@@ -7,6 +7,7 @@ from typing import Any, Final, get_args
 
 from crossfade.shim.policy import Effects
 
+from .breaker import Rule
 from .config import CAPTURE, LISTEN, Mode
 from .identity import ALGORITHMS
 from .limits import Limits
@@ -166,6 +167,26 @@ _ROUTE: Final = Section(
             what="How much of a body an observation keeps; a longer one is observed without it.",
             default=str(CAPTURE),
             danger="Bodies that are not kept are not compared.",
+        ),
+        "breaker": Key(
+            shape=Section(
+                keys={
+                    "failures": Key(
+                        shape=Number(least=1, most=1000, whole=True),
+                        what="Failures of the bus path in a row that open it.",
+                        default=str(Rule().failures),
+                        danger="Each may cost a caller the whole `timeout`; at 1 one lost answer is an outage.",
+                    ),
+                    "open": Key(
+                        shape=Number(least=0.1, most=_LONGEST),
+                        what="Seconds until one request tries the bus again, and up to a quarter more by chance.",
+                        default=f"{Rule().open:g}",
+                        danger="The one that tries may wait the whole `timeout`.",
+                    ),
+                }
+            ),
+            what="When the bus is not asked any more, and the upstream answers at once where that is legal.",
+            default="as below",
         ),
         "candidate": Key(
             shape=Text(like="next"),

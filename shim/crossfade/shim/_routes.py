@@ -388,6 +388,7 @@ def result_of(command: Command, answer: Answer) -> Any:
         f"{command.seam.name}: no result before the deadline ({answer.reason}); it may have run",
         callid=command.callid,
         deadline=command.deadline,
+        reason=answer.reason,
     )
 
 

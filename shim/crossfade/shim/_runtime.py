@@ -34,6 +34,7 @@ from .hooks import report
 from .instances import REPORT_EVERY, Instance
 from .observations import Observer
 from .policies import Policies, read_live, storage_holds_claims
+from .rollbacks import RollbackRequests
 from .routing import Pins
 from .stages import TABLE, Stage
 from .subjects import Subjects
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .policy import Policy
     from .ports import Bus, BusInfo, Change
     from .redaction import Redactor
+    from .rollbacks import RollbackRequest
     from .sealed import Sealer
     from .seam import Registry, Route, Seam
 
@@ -105,6 +107,8 @@ class Runtime:
         self._complained: set[str] = set()
         self._blockers: dict[str, dict[str, float]] = {}  # per seam: what blocks it, and when the bus was last told
         self._legacy_hits: dict[str, int] = {}
+        self._breakers: dict[str, str] = {}
+        self.rollbacks = RollbackRequests(bus, self.subjects, instance=self.instance)
         self._report_now = asyncio.Event()
         self._reporting: asyncio.Task[None] | None = None
 
@@ -200,6 +204,7 @@ class Runtime:
                 seams={name: self._revision(name) for name in self.registry.names()},
                 remotes=[seam.name for seam in self.registry.all() if not seam.has_body],
                 legacy_hits=dict(self._legacy_hits),
+                breakers=dict(self._breakers),
             )
             try:
                 await self.policies.instances.report(instance)
@@ -228,6 +233,15 @@ class Runtime:
         """Tell the bus at once what this process does."""
         self.role = role
         self.thread.loop.call_soon_threadsafe(self._report_now.set)
+
+    async def tell_breaker(self, seam: str, state: str, request: RollbackRequest | None) -> None:
+        """Report at once that the breaker of ``seam`` is at ``state`` here, and ask for a rollback if there is one."""
+        self._breakers[seam] = state
+        if state == "closed":
+            del self._breakers[seam]
+        self._report_now.set()
+        if request is not None:
+            self.spawn(self.rollbacks.ask(request))
 
     def _revision(self, seam: str) -> int:
         live = self._live.get(seam)

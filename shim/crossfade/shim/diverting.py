@@ -15,7 +15,8 @@ from ._observing import Later, Observing
 from ._owned import arun_owned
 from ._routes import Command, Keyed, OverBus, Split, result_of
 from .correlate import current_correlation
-from .errors import OutcomeUnknownError
+from .errors import BusUnavailableError, OutcomeUnknownError
+from .hooks import report
 from .outcomes import Answer
 from .streaming import Incoming
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 
     from .http import HttpResponse
+    from .rollbacks import RollbackRequest
     from .seam import Seam
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "owned",
     "result_of",
     "submit",
+    "tell_breaker",
     "way",
 ]
 
@@ -132,6 +135,7 @@ async def answers(route: OverBus, command: Command) -> AsyncGenerator[tuple[Http
                     f"{command.seam.name}: the client reads too slowly for this stream",
                     callid=command.callid,
                     deadline=command.deadline,
+                    reason="slow-client",
                 )
             incoming.take(await items.get())
         if incoming.yielded == 0 and route.may_fall_back(command, incoming.answer):
@@ -196,6 +200,14 @@ async def ended(route: OverBus, command: Command, *, wait: float) -> Answer | No
             return await asyncio.wrap_future(following)
     except TimeoutError:
         return None
+
+
+def tell_breaker(route: OverBus, seam: str, state: str, request: RollbackRequest | None = None) -> None:
+    """Have this process' reports say at which ``state`` the breaker of ``seam`` is; fail-open, as is the request."""
+    try:
+        route.runtime.thread.spawn(route.runtime.tell_breaker(seam, state, request))
+    except BusUnavailableError:  # closed: nobody reads reports of this process any more
+        report.count("dropped", seam=seam, reason="breaker-report")
 
 
 def command_of(route: OverBus, seam: Seam, arguments: Mapping[str, Any], *, detached: bool = False) -> Command | None:

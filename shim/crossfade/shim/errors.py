@@ -188,11 +188,13 @@ class KeyReusedError(CallError):
 class OutcomeUnknownError(CallError):
     """The call was sent and no result was found before its deadline: it may have run, or may still.
 
-    Ask again later with ``crossfade.shim.outcome(callid)``. ``deadline`` is the broker's time.
+    Ask again later with ``crossfade.shim.outcome(callid)``. ``deadline`` is the broker's time, ``reason`` a short token
+    that says why nobody knows.
     """
 
-    def __init__(self, message: str, *, callid: str, deadline: datetime) -> None:
+    def __init__(self, message: str, *, callid: str, deadline: datetime, reason: str = "") -> None:
         self.deadline = deadline
+        self.reason = reason
         super().__init__(message, callid=callid)
 
 

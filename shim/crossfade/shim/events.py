@@ -83,6 +83,7 @@ TYPES: Final[Mapping[str, Kind]] = MappingProxyType(
         "seam.compared": "fact",
         "seam.stage.changed": "fact",
         "seam.unblocked": "fact",
+        "seam.rollback.requested": "fact",
         "seam.skipped": "fact",
         "call.claimed": "fact",
         "call.started": "fact",

@@ -25,7 +25,8 @@ class Instance:
     """One process. ``seams`` maps each seam it declares to the revision applied; ``seen`` is the broker's time.
 
     ``remotes`` are those of them that have no body here (``shim.remote``). ``legacy_hits`` counts, per seam, the calls
-    that the legacy body served although commands were the rule; it only grows while the process lives.
+    that the legacy body served although commands were the rule; it only grows while the process lives. ``breakers``
+    are the seams for which it does not ask the bus now: ``open``, or ``half-open`` while it tries.
     """
 
     instance: str
@@ -34,6 +35,7 @@ class Instance:
     seams: Mapping[str, int] = field(default_factory=dict[str, int])
     remotes: Sequence[str] = ()
     legacy_hits: Mapping[str, int] = field(default_factory=dict[str, int])
+    breakers: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def encode(self) -> bytes:
         """The value of the bucket ``instances``."""
@@ -44,6 +46,7 @@ class Instance:
                 "seams": dict(self.seams),
                 "remotes": list(self.remotes),
                 "legacy_hits": dict(self.legacy_hits),
+                "breakers": dict(self.breakers),
             }
         ).encode()
 
@@ -92,4 +95,5 @@ def _read(entry: Entry) -> Instance:
         seams=stored["seams"],
         remotes=stored.get("remotes", ()),
         legacy_hits=stored.get("legacy_hits", {}),
+        breakers=stored.get("breakers", {}),
     )

@@ -375,6 +375,17 @@ class SeamUnblocked(Payload):
     reason: str = ""
 
 
+class SeamRollbackRequested(Payload):
+    """A process has stopped asking the bus for a seam, and asks whoever decides to roll it back."""
+
+    seam: str
+    revision: int = Field(ge=0, description="of the live policy that was in force there; 0: none")
+    instance: str = Field(description="the process")
+    failing: Literal["calls", "ledger"] = Field(description="answers by the bus, or storing tasks and claims")
+    reason: str = Field(description="the last failure: `deadline`, `expired`, `BusUnavailableError` ...")
+    counts: dict[str, int] = Field(description="failures since the bus last answered, by reason")
+
+
 class SeamSkipped(Payload):
     """Calls of a seam could not take the path its stage asks for."""
 
@@ -449,6 +460,7 @@ MODELS: Final[Mapping[str, Any]] = MappingProxyType(
         "seam.compared": SeamCompared,
         "seam.stage.changed": SeamStageChanged,
         "seam.unblocked": SeamUnblocked,
+        "seam.rollback.requested": SeamRollbackRequested,
         "seam.skipped": SeamSkipped,
         "call.claimed": CallClaimed,
         "call.started": CallStarted,

@@ -38,6 +38,11 @@ class Standing:
         """How many processes serve it."""
         return sum(instance.role == "worker" for instance in self.instances)
 
+    @property
+    def broken(self) -> Sequence[str]:
+        """The processes that do not ask the bus for it now, because it failed them."""
+        return [each.instance for each in self.instances if self.seam in each.breakers]
+
 
 async def standings(policies: Policies, bus: Bus) -> list[Standing]:
     """Every declared seam, by name. Raises ``BusError``."""

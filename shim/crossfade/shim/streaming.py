@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from ._loop import wait_for
 from ._owned import astream_owned, stream_owned
 from ._routes import result_of
-from .errors import OutcomeUnknownError
+from .errors import BusError, OutcomeUnknownError
 from .events import TYPES
 from .hooks import report
 from .outcomes import Answer
@@ -161,9 +161,12 @@ class Incoming:
         end = asyncio.get_running_loop().time() + _GAP
         while total is not None and not self._complete(total) and asyncio.get_running_loop().time() < end:
             report.count("items-read", seam=self.command.seam.name)
-            async for stored in runtime.bus.read(subject):
-                if stored.event.get("callid") == self.command.callid:
-                    self._take_event(stored.event)
+            try:
+                async for stored in runtime.bus.read(subject):
+                    if stored.event.get("callid") == self.command.callid:
+                        self._take_event(stored.event)
+            except BusError as error:  # the handler has answered: what is missing is an end nobody knows, no failed bus
+                report.count("look-up-failed", seam=self.command.seam.name, reason=type(error).__name__)
             await asyncio.sleep(0.05)
         return total is None or self._complete(total)
 
@@ -185,4 +188,5 @@ class Incoming:
                 f"{self.command.seam.name}: items after the first {self.yielded} were lost",
                 callid=self.command.callid,
                 deadline=self.command.deadline,
+                reason="items-lost",
             )

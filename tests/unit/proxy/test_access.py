@@ -9,7 +9,7 @@ from crossfade.proxy.access import line_of
 
 def test_a_line_stays_one_line():
     """Control characters are escaped; every field is there."""
-    line = line_of((0.0, "::1", "GET", '/a\r\n{"status": 200}\u2028"', 499, 0.25, 1, 2, "http.a", "left"))
+    line = line_of((0.0, "::1", "GET", '/a\r\n{"status": 200}\u2028"', 499, 0.25, 1, 2, "http.a", "left", ""))
 
     assert line.count("\n") == 1
     assert "\r" not in line

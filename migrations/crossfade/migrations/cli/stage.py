@@ -193,6 +193,7 @@ def _row(found: Standing) -> dict[str, Any]:
         "revision": policy.revision,
         "processes": len(found.instances),
         "workers": found.workers,
+        "broken": list(found.broken),
         "legacy_hits": sum(each.legacy_hits.get(seam.seam, 0) for each in found.instances),
         "lagging": list(found.lagging),
         "actor": live.actor if live else "(code)",
@@ -227,5 +228,7 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{row['seam']} is blocked: {blocker}"
         if row["lagging"]:
             yield f"{row['seam']} is not followed by {', '.join(row['lagging'])}"
+        if TABLE[Stage(row["stage"])].commands and row["broken"]:
+            yield f"{row['seam']} does not ask the bus, which failed it, in {', '.join(row['broken'])}"
         if TABLE[Stage(row["stage"])].commands and not row["workers"]:
             yield f"{row['seam']} is at {row['stage']}, and no worker that serves it is alive"

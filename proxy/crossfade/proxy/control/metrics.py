@@ -33,6 +33,7 @@ def page(
         _family("crossfade_seam_percent", "gauge", "Share of keys on the bus at canary.", _percents(standings)),
         _family("crossfade_seam_instances", "gauge", "Live processes that declare a seam.", _instances(standings)),
         _family("crossfade_seam_lagging", "gauge", "Those that have not applied its policy.", _lagging(standings)),
+        _family("crossfade_seam_breakers_open", "gauge", "Those that do not ask the bus now.", _broken(standings)),
         _family("crossfade_stream_open", "gauge", "Open streams.", [({}, float(hub.total))]),
         _family("crossfade_stream_ring_events", "gauge", "Events kept for streams.", [({}, float(len(hub.ring)))]),
     )
@@ -67,6 +68,10 @@ def _instances(standings: Iterable[Standing]) -> list[Sample]:
 
 def _lagging(standings: Iterable[Standing]) -> list[Sample]:
     return [({"seam": each.seam}, float(len(each.lagging))) for each in _bounded(standings)]
+
+
+def _broken(standings: Iterable[Standing]) -> list[Sample]:
+    return [({"seam": each.seam}, float(len(each.broken))) for each in _bounded(standings)]
 
 
 def _bounded(standings: Iterable[Standing]) -> list[Standing]:

@@ -52,6 +52,7 @@ class InstanceView(BaseModel):
     revision: int
     seen: str
     legacy_hits: int
+    breaker: str = Field(description="open or half-open where it does not ask the bus now, else closed")
 
 
 class PolicyView(BaseModel):
@@ -227,6 +228,7 @@ def _view(found: Standing) -> SeamView:
                 revision=each.seams[seam.seam],
                 seen=each.seen.isoformat(),
                 legacy_hits=each.legacy_hits.get(seam.seam, 0),
+                breaker=each.breakers.get(seam.seam, "closed"),
             )
             for each in found.instances
         ],
