@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from contract.helpers import SOON, collect, event, number, until
 from crossfade.shim.bindings import to_nats
 from crossfade.shim.errors import BusFullError, BusRefusedError, EventTooLargeError, MalformedEventError
-from crossfade.shim.events import EXTENSIONS
+from crossfade.shim.events import EXTENSIONS, Event
 
 
 async def test_published_is_stored(bus, subject):
@@ -84,6 +84,22 @@ async def test_emitted_once_per_id(bus, subject):
     bus.emit(subject, sent)
     await until(lambda: bus.last(subject))
     assert (await bus.publish(subject, sent)).duplicate
+
+
+async def test_events_that_are_alike_arrive_whole(bus, subject):
+    """What they have in common and what is each one's own; a value of any letters, and a large one refused."""
+    alike = Event(type="tool.observed", source="urn:crossfade:test", subject="a.b", extensions={"seam": "a.b"})
+    emit = bus.emitter(alike)
+    emit(subject, "id-1", {"userid": "é v\u2028il", "obsseq": "1"}, b'{"n":1}')
+    found = (await until(lambda: bus.last(subject))).event
+    assert abs((found.time - datetime.now(UTC)).total_seconds()) < SOON
+    own = {"seam": "a.b", "userid": "é v\u2028il", "obsseq": "1"}
+    assert found == dataclasses.replace(alike, id="id-1", time=found.time, extensions=own, data=b'{"n":1}')
+    assert (await bus.publish(subject, found)).duplicate
+    with pytest.raises(EventTooLargeError):
+        emit(subject, "id-2", {}, b"x" * (await bus.info()).max_event_bytes)
+    with pytest.raises(MalformedEventError):
+        emit(subject, "id-3", {"userid": "a\r\nNats-Rollup: all"}, b"")
 
 
 async def test_a_payload_over_the_limit_is_refused(bus, subject):

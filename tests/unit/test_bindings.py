@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from crossfade.shim.bindings import (
     STRUCTURED_HEADERS,
+    Alike,
     from_http,
     from_nats,
     from_structured,
@@ -92,6 +93,21 @@ def reason_of(read, *args):
 def test_a_nats_message_is_read_as_the_event_that_was_sent(event):
     """What NATS carries is the event itself: every attribute, and no data apart from empty data."""
     assert from_nats(to_nats(event), event.data or b"") == event
+
+
+@given(events)
+@example(an_event(data=b"", extensions={"traceparent": " padded ", "baggage": 'a="b c",d=%20', "userid": ""}))
+def test_events_that_are_alike_are_written_as_each_alone(event):
+    """What was written once and what each has of its own make the headers of the event."""
+    common = Event(type=event.type, source=event.source, subject=event.subject, extensions={"seam": "a.b"})
+    whole = Event(type=event.type, source=event.source, subject=event.subject, id=event.id, data=b"",
+                  extensions={**event.extensions, "seam": "a.b"})  # fmt: skip
+    lines = Alike(common).lines(event.id, {name: whole.extensions[name] for name in whole.extensions if name != "seam"})
+    assert lines.isascii()
+    written = dict(line.split(": ", 1) for line in lines.removesuffix("\r\n").split("\r\n"))
+    expected = to_nats(whole)
+    assert written.pop("ce-time") >= expected.pop("ce-time")
+    assert written == expected
 
 
 @given(events)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import math
+import re
 from collections import Counter, OrderedDict, deque
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -490,6 +492,22 @@ def test_wrong_arguments_are_pythons_own_error():
         taking(int).bind((), {})
     with pytest.raises(TypeError, match="unexpected keyword"):
         taking(int).bind((1,), {"z": 1})
+
+
+@given(st.lists(st.integers(), max_size=4), st.dictionaries(st.sampled_from("abcz"), st.integers()))
+def test_a_call_is_bound_as_python_binds_it(args, kwargs):
+    """The short way for plain parameters takes what the long one takes, and raises what it raises."""
+
+    def body(a, b, c=0): ...
+
+    try:
+        expected = inspect.signature(body).bind(*args, **kwargs).arguments
+    except TypeError as error:
+        with pytest.raises(TypeError, match=re.escape(str(error))):
+            SignatureCodec(body).bind(tuple(args), kwargs)
+    else:
+        bound = SignatureCodec(body).bind(tuple(args), kwargs)
+        assert list(bound.items()) == list(expected.items())
 
 
 def test_a_signature_that_cannot_be_resolved_says_so_at_once():

@@ -249,12 +249,12 @@ class Observing:
         correlation = current_correlation()
         self._observer.offer((self, n, started, duration, arguments, value, error, correlation, False, streamed, False))
 
-    def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes | _Encoded:
+    def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, plain: bool = False) -> bytes | _Encoded:
         """The arguments by the seam's own codec; empty, and counted, when they have no JSON form."""
         try:
             codec = self.seam.codec
             bound = codec.bind(args, kwargs)
-            encoded = codec.encode(bound)
+            encoded = codec.encode(bound, plain=plain)
             if self._shadow:  # what would arrive changed must not be compared as if it had not
                 codec.verify(bound, encoded)
             return _Encoded(encoded, bound, codec.encode_secrets(bound) if codec.secret else _NOTHING)
@@ -264,9 +264,9 @@ class Observing:
             self._observer.failed(self.seam.name, error)
             return b""
 
-    def _encode_value(self, value: Any) -> bytes | _Encoded:
+    def _encode_value(self, value: Any, *, plain: bool = False) -> bytes | _Encoded:
         try:
-            return _Encoded(self.seam.codec.observe_result(value), _NOTHING, _NOTHING)
+            return _Encoded(self.seam.codec.observe_result(value, plain=plain), _NOTHING, _NOTHING)
         except Exception as error:
             self._observer.failed(self.seam.name, error)
             return b""
@@ -310,14 +310,14 @@ class Observing:
         if isinstance(copy, Later):
             copy = self._encode((), copy.make())
         elif copy and isinstance(copy, bytes):
-            copy = self._encode(*marshal.loads(copy))  # noqa: S302 - ours; it never left this process
+            copy = self._encode(*marshal.loads(copy), plain=True)  # noqa: S302 - ours; it never left this process
         return copy if isinstance(copy, _Encoded) else None
 
     def _open_value(self, copy: _Copy) -> bytes | None:
         if isinstance(copy, Later):
             copy = self._encode_value(copy.make())
         elif copy and isinstance(copy, bytes):
-            copy = self._encode_value(marshal.loads(copy))  # noqa: S302 - as above
+            copy = self._encode_value(marshal.loads(copy), plain=True)  # noqa: S302 - as above
         return copy.data if isinstance(copy, _Encoded) else None
 
     def _notice_mutation(self, taken: _Encoded, changed: object) -> None:

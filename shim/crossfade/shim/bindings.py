@@ -23,6 +23,7 @@ import base64
 import binascii
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -84,6 +85,34 @@ def to_nats(event: Event) -> dict[str, str]:
     if event.data is not None:
         headers["Content-Type"] = content_type
     return headers
+
+
+class Alike:
+    """The headers of events that are alike but for id, time and some extensions, as lines: half of them written once.
+
+    Raises as ``to_nats``.
+    """
+
+    def __init__(self, event: Event) -> None:
+        headers = to_nats(replace(event, data=b""))
+        del headers["ce-id"], headers["ce-time"]
+        self._lines = _lines(headers)
+
+    def lines(self, event_id: str, extensions: Mapping[str, str]) -> str:
+        """The headers of one that happened now: ``name: value`` and a line break each."""
+        own = {"ce-id": event_id, "ce-time": _format_time(datetime.now(UTC))}
+        for name, value in extensions.items():
+            own[_HEADER_NAMES.get(name) or f"ce-{name}"] = value
+        if not _visible("".join(own.values())):
+            own = {name: _encode(value) for name, value in own.items()}
+        for name in _PLAIN_COPIES:
+            if name in extensions and _line(extensions[name]):
+                own[name] = extensions[name]
+        return self._lines + _lines(own)
+
+
+def _lines(headers: Mapping[str, str]) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
 
 def from_nats(headers: Mapping[str, str] | None, data: bytes) -> Event:

@@ -53,12 +53,12 @@ class Tally:
                 self._revisions[seam] = revision
                 self._counts.pop(seam, None)
 
-    def add(self, seam: str, kind: str, *, observed: bool) -> None:
-        """One eligible call; ``observed``: all of it, arguments and outcome, was handed to the bus."""
+    def add(self, seam: str, kind: str, *, observed: bool, n: int = 1) -> None:
+        """``n`` eligible calls; ``observed``: all of them, arguments and outcome, was handed to the bus."""
         with self._lock:
             found = self._counts.setdefault(seam, {}).setdefault(kind, [0, 0])
-            found[0] += 1
-            found[1] += observed
+            found[0] += n
+            found[1] += n * observed
 
     def to_json(self) -> dict[str, Any]:
         """By seam: ``revision``, and ``calls``: kind -> ``[eligible, observed]``."""

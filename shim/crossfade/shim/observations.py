@@ -11,10 +11,10 @@ import asyncio
 import itertools
 import json
 import logging
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from .correlate import Correlation, extensions
 from .coverage import Tally, kind_of_call
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .outcomes import SeenError
-    from .ports import Publisher
+    from .ports import Emitter, Publisher
     from .redaction import Redactor
     from .seam import Seam
     from .subjects import Subjects
@@ -40,7 +40,7 @@ _BATCH: Final = 256  # events between two yields of the loop
 _log = logging.getLogger("crossfade")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # not frozen, which would take twice as long to make
 class Observation:
     """One finished legacy call, already detached from the caller's objects.
 
@@ -94,6 +94,21 @@ A plain tuple, because making anything else takes a microsecond of the caller's 
 """
 
 
+class _Made(NamedTuple):
+    """An observation as it is sent: redacted, encoded and addressed."""
+
+    observation: Observation
+    kind: str
+    subject: str
+    emit: Emitter
+    extensions: dict[str, str]
+    data: bytes
+
+
+_Done: TypeAlias = tuple[str, str, bool, bool]
+"""A call that was dealt with: its seam, its kind, whether it was sent, and whether all of it was there."""
+
+
 class Observer:
     """Buffers observations and publishes them from the background loop."""
 
@@ -106,8 +121,9 @@ class Observer:
         self._buffer: deque[Seen] = deque()
         self._bytes = 0  # changed by many threads without a lock: a bound, not an account, and set to 0 when empty
         self._numbers: dict[str, itertools.count[int]] = {}
-        # The first in the buffer and its event, made once however often it is tried.
-        self._next: tuple[Observation, str, Event] | None = None
+        # The first in the buffer and what is sent of it, made once however often it is tried.
+        self._next: _Made | None = None
+        self._emitters: dict[str, tuple[int, Emitter]] = {}  # by seam: of its last revision
         self._complained: set[str] = set()
 
     def numbers(self, seam: str) -> itertools.count[int]:
@@ -158,80 +174,95 @@ class Observer:
 
     def _publish_some(self) -> bool:
         """Publish a batch; ``False`` when the bus takes no more for now."""
-        for _ in range(min(_BATCH, len(self._buffer))):
-            seen, published = self._buffer[0], False
-            name = seen[0].seam.name
-            try:
-                self._next = self._next or self._addressed(seen[0].read(seen))
-                observation, subject, event = self._next
-                self._bus.emit(subject, event)
-            except BusUnavailableError:
-                return False  # it stays in the buffer, which is bounded
-            except BusError as error:
-                report.count("dropped", seam=name, reason=type(error).__name__)
-            except Exception as error:
-                self.failed(name, error)
-            else:
-                published = observation.whole
-                report.count("observed", seam=name)
-            self.tally.add(name, self._next[0].kind if self._next else kind(seen), observed=published)
-            self._next = None
+        done: list[_Done] = []
+        try:
+            for at in range(min(_BATCH, len(self._buffer))):
+                seen, sent = self._buffer[at], False
+                name = seen[0].seam.name
+                try:
+                    made = self._next = self._next or self._made(seen[0].read(seen))
+                    made.emit(made.subject, made.observation.callid, made.extensions, made.data)
+                except BusUnavailableError:
+                    return False  # it stays in the buffer, which is bounded
+                except BusError as error:
+                    report.count("dropped", seam=name, reason=type(error).__name__)
+                except Exception as error:
+                    self.failed(name, error)
+                else:
+                    sent = True
+                done.append(_done(seen, self._next, sent=sent))
+                self._next = None
+        finally:
+            self._settle(done)
+        return True
+
+    def _settle(self, done: list[_Done]) -> None:
+        """Take a batch out of the buffer and count it, together because each counting takes a lock."""
+        for (seam, kind, sent, whole), n in Counter(done).items():
+            if sent:
+                report.count("observed", seam=seam, n=n)
+            self.tally.add(seam, kind, observed=sent and whole, n=n)
+        for _ in done:
             self._bytes -= size(self._buffer.popleft())
         if not self._buffer:
             self._bytes = 0
-        return True
 
-    def _addressed(self, observation: Observation) -> tuple[Observation, str, Event]:
-        subject = self._subjects.observation(
-            observation.seam.name, tenant=_tenant(observation), shadow=observation.shadow
-        )
-        return observation, subject, self.event(observation)
-
-    def event(self, observation: Observation) -> Event:
-        """The event of an observation, redacted."""
-        return Event(
-            type=observed_type(observation.seam.domain),
-            source=f"urn:crossfade:{self._instance}",
-            subject=observation.seam.name,
-            extensions={
-                "seam": observation.seam.name,
-                "callid": observation.callid,
-                "path": "legacy",
-                "policyrev": str(observation.revision),
-                "obsseq": str(observation.n),
-                **extensions(observation.correlation),
-            },
-            data=self._payload(observation),
+    def _made(self, observation: Observation) -> _Made:
+        seam, correlation = observation.seam, observation.correlation
+        kind = observation.kind
+        return _Made(
+            observation,
+            kind,
+            self._subjects.observation(
+                seam.name, tenant=correlation.tenant if correlation else None, shadow=observation.shadow
+            ),
+            self._emitter(seam, observation.revision),
+            {"callid": observation.callid, "obsseq": str(observation.n), **extensions(correlation)},
+            self._payload(observation, kind),
         )
 
-    def _payload(self, observation: Observation) -> bytes:
+    def _emitter(self, seam: Seam, revision: int) -> Emitter:
+        """What sends the seam's observations under this revision of its policy."""
+        found = self._emitters.get(seam.name)
+        if found is None or found[0] != revision:
+            alike = Event(
+                type=observed_type(seam.domain),
+                source=f"urn:crossfade:{self._instance}",
+                subject=seam.name,
+                extensions={"seam": seam.name, "path": "legacy", "policyrev": str(revision)},
+            )
+            found = self._emitters[seam.name] = (revision, self._bus.emitter(alike))
+        return found[1]
+
+    def _payload(self, observation: Observation, kind: str) -> bytes:
         """Joined from JSON that is there already: parsing and writing it again would be a third of the whole work."""
         started = datetime.fromtimestamp(observation.started, UTC).isoformat()
-        parts = [
-            b'{"instance":"%b","redaction":%b,"n":%d,"kind":"%b","started":"%b","duration_ms":%.3f'
-            % (
-                self._instance.encode(),
-                _json(self._redactor.fingerprint),
-                observation.n,
-                observation.kind.encode(),
-                started.encode(),
-                observation.duration * 1000,
-            )
-        ]
-        if observation.arguments is not None:
+        about = f'{observation.n},"kind":"{kind}","started":"{started}","duration_ms":{observation.duration * 1000:.3f}'
+        ours = f'{{"instance":"{self._instance}","redaction":"{self._redactor.fingerprint}","n":'
+        parts = [(ours + about).encode()]
+        arguments, value = observation.arguments, observation.value
+        if not self._redactor.passes((arguments or b"") + (value or b"")):  # one look, because it is a third of this
+            arguments, value = self._redacted(arguments), self._redacted(value)
+        if arguments is not None:
             hidden = {name: self._redactor.digest(value) for name, value in observation.secrets.items()}
-            parts += b',"arguments":', _merged(self._redacted(observation.arguments), hidden)
+            parts += b',"arguments":', _merged(arguments, hidden)
         if observation.error is not None:
             record = observation.error.record(redact=self._redactor.text).to_json()
             parts += b',"outcome":"error","error":', _json(record), b"}"
-        elif observation.value is not None:
-            parts += b',"outcome":"value",', self._redacted(observation.value)[1:]  # `{"value": ...}` without its brace
+        elif value is not None:
+            parts += b',"outcome":"value",', value[1:]  # `{"value": ...}` without its brace
         else:
             parts.append(b',"outcome":"value"}')
         return b"".join(parts)
 
-    def _redacted(self, data: bytes) -> bytes:
-        return data if self._redactor.passes(data) else _json(self._redactor.value(json.loads(data)))
+    def _redacted(self, data: bytes | None) -> bytes | None:
+        return data if data is None or self._redactor.passes(data) else _json(self._redactor.value(json.loads(data)))
+
+
+def _done(seen: Seen, made: _Made | None, *, sent: bool) -> _Done:
+    if made is None:
+        return seen[0].seam.name, kind(seen), sent, False
+    return made.observation.seam.name, made.kind, sent, made.observation.whole
 
 
 def _merged(members: bytes, more: Mapping[str, Any]) -> bytes:
@@ -254,7 +285,3 @@ def kind(seen: Seen) -> str:
 def size(seen: Seen) -> int:
     """Bytes of arguments and value."""
     return (len(seen[4]) if seen[4] else 0) + (len(seen[5]) if seen[5] else 0)
-
-
-def _tenant(observation: Observation) -> str | None:
-    return observation.correlation.tenant if observation.correlation else None

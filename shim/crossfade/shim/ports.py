@@ -177,6 +177,14 @@ class BusInfo:
     warnings: Sequence[str] = field(default_factory=tuple)
 
 
+class Emitter(Protocol):
+    """Emits events that are alike."""
+
+    def __call__(self, subject: str, event_id: str, extensions: Mapping[str, str], data: bytes) -> None:
+        """As ``Publisher.emit``, of an event that happened now; ``extensions`` are those that it has beside."""
+        ...
+
+
 class Publisher(Protocol):
     """Puts events on the bus."""
 
@@ -198,6 +206,13 @@ class Publisher(Protocol):
 
         Never blocks. Raises ``BusUnavailableError`` when not connected or the client's buffer is full, and
         ``EventTooLargeError``. NATS: core publish to the stream's subject. Kafka: produce without waiting.
+        """
+        ...
+
+    def emitter(self, alike: Event) -> Emitter:
+        """``emit`` for many events that have the attributes of ``alike``, but for id, time and data.
+
+        NATS and Kafka: what they have in common is written once, which is two thirds of what emitting takes.
         """
         ...
 

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import logging
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, TypeVar
 from urllib.parse import urlsplit
@@ -34,12 +35,12 @@ from ._state import MemoryState
 from ._stream import Rejection, wire_size
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     from crossfade.shim.events import Event
     from crossfade.shim.hooks import Hooks
-    from crossfade.shim.ports import BusSettings, DeadLetter, Deliveries, Extent, Position, Stored
+    from crossfade.shim.ports import BusSettings, DeadLetter, Deliveries, Emitter, Extent, Position, Stored
 
     from ._faults import Operation
     from ._stream import Message, Stream
@@ -183,6 +184,15 @@ class MemoryBus:
             self.perform_now("emit", lambda: self._append(subject, headers, event))
         except BusFullError:
             self.hooks.count("dropped", reason="full")
+
+    def emitter(self, alike: Event) -> Emitter:
+        """See ``Publisher.emitter``."""
+
+        def emit(subject: str, event_id: str, extensions: Mapping[str, str], data: bytes) -> None:
+            given = {**alike.extensions, **extensions}
+            self.emit(subject, replace(alike, id=event_id, time=datetime.now(UTC), extensions=given, data=data))
+
+        return emit
 
     def _headers(self, event: Event) -> dict[str, str]:
         headers = to_nats(event)

@@ -164,4 +164,9 @@ def write_headers(headers: Mapping[str, str] | None) -> bytes:
     lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     if lines.count("\n") != len(headers) or lines.count("\r") != len(headers):
         raise BusRefusedError("a header holds a line break, nothing was sent")
+    return header_block(lines)
+
+
+def header_block(lines: str) -> bytes:
+    """Headers as they go over the wire, of ``name: value`` lines that are known to hold no other line break."""
     return f"{_HEADER_LINE}{lines}\r\n".encode("utf-8", "replace")

@@ -374,16 +374,18 @@ class Connection:
         self,
         subject: str,
         data: bytes,
-        headers: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | bytes | None = None,
         reply: str = "",
         *,
         now: bool = True,
     ) -> None:
         """Hand a message to the socket without waiting; not ``now``: together with others of this turn of the loop.
 
+        ``headers`` that are bytes are a ``header_block``.
         Raises ``BusUnavailableError`` (not connected, or the buffer is full), ``EventTooLargeError``.
         """
-        self.client().hand_over(subject, reply, write_headers(headers), data, limit=_BUFFER, now=now)
+        block = headers if isinstance(headers, bytes) else write_headers(headers)
+        self.client().hand_over(subject, reply, block, data, limit=_BUFFER, now=now)
 
     async def request(
         self, subject: str, data: bytes, headers: Mapping[str, str] | None = None, *, timeout: float = API_TIMEOUT

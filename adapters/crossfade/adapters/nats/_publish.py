@@ -10,7 +10,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from crossfade.shim.bindings import to_nats
+from crossfade.shim.bindings import Alike, to_nats
 from crossfade.shim.errors import (
     BusAmbiguousError,
     BusError,
@@ -21,6 +21,7 @@ from crossfade.shim.errors import (
 )
 from crossfade.shim.ports import Ack
 
+from ._client import header_block
 from ._connection import header_size
 from ._errors import STREAM_MISSING, ApiError, NoRespondersError, refusal
 from ._wire import position
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from crossfade.shim.events import Event
+    from crossfade.shim.ports import Emitter
 
     from ._connection import Connection
 
@@ -170,3 +172,20 @@ class Publishing:
         """See ``Publisher.emit``."""
         headers, data = self.encode(subject, event)
         self._connection.send(subject, data, headers, now=False)
+
+    def emitter(self, alike: Event) -> Emitter:
+        """See ``Publisher.emitter``."""
+        headers = Alike(alike)
+
+        def emit(subject: str, event_id: str, extensions: Mapping[str, str], data: bytes) -> None:
+            lines = headers.lines(event_id, extensions)
+            ours = f"Nats-Msg-Id: {event_id}\r\nNats-Expected-Stream: {self.stream_of(subject)}\r\n"
+            block = header_block(lines + ours)
+            size, limit = len(data) + len(block), self._connection.max_message
+            if size > limit:
+                raise EventTooLargeError(size=size, limit=limit)
+            if subject.endswith(_INVOKE):
+                self._gate.admit(len(subject) + size)
+            self._connection.send(subject, data, block, now=False)
+
+        return emit

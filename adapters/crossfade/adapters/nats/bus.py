@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         BusSettings,
         DeadLetter,
         Deliveries,
+        Emitter,
         Extent,
         ObjectRef,
         Position,
@@ -218,6 +219,10 @@ class NatsBus:
     def emit(self, subject: str, event: Event) -> None:
         """See ``Publisher.emit``."""
         self._publishing.emit(subject, event)
+
+    def emitter(self, alike: Event) -> Emitter:
+        """See ``Publisher.emitter``."""
+        return self._publishing.emitter(alike)
 
     def consume(
         self, group: str, filters: Sequence[str], options: ConsumeOptions = _DEFAULTS
