@@ -130,7 +130,8 @@ class Evidence:
         Events of one seam: ``seam.compared``, observations, and results. Raises ``ValueError`` for a broken payload.
         """
         event = stored.event
-        if stored.time < self.since or event.get("policyrev") not in (None, str(self.revision)):
+        revision = event.get("policyrev")
+        if revision != str(self.revision) if revision else stored.time < self.since:
             return False
         if (counted := self._count(event, stored.time)) is False:
             return False

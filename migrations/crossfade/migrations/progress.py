@@ -70,7 +70,7 @@ class SeamProgress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
+class Live:
     """What the bus says of the seam now. ``actor``: who moved it last."""
 
     stage: Stage
@@ -96,7 +96,7 @@ class Back:
     reason: str
 
 
-def reconcile(playbook: Playbook, progress: SeamProgress, live: Standing) -> SeamProgress:
+def reconcile(playbook: Playbook, progress: SeamProgress, live: Live) -> SeamProgress:
     """``progress`` as the live stage says it is."""
     if progress.status == "retired" or live.revision == progress.revision:
         return progress
@@ -112,7 +112,7 @@ def reconcile(playbook: Playbook, progress: SeamProgress, live: Standing) -> Sea
 
 
 def decide(
-    playbook: Playbook, progress: SeamProgress, live: Standing, ruling: Ruling
+    playbook: Playbook, progress: SeamProgress, live: Live, ruling: Ruling
 ) -> tuple[SeamProgress, Forward | Back | None]:
     """What becomes of a seam whose progress is reconciled with ``live``: its progress, and what to do.
 
@@ -138,7 +138,7 @@ def moved(playbook: Playbook, progress: SeamProgress, action: Forward | Back, *,
     """The progress after ``action`` has worked and made ``revision`` of the policy."""
     if isinstance(action, Forward):
         return replace(progress, step=action.step, status="holding", revision=revision, reason="")
-    standing = Standing(stage=action.stage, percent=0, revision=revision)
+    standing = Live(stage=action.stage, percent=0, revision=revision)
     step = _reached(playbook, standing)
     approved = {at: who for at, who in progress.approved.items() if at <= step}
     return replace(
@@ -152,11 +152,11 @@ def stage_before(stage: Stage) -> Stage:
     return earlier[-1] if earlier else Stage.LEGACY
 
 
-def _is_at(step: Step, live: Standing) -> bool:
+def _is_at(step: Step, live: Live) -> bool:
     return step.to is live.stage and (step.to is not Stage.CANARY or step.percent == live.percent)
 
 
-def _reached(playbook: Playbook, live: Standing) -> int:
+def _reached(playbook: Playbook, live: Live) -> int:
     """The last step that the live stage is at or beyond; -1 before the first."""
     place = (ORDER.index(live.stage), live.percent if live.stage is Stage.CANARY else 0)
     reached = [at for at, step in enumerate(playbook.steps) if (ORDER.index(step.to), step.percent) <= place]

@@ -308,19 +308,21 @@ class Execution:
         return self._finished(ran, delivery, call)
 
     def _finished(self, ran: Ran, delivery: Delivery, call: CurrentCall) -> Finished:
-        milliseconds, by = ran.seconds * 1000, self._service.by
+        milliseconds, by, queued = ran.seconds * 1000, self._service.by, self._queued(delivery, ran)
         if isinstance(ran.error, Retry):
             return self._retry(ran.error, delivery, call)
         if call.cancelled and isinstance(ran.error, asyncio.CancelledError | CallCancelledError):
             record = record_error(CallCancelledError("the caller cancelled it", callid=call.callid))
-            return Finished(kind="cancelled", payload=error_payload(record, handler=by, handler_ms=milliseconds))
+            payload = error_payload(record, handler=by, handler_ms=milliseconds, queue_ms=queued)
+            return Finished(kind="cancelled", payload=payload)
         if ran.error is None:
             try:
                 payload = self._value(ran)
             except UnserialisableError as error:  # it ran: this is an error, never "not executed"
-                return self._raised(error, milliseconds)
-            return Finished(kind="value", payload=value_payload(payload, handler=by, handler_ms=milliseconds))
-        return self._raised(ran.error, milliseconds)
+                return self._raised(error, milliseconds, queued)
+            payload = value_payload(payload, handler=by, handler_ms=milliseconds, queue_ms=queued)
+            return Finished(kind="value", payload=payload)
+        return self._raised(ran.error, milliseconds, queued)
 
     def _value(self, ran: Ran) -> bytes:
         if ran.items is None:
@@ -331,15 +333,23 @@ class Execution:
     def _retry(self, error: Retry, delivery: Delivery, call: CurrentCall) -> Finished:
         """A handler asked to be called again: legal where running twice does no harm, until deliveries run out."""
         if call.fence is not None:
-            return self._raised(error, 0.0)
+            return self._raised(error, 0.0, None)
         if delivery.attempt >= MAX_DELIVER:
-            ended = self._raised(error, 0.0)
+            ended = self._raised(error, 0.0, None)
             return Finished(kind="error", payload=ended.payload, reject="retries", detail=str(error))
         return Finished(kind="retry", retry_after=error.delay(delivery.attempt))
 
-    def _raised(self, error: BaseException, milliseconds: float) -> Finished:
+    def _raised(self, error: BaseException, milliseconds: float, queued: float | None) -> Finished:
         record = record_error(error, redact=self._runtime.redactor.text)
-        return Finished(kind="error", payload=error_payload(record, handler=self._service.by, handler_ms=milliseconds))
+        by = self._service.by
+        return Finished(
+            kind="error", payload=error_payload(record, handler=by, handler_ms=milliseconds, queue_ms=queued)
+        )
+
+    def _queued(self, delivery: Delivery, ran: Ran) -> float:
+        """Milliseconds that the call waited: what has passed since it was stored, less the handler's own time."""
+        passed = (self._runtime.bus.now() - delivery.stored.time).total_seconds()
+        return max(0.0, passed - ran.seconds) * 1000
 
     def undecodable(self, error: CrossfadeError) -> Finished:
         """The end of a command that nobody can read: not executed, and kept in dead letters."""

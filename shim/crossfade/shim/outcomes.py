@@ -305,21 +305,26 @@ class Answer:
     expires: datetime | None = None
 
 
-def value_payload(encoded: bytes, *, handler: str, handler_ms: float) -> bytes:
+def value_payload(encoded: bytes, *, handler: str, handler_ms: float, queue_ms: float | None = None) -> bytes:
     """The result payload of a value; ``encoded`` is ``{"value": ...}``, spliced in without decoding it."""
-    head = json.dumps({"outcome": "value", "handler": handler, "timings": {"handler_ms": round(handler_ms, 3)}})
+    head = json.dumps({"outcome": "value", "handler": handler, "timings": _timings(handler_ms, queue_ms)})
     return head[:-1].encode() + b"," + encoded[1:]
 
 
-def error_payload(record: ErrorRecord, *, handler: str, handler_ms: float) -> bytes:
+def error_payload(record: ErrorRecord, *, handler: str, handler_ms: float, queue_ms: float | None = None) -> bytes:
     """The result payload of a handler that raised."""
     payload = {
         "outcome": "error",
         "handler": handler,
-        "timings": {"handler_ms": round(handler_ms, 3)},
+        "timings": _timings(handler_ms, queue_ms),
         "error": record.to_json(),
     }
     return _dump(payload)
+
+
+def _timings(handler_ms: float, queue_ms: float | None) -> dict[str, float]:
+    timings = {"handler_ms": round(handler_ms, 3)}
+    return timings if queue_ms is None else {**timings, "queue_ms": round(queue_ms, 3)}
 
 
 def refusal_payload(kind: Literal["not-executed", "unknown"], *, reason: str, message: str = "") -> bytes:

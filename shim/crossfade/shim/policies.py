@@ -160,7 +160,8 @@ class Move:
     ``mode`` says what a way back does with runs that began on the bus: ``drain`` lets them end there within
     ``drain``, ``abort`` breaks their pins and has workers refuse older commands. ``settings`` are further settings
     of the policy to change. ``unsafe_storage`` accepts a broker that may lose claims in a power cut.
-    ``expected``: only if the policy still is at this revision (0: there is none).
+    ``expected``: only if the policy still is at this revision (0: there is none). ``evidence``: what a decision that
+    no person made rests on; it goes into ``seam.stage.changed``.
     """
 
     target: Stage
@@ -172,6 +173,7 @@ class Move:
     settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
     unsafe_storage: bool = False
     expected: int | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Policies:
@@ -315,6 +317,7 @@ class Policies:
             "actor": move.actor,
             "reason": move.reason,
             "revision": change.revision,
+            **({"evidence": dict(move.evidence)} if move.evidence else {}),
         }
         event = Event(
             type="seam.stage.changed",

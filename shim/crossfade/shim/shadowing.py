@@ -187,7 +187,7 @@ class Shadowing:
             subject=self._service.name,
             extensions={
                 name: value
-                for name in ("callid", "correlationid", "tenantid", "policyrev", "obsseq")
+                for name in ("callid", "correlationid", "tenantid", "userid", "sessionid", "policyrev", "obsseq")
                 if (value := observed.get(name))
             }
             | {"seam": self._service.name, "causationid": observed.id},

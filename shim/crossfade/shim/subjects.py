@@ -145,6 +145,10 @@ class Subjects:
         """The filter a worker consumes: every command of one seam."""
         return f"{self.prefix}.*.*.*.{domain}.{seam_token(seam)}.*.*.invoke"
 
+    def results(self, domain: str, seam: str) -> str:
+        """The filter of how the calls of one seam ended."""
+        return f"{self.prefix}.*.*.*.{domain}.{seam_token(seam)}.*.*.result"
+
     def call_filter(self, kind: CallKind) -> str:
         """The filter of one kind of message of every call."""
         return f"{self.prefix}.*.*.*.*.*.*.*.{kind}"

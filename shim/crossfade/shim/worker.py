@@ -65,6 +65,19 @@ CANCEL: Final = "cancel"
 _LOOK: Final = 0.5  # seconds between looks for handlers that are overdue
 _RETRY: Final = (0.1, 0.25, 0.5, 1.0, 2.0)  # seconds between attempts to log a result
 
+_PASSED_ON: Final = (
+    "correlationid",
+    "tenantid",
+    "userid",
+    "sessionid",
+    "partitionkey",
+    "traceparent",
+    "tracestate",
+    "callid",
+    "policyrev",
+)
+"""Attributes of a command that its result has, too."""
+
 T = TypeVar("T")
 
 _log = logging.getLogger("crossfade")
@@ -512,11 +525,7 @@ class Worker:
 
     def _result(self, delivery: Delivery, service: Service, finished: Finished, claim: Position | None) -> Event:
         command = delivery.stored.event
-        extensions = {
-            name: value
-            for name in ("correlationid", "tenantid", "userid", "partitionkey", "traceparent", "tracestate", "callid")
-            if (value := command.get(name)) is not None
-        }
+        extensions = {name: value for name in _PASSED_ON if (value := command.get(name)) is not None}
         extensions |= {"seam": service.name, "causationid": command.id, "attempt": str(delivery.attempt), "path": "bus"}
         ended = "error" if finished.kind == "retry" else finished.kind
         return Event(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from crossfade.shim.events import Event
+from crossfade.shim.events import Event, new_id
 from crossfade.shim.ports import Position, Stored
 
 BEGAN = datetime(2026, 3, 2, 9, 0, tzinfo=UTC)
@@ -44,3 +45,8 @@ def result(outcome="value", *, after=1.0, milliseconds=2.0, queue=1.0, **attribu
     timings = {"handler_ms": milliseconds, "queue_ms": queue} if outcome in ("value", "error") else None
     payload = {"outcome": outcome, "handler": "new:search", "timings": timings}
     return stored("tool.result", payload, after=after, path="bus", **attributes)
+
+
+def again(event, **attributes):
+    """The event with other attributes and an id of its own."""
+    return replace(event, id=new_id(), extensions={**event.extensions, **attributes})

@@ -34,7 +34,7 @@ def test_verdicts_are_counted_by_kind_and_reason(evidence):
     [
         verdict("match", source="replay"),
         verdict("match", policyrev="2"),
-        verdict("match", after=-1),
+        verdict("match", after=-1, policyrev=""),
         stored("tool.result", {"outcome": "value"}, path="legacy"),
     ],
     ids=["replay", "another revision", "before the move", "a legacy body under its claim, which is observed as well"],

@@ -15,8 +15,8 @@ from crossfade.migrations.progress import (
     CONTROLLER,
     Back,
     Forward,
+    Live,
     SeamProgress,
-    Standing,
     decide,
     moved,
     reconcile,
@@ -29,7 +29,7 @@ PLAYBOOK = read_playbook(
 )
 ALLOW, HOLD = Ruling("allow", ()), Ruling("hold", ())
 BROKEN = Ruling("rollback", (Finding(metric="errors", state="violated", wanted="<", text="errors 9 %"),))
-LEGACY = Standing(stage=Stage.LEGACY, percent=0, revision=0)
+LEGACY = Live(stage=Stage.LEGACY, percent=0, revision=0)
 
 
 def at(step, status="holding", revision=4, **more):
@@ -38,7 +38,7 @@ def at(step, status="holding", revision=4, **more):
 
 def live(step, revision=4, actor=CONTROLLER):
     target = PLAYBOOK.steps[step]
-    return Standing(stage=target.to, percent=target.percent, revision=revision, actor=actor)
+    return Live(stage=target.to, percent=target.percent, revision=revision, actor=actor)
 
 
 def test_a_gate_holds_and_lets_go():
@@ -64,7 +64,7 @@ def test_an_abort_goes_to_where_legacy_answers(step, back):
     assert action == Back(stage=Stage(back), expected=4, reason="errors 9 %")
     after = moved(PLAYBOOK, at(step, approved={4: "ann"}), action, revision=5)
     assert (after.status, after.reason, after.revision, dict(after.approved)) == ("rolled-back", "errors 9 %", 5, {})
-    assert decide(PLAYBOOK, after, Standing(stage=action.stage, percent=0, revision=5), ALLOW) == (after, None)
+    assert decide(PLAYBOOK, after, Live(stage=action.stage, percent=0, revision=5), ALLOW) == (after, None)
 
 
 def test_the_last_step_is_done_and_watched():
@@ -76,7 +76,7 @@ def test_the_last_step_is_done_and_watched():
 def test_a_move_that_was_not_written_down_is_found():
     """The controller died after it: the next one takes the seam to be where it is."""
     assert reconcile(PLAYBOOK, at(1), live(2, revision=5)) == at(2, revision=5)
-    back = Standing(stage=Stage.SHADOW, percent=0, revision=5, actor=CONTROLLER)
+    back = Live(stage=Stage.SHADOW, percent=0, revision=5, actor=CONTROLLER)
     assert reconcile(PLAYBOOK, at(3), back).status == "rolled-back"
 
 
@@ -152,14 +152,14 @@ class World(RuleBasedStateMachine):
     def _after(self, action):
         revision = self.live.revision + 1
         if isinstance(action, Back):
-            return Standing(stage=action.stage, percent=0, revision=revision, actor=CONTROLLER)
+            return Live(stage=action.stage, percent=0, revision=revision, actor=CONTROLLER)
         step = PLAYBOOK.steps[action.step]
-        return Standing(stage=step.to, percent=step.percent, revision=revision, actor=CONTROLLER)
+        return Live(stage=step.to, percent=step.percent, revision=revision, actor=CONTROLLER)
 
     @rule(stage=st.sampled_from([Stage.LEGACY, Stage.OBSERVE, Stage.SHADOW]))
     def person(self, stage):
         """Somebody takes it back by hand."""
-        self.live = Standing(stage=stage, percent=0, revision=self.live.revision + 1, actor="ann")
+        self.live = Live(stage=stage, percent=0, revision=self.live.revision + 1, actor="ann")
         self.history.append(("person", self.live))
 
     @precondition(lambda self: self.stored.status == "awaiting-approval")

@@ -1,0 +1,194 @@
+"""The controller: looks at the evidence of every seam under a playbook each second, and moves it, or takes it back.
+
+Several may run; the one that holds the lease works. Whatever it writes is guarded by compare-and-set, so one that lost
+the lease without noticing changes nothing. It never decides on what it could not read: missing data holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Final
+
+from crossfade.shim.errors import (
+    BusError,
+    ConfigurationError,
+    PolicyChangedError,
+    StageChangeRefusedError,
+    WrongRevisionError,
+)
+from crossfade.shim.hooks import report
+from crossfade.shim.policies import Move, Policies
+from crossfade.shim.stages import TABLE, Stage
+from crossfade.shim.standing import standings
+
+from .applied import Migrations
+from .gates import Abort, Facts, Gate, Ruling, judge
+from .gathering import Gatherer, OutrunError
+from .lease import Lease
+from .progress import CONTROLLER, Forward, Live, SeamProgress, decide, moved, reconcile
+
+if TYPE_CHECKING:
+    from crossfade.shim.ports import Bus
+    from crossfade.shim.standing import Standing
+    from crossfade.shim.subjects import Subjects
+
+    from .applied import Applied
+    from .gathering import Gathered
+    from .playbook import Playbook
+    from .progress import Back
+
+LEASE: Final = "controller"
+TICK: Final = 1.0  # seconds
+CHECKPOINT: Final = 10  # ticks between two checkpoints of evidence on which nothing was decided
+
+_FOLLOW: Final = 2.0  # seconds to wait for processes to follow a move
+_log = logging.getLogger("crossfade")
+
+
+@dataclass(kw_only=True, slots=True)
+class View:
+    """What was last judged of one seam, for whoever looks: the evidence, the ruling, where it is."""
+
+    playbook: str
+    progress: SeamProgress
+    live: Live
+    ruling: Ruling
+    gathered: Gathered
+
+
+class Controller:
+    """Moves seams as their playbooks say. ``instance`` names this process in the lease."""
+
+    def __init__(self, bus: Bus, subjects: Subjects, *, instance: str, tick: float = TICK) -> None:
+        self._bus = bus
+        self._policies = Policies(bus, subjects)
+        self._migrations = Migrations(bus)
+        self._gatherer = Gatherer(bus, subjects)
+        self._lease = Lease(bus, LEASE, instance)
+        self._tick = tick
+        self._ticks = 0
+        self.views: dict[str, View] = {}
+
+    async def run(self) -> None:
+        """Work while this process holds the lease, until cancelled; what fails is counted and tried again."""
+        try:
+            while True:
+                try:
+                    await self.tick()
+                except (BusError, OutrunError, ConfigurationError) as error:
+                    report.count("controller-failed", reason=type(error).__name__)
+                    _log.warning("the controller could not look at its seams, and tries again: %s", error)
+                await asyncio.sleep(self._tick)
+        finally:
+            await self._let_go()
+
+    async def tick(self) -> bool:
+        """Look at every seam under a playbook once, and act; ``False`` when another process leads."""
+        if not await self._lease.held():
+            self._gatherer.forget()
+            self.views.clear()
+            return False
+        self._ticks += 1
+        standing = {found.seam: found for found in await standings(self._policies, self._bus)}
+        for applied in await self._migrations.all():
+            now = applied
+            for seam in applied.playbook.seams:
+                if seam in standing:
+                    now = await self._look_at(now, seam, standing[seam])
+        return True
+
+    async def _look_at(self, applied: Applied, seam: str, standing: Standing) -> Applied:
+        playbook, live = applied.playbook, _live(standing)
+        progress = reconcile(playbook, applied.seams[seam], live)
+        gathered = await self._gatherer.gather(seam, standing.declared.domain, live.revision)
+        ruling = self._judge(playbook, progress, gathered, live)
+        progress, action = decide(playbook, progress, live, ruling)
+        if action is not None:
+            progress = await self._act(playbook, progress, action, ruling, gathered)
+        self.views[seam] = View(playbook=applied.name, progress=progress, live=live, ruling=ruling, gathered=gathered)
+        if action is not None or self._ticks % CHECKPOINT == 0:
+            await self._gatherer.keep(seam)
+        return await self._save(applied, progress)
+
+    def _judge(self, playbook: Playbook, progress: SeamProgress, gathered: Gathered, live: Live) -> Ruling:
+        gate, abort = Gate(), Abort()
+        if progress.step >= 0:
+            step = playbook.steps[progress.step]
+            gate, abort = step.gate, step.abort
+        facts = Facts(
+            evidence=gathered.evidence,
+            path="bus" if TABLE[live.stage].commands else "shadow",
+            now=self._bus.now(),
+            baseline=gathered.baseline,
+        )
+        return judge(gate, abort, facts)
+
+    async def _act(
+        self, playbook: Playbook, progress: SeamProgress, action: Forward | Back, ruling: Ruling, gathered: Gathered
+    ) -> SeamProgress:
+        """Do it; a move that the stage table, the storage or a blocker refuses keeps the seam where it is, with why."""
+        await self._gatherer.keep(progress.seam)  # first: a decision never rests on evidence that could be lost
+        try:
+            change = await self._policies.set_stage(
+                progress.seam, _move(playbook, action, ruling, gathered), wait=_FOLLOW
+            )
+        except PolicyChangedError:
+            return progress  # somebody was faster: the next look begins with what is
+        except StageChangeRefusedError as error:
+            return replace(progress, status="holding", reason=str(error))
+        report.count("moved", seam=progress.seam, reason="back" if not isinstance(action, Forward) else "forward")
+        _log.info("seam %s: %s to %s (revision %d)", progress.seam, change.was, change.now, change.revision)
+        return moved(playbook, progress, action, revision=change.revision)
+
+    async def _save(self, applied: Applied, progress: SeamProgress) -> Applied:
+        known = applied.seams[progress.seam]
+        if progress == known:
+            return applied
+        try:
+            return await self._migrations.save(applied.with_progress(progress))
+        except WrongRevisionError:  # an operator was faster: the next look reconciles with what they said
+            return await self._migrations.find(applied.name)
+
+    async def _let_go(self) -> None:
+        try:
+            async with asyncio.timeout(_FOLLOW):
+                for seam in list(self.views):
+                    await self._gatherer.keep(seam)
+                await self._lease.release()
+        except (BusError, OutrunError, TimeoutError) as error:
+            report.count("controller-failed", reason=type(error).__name__)
+
+
+def _live(standing: Standing) -> Live:
+    policy = standing.policy
+    actor = standing.live.actor if standing.live else ""
+    return Live(stage=policy.stage, percent=policy.percent, revision=policy.revision, actor=actor)
+
+
+def _move(playbook: Playbook, action: Forward | Back, ruling: Ruling, gathered: Gathered) -> Move:
+    evidence = {
+        "playbook": playbook.name,
+        "digest": gathered.evidence.digest(),
+        "ruling": ruling.kind,
+        "findings": [asdict(finding) for finding in ruling.findings],
+    }
+    if isinstance(action, Forward):
+        step = playbook.steps[action.step]
+        return Move(
+            target=step.to,
+            actor=CONTROLLER,
+            reason=f"playbook {playbook.name}: {'; '.join(finding.text for finding in ruling.findings) or 'no gate'}",
+            settings={"percent": step.percent} if step.to is Stage.CANARY else {},
+            expected=action.expected,
+            evidence=evidence,
+        )
+    return Move(
+        target=action.stage,
+        actor=CONTROLLER,
+        reason=f"playbook {playbook.name}: {action.reason}",
+        mode="abort",
+        expected=action.expected,
+        evidence=evidence,
+    )
