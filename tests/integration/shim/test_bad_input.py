@@ -293,7 +293,7 @@ def test_a_live_policy_that_was_garbage_before_we_came_changes_nothing(connect, 
 
 
 @pytest.mark.parametrize("bus", ["memory", "nats"])
-@pytest.mark.parametrize("size", [CLAIM_CHECK - 100, CLAIM_CHECK + 1, 3_000_000])
+@pytest.mark.parametrize("size", [CLAIM_CHECK - 200, CLAIM_CHECK + 1, 3_000_000])
 def test_large_arguments_and_results_cross_by_claim_check(connect, work, nats_server, bus, size):
     """Larger than any message of the broker's: equal on both sides."""
 
