@@ -220,7 +220,9 @@ def test_check_shows_what_a_file_says(tmp_path, monkeypatch):
     file.write_text("upstreams: {legacy: 'http://127.0.0.1:9000'}\nroutes: [{seam: a, match: GET /a, effects: unsafe}]")
 
     assert crossfade("proxy", "check", "routes.yaml").out.splitlines()[0] == "routes.yaml is good."
-    assert crossfade("proxy", "check", "routes.yaml", "--json").json["routes"] == [
+    said = crossfade("proxy", "check", "routes.yaml", "--json").json
+    assert said["warnings"] == []
+    assert said["routes"] == [
         {"seam": "a", "match": "GET /a", "upstream": "legacy", "mode": "call", "effects": "unsafe", "timeout": 30.0}
     ]
 
@@ -233,6 +235,25 @@ def test_check_shows_what_a_file_says(tmp_path, monkeypatch):
         "routes.yaml:2:17:",
         "routes.yaml:2:27:",
     ]
+
+
+def test_check_warns_of_tasks_that_nobody_could_look_up(tmp_path):
+    """Legal, and every request would wait for its answer: the file is good, and what to add is said."""
+    file = tmp_path / "routes.yaml"
+    text = "upstreams: {a: 'http://h:1'}\nroutes: [{seam: a.b, match: POST /a, mode: task}]\n"
+    file.write_text(text)
+
+    done = crossfade("proxy", "check", file)
+
+    (warning,) = [line for line in done.out.splitlines() if line.startswith("Warning: ")]
+    assert "a.b" in warning
+    assert "add `control: HOST:PORT`" in warning
+    assert done.code == 0
+    assert len(crossfade("proxy", "check", file, "--json").json["warnings"]) == 1
+
+    file.write_text(text + "control: 127.0.0.1:9\n")
+
+    assert "Warning" not in crossfade("proxy", "check", file).out
 
 
 def test_check_finds_a_certificate_that_is_none(tmp_path):

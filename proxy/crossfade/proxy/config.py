@@ -151,6 +151,15 @@ class Config:
     routes: tuple[Route, ...] = ()
     file: str = ""
 
+    def warnings(self) -> list[str]:
+        """What is legal and will not do what it says, each with its remedy."""
+        tasks = [] if self.control else [route for route in self.routes if route.mode == "task"]
+        return [
+            f"{route.seam} has `mode: task` and nobody could look its tasks up, so its clients wait for their answers: "
+            "add `control: HOST:PORT`, where `crossfade control` listens"
+            for route in tasks
+        ]
+
     def router(self) -> Router[Route]:
         """The routes, compiled."""
         return Router((route.pattern, route) for route in self.routes)

@@ -332,6 +332,25 @@ async def test_tasks_are_stored_though_no_worker_comes_and_refused_when_nobody_s
         assert proxy.asked == asked + 1
 
 
+async def test_a_task_that_nobody_could_store_and_no_upstream_may_run_says_so(proxied, server):
+    """Retired, with the broker down: 503, for it provably did not run; and 503 at once when the breaker is open."""
+    async with proxied("retired") as proxy:
+        server.stop()
+        try:
+            await until(lambda: not proxy.connection.connected)
+            answers = [(await proxy.ask("/task", X_User="alice"))[0] for _ in range(3)]
+        finally:
+            server.start()
+        assert [(answer.status_code, answer.json()["type"].rpartition(":")[2]) for answer in answers] == [
+            *[(503, "not-executed")] * 2,
+            (503, "breaker-open"),
+        ]
+        assert [answer.json()["seam"] for answer in answers] == ["http.task"] * 3
+        assert [int(answer.headers["retry-after"]) > 1 for answer in answers] == [False, False, True]
+        assert proxy.asked == 0
+        await until(lambda: proxy.connection.connected)
+
+
 async def test_a_ledger_that_cannot_be_read_is_no_failed_handler(proxied, monkeypatch):
     """The task is stored and nobody can say so: a 503 of the bus that asks for the same key again."""
     async with proxied() as proxy:

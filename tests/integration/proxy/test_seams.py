@@ -76,6 +76,9 @@ class _Answers(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self._asked()
+        if self.path.startswith("/v1/cut"):
+            self.close_connection = True  # without an answer
+            return
         if self.path.startswith("/v1/slow"):
             self.server.release.wait(30)
         self._answer(201, "application/octet-stream", bytes(reversed(body)))

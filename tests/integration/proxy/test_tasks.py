@@ -24,6 +24,8 @@ routes:
   - {seam: http.slow, match: POST /v1/slow, upstream: legacy, mode: task, effects: idempotent, timeout: 60}
   - {seam: http.reports, match: POST /v1/reports, upstream: legacy, mode: task, timeout: 60}
   - {seam: http.search, match: GET /v1/search, upstream: legacy, timeout: 20}
+  - {seam: http.events, match: GET /v1/events, upstream: legacy, mode: task, timeout: 20}
+  - {seam: http.cut, match: POST /v1/cut, upstream: legacy, mode: task, timeout: 20}
 """
 _ALICE = {"X-User": "alice"}
 
@@ -70,8 +72,9 @@ def tasks(tmp_path_factory):
     stack = Tasks(tmp_path_factory.mktemp("tasks"))
     try:
         stack.start_all()
-        stack.start_worker("http.slow http.reports http.search", "--ack-wait", "1")
-        for seam in ("http.slow", "http.reports", "http.search"):
+        seams = "http.slow http.reports http.search http.events http.cut"
+        stack.start_worker(seams, "--ack-wait", "1")
+        for seam in seams.split():
             stack.stage(seam, "bus")
         yield stack
     finally:
@@ -146,6 +149,30 @@ def test_the_same_key_is_the_same_task(tasks):
     assert after.json()["status"] == "completed"
     assert tasks.service.count("/v1/slow") == before + 1
     assert tasks.post("/v1/slow", b"other", Idempotency_Key="k1").status_code == 422
+
+
+def test_a_task_whose_handler_fails_says_so(tasks):
+    """The service hangs up: the monitor names the kind of failure, never what was said, and there is no result."""
+    monitor = tasks.post("/v1/cut").headers["location"]
+    over = tasks.ended(monitor)
+    assert (over.status_code, over.json()["status"]) == (200, "failed")
+    assert over.json()["reason"].endswith("UpstreamError")
+    assert tasks.service.url.rpartition(":")[2] not in over.text
+    result = tasks.ask("GET", f"{monitor}/result")
+    assert (result.status_code, result.headers["content-type"]) == (409, "application/problem+json")
+    assert tasks.service.count("/v1/cut") == 1
+
+
+def test_a_task_that_streamed_has_no_result_to_give(tasks):
+    """What came in pieces is not kept: its monitor says that it ended, and the result is a 409."""
+    tasks.service.release.set()
+    answer = httpx.get(f"{tasks.url}/v1/events", headers=_ALICE, timeout=20)
+    assert answer.status_code == 202
+    monitor = answer.headers["location"]
+    over = tasks.ended(monitor)
+    result = tasks.ask("GET", f"{monitor}/result")
+    assert (result.status_code, result.headers["content-type"]) == (409, "application/problem+json")
+    assert "completed" in over.text
 
 
 @pytest.mark.parametrize("stage", ["legacy", "observe", "shadow"])

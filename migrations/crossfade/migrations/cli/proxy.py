@@ -76,10 +76,12 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
 
     config = read_config(file)
     serving_of(config)
+    warnings = config.warnings()
     if as_json:
-        print_json(_summary(config))
+        print_json({**_summary(config), "warnings": warnings})
         return
-    sys.stdout.write("".join(f"{line}\n" for line in [f"{file} is good.", *_description(config)]))
+    lines = [f"{file} is good.", *_description(config), *(f"Warning: {text}" for text in warnings)]
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
 @app.command()
