@@ -91,8 +91,9 @@ class Controller:
             self.views.clear()
             return False
         self._ticks += 1
-        standing = {found.seam: found for found in await standings(self._policies, self._bus)}
-        for applied in await self._migrations.all():
+        playbooks = await self._migrations.all()
+        standing = {found.seam: found for found in await standings(self._policies, self._bus)} if playbooks else {}
+        for applied in playbooks:
             now = applied
             for seam in applied.playbook.seams:
                 if seam in standing:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crossfade.migrations.controller import Controller
 from crossfade.shim.errors import MissingExtraError
 from crossfade.shim.events import new_id
 
@@ -132,6 +133,7 @@ async def _serve(
     settings: ControlSettings, listening: socket.socket, bus: str | None, config: str | None, *, as_json: bool
 ) -> None:
     credentials, made = _first_credentials(settings.state)
+    instance = f"control_{os.getpid()}_{new_id()[-8:]}"
     async with session(bus, config) as opened:
         plane = _part("app").Control(
             bus=opened.bus,
@@ -141,15 +143,20 @@ async def _serve(
             credentials=credentials,
             keyring=_part("tokens").Keyring.load(_keys(settings.state)),
             settings=settings,
-            instance=f"control_{os.getpid()}_{new_id()[-8:]}",
+            instance=instance,
         )
         url = settings.url(listening.getsockname()[1])
-        await _part("serving").serve(
-            _part("app").create_app(plane),
-            plane,
-            listening,
-            when_ready=lambda: _say_ready(url, made, settings, as_json=as_json),
-        )
+        controller = asyncio.create_task(Controller(opened.bus, opened.subjects, instance=instance).run())
+        try:
+            await _part("serving").serve(
+                _part("app").create_app(plane),
+                plane,
+                listening,
+                when_ready=lambda: _say_ready(url, made, settings, as_json=as_json),
+            )
+        finally:
+            controller.cancel()
+            await asyncio.gather(controller, return_exceptions=True)
 
 
 def _first_credentials(state: Path) -> tuple[Any, dict[str, str]]:
