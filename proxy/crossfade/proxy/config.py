@@ -146,7 +146,7 @@ class Config:
     identity: IdentityRules = field(default_factory=IdentityRules)
     trust: tuple[Network, ...] = ()
     limits: Limits = field(default_factory=Limits)
-    control: Address | None = None
+    control: Upstream | None = None
     access_log: str | None = None
     routes: tuple[Route, ...] = ()
     file: str = ""

@@ -99,10 +99,12 @@ class _Building:
 
     def config(self) -> Config | None:
         listen = self._parsed(("listen",), Address.parse, self._values.get("listen") or LISTEN)
-        control = self._parsed(("control",), Address.parse, self._values.get("control"))
+        control = None
+        if self._values.get("control") is not None:
+            control = self._upstream(("control",), _mapping(self._values["control"]), _parse_control)
         for name, given in _mapping(self._values.get("upstreams")).items():
-            self._upstreams[name] = self._upstream(name, _mapping(given))
-        self._check_listeners(listen, control)
+            self._upstreams[name] = self._upstream(("upstreams", name), _mapping(given), _parse_url)
+        self._check_listeners(listen, control.address if control else None)
         default = self._default()
         limits = self._limits()
         identity, trust = self._identity(), self._trust()
@@ -145,11 +147,13 @@ class _Building:
 
     # -- upstreams ---------------------------------------------------------------------------------------------
 
-    def _upstream(self, name: str, given: dict[str, Any]) -> Upstream | None:
-        keys = ("upstreams", name)
+    def _upstream(
+        self, keys: tuple[str, ...], given: dict[str, Any], parse: Callable[[str], dict[str, Any]]
+    ) -> Upstream | None:
+        name = keys[-1]
         if name == POOL:
             self._document.mistake(keys, f"`{POOL}` is the control plane's own name: choose another")
-        parsed = self._parsed((*keys, "url"), _parse_url, given.get("url"))
+        parsed = self._parsed((*keys, "url"), parse, given.get("url"))
         also = [
             self._parsed((*keys, "also", at), _parse_target, text) for at, text in enumerate(_items(given.get("also")))
         ]
@@ -357,6 +361,11 @@ def _parse_url(text: str) -> dict[str, Any]:
         raise ValueError(f"{text!r}: nothing listens on port 0; {like}")
     port = port or (443 if url.scheme == "https" else 80)
     return {"scheme": cast("Scheme", url.scheme), "address": Address(host=url.hostname, port=port)}
+
+
+def _parse_control(text: str) -> dict[str, Any]:
+    """As ``_parse_url``; HOST:PORT alone is plain HTTP."""
+    return _parse_url(text if "://" in text else f"http://{Address.parse(text)}")
 
 
 def _parse_target(text: str) -> Address:

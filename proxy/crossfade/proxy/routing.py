@@ -64,7 +64,7 @@ def serving_of(config: Config, *, name: str = "", reuse_port: bool = False) -> S
     tls = config.tls
     upstreams = {upstream.name: targets(upstream) for upstream in config.upstreams.values()}
     if config.control is not None:
-        upstreams[POOL] = (Target(config.control.host, config.control.port),)
+        upstreams[POOL] = targets(config.control)
     return Serving(
         listen=(config.listen.host, config.listen.port),
         upstreams=upstreams,

@@ -69,6 +69,19 @@ _UPSTREAM: Final = Section(
     },
 )
 
+_CONTROL: Final = Section(
+    short="url",
+    keys={
+        "url": Key(
+            shape=Text(like="127.0.0.1:8081"),
+            what="HOST:PORT, or the URL that `crossfade control` prints; `https://` where it has a certificate.",
+            danger="Without TLS tokens and events pass in clear there.",
+            required=True,
+        ),
+        "tls": _UPSTREAM.keys["tls"],
+    },
+)
+
 _IDENTITY: Final = Section(
     keys={
         "user": Key(
@@ -250,9 +263,9 @@ SHAPE: Final = Section(
             default="see there",
         ),
         "control": Key(
-            shape=_HOST_PORT,
-            what="Where `crossfade control` listens, in plain HTTP. `/_crossfade/stream` and `/_crossfade/tasks/` go "
-            "there, and nothing else does.",
+            shape=_CONTROL,
+            what="Where `crossfade control` listens. `/_crossfade/stream` and `/_crossfade/tasks/` go there, and "
+            "nothing else does.",
             default="none",
             danger="Keep it off the network that `listen` serves.",
         ),

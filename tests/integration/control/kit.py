@@ -31,7 +31,7 @@ class Plane:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return self.control.settings.url(self.port)
 
     def token(self, user: str = "alice", tenant: str = "acme", *, ttl: float = 600) -> str:
         return self.control.keyring.mint(user=user, tenant=tenant, ttl=timedelta(seconds=ttl))

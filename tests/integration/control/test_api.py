@@ -119,6 +119,17 @@ async def test_a_host_that_is_not_ours_is_refused(serving, nats_server):
             assert answer.status_code == status, host
 
 
+async def test_no_other_origin_is_let_in_by_a_browser(serving, nats_server):
+    """No answer carries a CORS header, asked before or with the request; origins that may read streams are the same."""
+    async with serving(nats_server.url, origins=frozenset({"https://app.example"})) as plane:
+        for method, path in operations(plane):
+            for origin in ("https://evil.example", "https://app.example", "null"):
+                asks = {"Origin": origin, "Access-Control-Request-Method": method}
+                for asked, secret in (("OPTIONS", None), ("OPTIONS", plane.operate), ("GET", plane.operate)):
+                    answer = await plane.ask(asked, path, secret, headers=asks)
+                    assert not [name for name in answer.headers if name.startswith("access-control-")], (asked, path)
+
+
 async def test_a_change_by_cookie_needs_the_token_that_no_other_site_can_read(plane):
     """A session is opened with a credential; its cookie alone changes nothing; logging out ends it here."""
     await declare(plane)

@@ -91,48 +91,49 @@ async def test_a_task_is_asked_for_by_whoever_shows_a_token(plane, outside):
     assert b"not-public" not in answer
 
 
-@pytest.mark.parametrize(
-    "target",
-    [
-        "/_crossfade/stream/../api",
-        "/_crossfade/stream/../../api/v1/seams",
-        "/_crossfade/tasks/../../api/v1/seams",
-        "/_crossfade/tasks/%2e%2e/%2e%2e/api/v1/seams",
-        "/_crossfade/tasks/..%2f..%2fapi/v1/seams",
-        "/_crossfade/tasks/a/..;/api",
-        "/_crossfade/api/v1/seams",
-        "/_crossfade/healthz",
-        "/_crossfade//stream",
-        "/_crossfade/",
-        "/_crossfade",
-        "/_crossfade?token=x",
-        "//_crossfade/stream",
-        "/%5fcrossfade/stream",
-        "/%255fcrossfade/stream",
-        "/_crossfade%2fstream",
-        "/_crossfade;x/stream",
-        "/_CROSSFADE/stream",
-        "/x/../_crossfade/stream",
-        "/x/%2e%2e/%5fcrossfade/stream",
-        "http://shop.example/_crossfade",
-        "http://shop.example/_crossfade/stream/../api",
-    ],
-)
-async def test_nothing_else_is_answered_by_either_side(plane, outside, target):
+NOT_PUBLIC = [
+    "/_crossfade/stream/../api",
+    "/_crossfade/stream/../../api/v1/seams",
+    "/_crossfade/tasks/../../api/v1/seams",
+    "/_crossfade/tasks/%2e%2e/%2e%2e/api/v1/seams",
+    "/_crossfade/tasks/..%2f..%2fapi/v1/seams",
+    "/_crossfade/tasks/a/..;/api",
+    "/_crossfade/api/v1/seams",
+    "/_crossfade/healthz",
+    "/_crossfade//stream",
+    "/_crossfade/",
+    "/_crossfade",
+    "/_crossfade?token=x",
+    "//_crossfade/stream",
+    "/%5fcrossfade/stream",
+    "/%255fcrossfade/stream",
+    "/_crossfade%2fstream",
+    "/_crossfade;x/stream",
+    "/_CROSSFADE/stream",
+    "/x/../_crossfade/stream",
+    "/x/%2e%2e/%5fcrossfade/stream",
+    "http://shop.example/_crossfade",
+    "http://shop.example/_crossfade/stream/../api",
+]
+
+
+async def test_nothing_else_is_answered_by_either_side(plane, outside):
     """With an operator's credential in hand it is a 404 of the proxy's: no control plane, no service is asked."""
-    answer = await raw(outside.port, target, f"Authorization: Bearer {plane.operate}")
-    head, _, body = answer.partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 404"), answer
-    assert json.loads(body)["type"] == "urn:crossfade:problem:not-public"
+    for target in NOT_PUBLIC:
+        answer = await raw(outside.port, target, f"Authorization: Bearer {plane.operate}")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 404"), answer
+        assert json.loads(body)["type"] == "urn:crossfade:problem:not-public"
 
 
-@pytest.mark.parametrize(
-    "target", ["/api/v1/seams", "/healthz", "/docs", "/_crossfades", "/_crossfade-docs/stream", "/x/_crossfade/stream"]
-)
-async def test_what_is_not_below_the_prefix_is_the_services(plane, outside, target):
+SERVICES = ["/api/v1/seams", "/healthz", "/docs", "/_crossfades", "/_crossfade-docs/stream", "/x/_crossfade/stream"]
+
+
+async def test_what_is_not_below_the_prefix_is_the_services(plane, outside):
     """The control API's own paths mean nothing here: the service behind the proxy answers."""
-    answer = await raw(outside.port, target, f"Authorization: Bearer {plane.operate}")
-    assert answer.endswith(f"legacy {target}".encode())
+    for target in SERVICES:
+        answer = await raw(outside.port, target, f"Authorization: Bearer {plane.operate}")
+        assert answer.endswith(f"legacy {target}".encode())
 
 
 async def test_without_a_control_plane_every_path_is_the_services(tmp_path):

@@ -85,6 +85,14 @@ async def test_a_revoked_token_closes_with_a_code_that_says_so(plane):
     assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, "revoked")
 
 
+async def test_an_expired_token_ends_it(plane):
+    """At its end, while nothing happens; 4401, too."""
+    async with connect(url(plane, plane.token(ttl=1))) as socket:
+        with pytest.raises(ConnectionClosed) as closed:
+            await forever(socket)
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4401, "expired")
+
+
 async def test_signs_of_life_carry_a_place(plane):
     """A page that hears nothing else can come back to it."""
     async with connect(url(plane)) as socket:

@@ -98,7 +98,9 @@ def test_every_setting_arrives(tmp_path):
     config = read_config(str(file))
     (route,) = config.routes
 
-    assert (config.listen, config.control) == (Address(host="::1", port=8443), Address(host="127.0.0.1", port=8081))
+    assert config.listen == Address(host="::1", port=8443)
+    assert config.control is not None
+    assert (config.control.url, config.control.tls) == ("http://127.0.0.1:8081", None)
     assert str(config.listen) == "[::1]:8443"
     assert config.tls is not None
     assert config.tls.client_ca == str(tmp_path / "ca.pem")
@@ -221,6 +223,16 @@ def route(**settings):
         ("upstreams: {a: 'http://[::1]:80'}\nlisten: 0.0.0.0:80", "1:16: http://[::1]:80 is the proxy itself"),
         (UP + "control: 127.0.0.1:9000", "1:21: http://127.0.0.1:9000 is the control API"),
         (UP + "control: localhost:8080", "2:10: localhost:8080 is `listen`, too"),
+        (UP + "control: https://localhost:8080", "2:10: localhost:8080 is `listen`, too"),
+        (
+            UP + "control: {url: '127.0.0.1:8081', tls: {ca: /dev/null}}",
+            "2:39: `tls` is for https upstreams: write https://",
+        ),
+        (
+            UP + "control: {url: 'https://127.0.0.1:8081/x'}",
+            "2:16: 'https://127.0.0.1:8081/x': leave out what follows the port",
+        ),
+        (UP + "control: 8081", "2:10: '8081' is no HOST:PORT"),
         ("upstreams: {_crossfade: 'http://h'}", "1:25: `_crossfade` is the control plane's own name"),
         (UP + "default: old", "2:10: there is no upstream `old`; known: legacy, next"),
         (UP + "trust: [10.0.0.1/8]", "2:9: '10.0.0.1/8' has bits beyond its prefix: write 10.0.0.0/8"),

@@ -41,7 +41,12 @@ def control(
     tls_certificate: Annotated[Path | None, typer.Option(metavar="PEM", help="Serve HTTPS with it.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="PEM", help="The certificate's key.")] = None,
     client_ca: Annotated[
-        Path | None, typer.Option("--client-ca", metavar="PEM", help="Clients must show a certificate of this CA, too.")
+        Path | None,
+        typer.Option(
+            "--client-ca",
+            metavar="PEM",
+            help="A certificate of this CA with a credential's name is as good as its token.",
+        ),
     ] = None,
     plain_because: Annotated[
         str, typer.Option(metavar="WHY", help="Listen beyond this machine without TLS, for this reason.")

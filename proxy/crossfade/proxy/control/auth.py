@@ -6,6 +6,8 @@ Rules
 - A browser trades a credential for a session: a signed cookie (HttpOnly, SameSite=Strict). A change made by cookie
   needs the session's CSRF token in a header, which no other site can read; a change with a bearer needs none, for no
   browser sends that by itself.
+- Where client certificates are asked for, one of that authority whose common name is a credential's name is as good as
+  its token. A browser sends it by itself, so the gate's look at ``Origin`` must do: no page of another site is without.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ Role = Literal["view", "operate"]
 SESSION: Final = timedelta(hours=12)
 COOKIE: Final = "crossfade_session"
 CSRF_HEADER: Final = "x-crossfade-csrf"
+CERTIFICATE: Final = "crossfade.certificate"
+"""Where a request's scope holds the common name of a client's certificate."""
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.@-]{0,63}\Z")
 
@@ -103,6 +107,10 @@ class Credentials:
                 found = Caller(name=each.name, role=each.role)
         return found
 
+    def named(self, name: str) -> Caller | None:
+        """Who shows a certificate of this name."""
+        return next((Caller(name=each.name, role=each.role) for each in self.known if each.name == name), None)
+
     def has(self, name: str, role: str) -> bool:
         """Whether a session's owner still is who they were."""
         return any(each.name == name and each.role == role for each in self.known)
@@ -115,13 +123,16 @@ class Gatekeeper:
         self._credentials = credentials
         self._keyring = keyring
 
-    def identify(self, headers: Mapping[str, str]) -> Caller | None:
-        """By bearer, else by cookie; ``None`` for nobody we know. A wrong bearer is never mended by a cookie."""
+    def identify(self, headers: Mapping[str, str], *, certificate: str = "") -> Caller | None:
+        """By bearer, else by cookie, else by the common name of a ``certificate``; ``None`` for nobody we know.
+
+        A wrong bearer is never mended by anything else.
+        """
         given = headers.get("authorization")
         if given is not None:
             scheme, _, secret = given.partition(" ")
             return self._credentials.find(secret.strip()) if scheme.lower() == "bearer" else None
-        return self._of_session(_cookie(headers.get("cookie", "")))
+        return self._of_session(_cookie(headers.get("cookie", ""))) or self._credentials.named(certificate)
 
     def open_session(self, caller: Caller) -> tuple[str, str]:
         """A cookie's value and the CSRF token that belongs to it."""
@@ -140,6 +151,13 @@ class Gatekeeper:
         if not self._credentials.has(claims["n"], claims["r"]):
             return None
         return Caller(name=claims["n"], role=claims["r"], csrf=csrf_of(self._keyring.keys, value))
+
+
+def common_name(certificate: Mapping[str, Any] | None) -> str:
+    """The one common name in the subject of a certificate as ``ssl`` gives it once it has verified it; else nothing."""
+    subject = (certificate or {}).get("subject", ())
+    names = [value for part in subject for kind, value in part if kind == "commonName"]
+    return str(names[0]) if len(names) == 1 else ""
 
 
 def needs(role: Role) -> Callable[[E], E]:

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the
 
 from crossfade.shim.hooks import report
 
-from .auth import CSRF_HEADER, Caller, needed_role
+from .auth import CERTIFICATE, CSRF_HEADER, Caller, needed_role
 from .problems import problem
 from .stream import read_head
 
@@ -68,7 +68,7 @@ class Gate:
         host = headers.get("host", "")
         if not self._settings.allows(host):
             return 421, "this is not the host you asked for: name it with --allow-host if it shall be"
-        caller = self._gatekeeper.identify(headers)
+        caller = self._gatekeeper.identify(headers, certificate=scope.get(CERTIFICATE, ""))
         if caller is None:
             return 401, "send Authorization: Bearer with a credential (crossfade control access NAME makes one)"
         scope["crossfade.caller"] = caller

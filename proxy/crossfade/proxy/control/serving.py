@@ -6,11 +6,15 @@ import asyncio
 import os
 import socket
 import ssl
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from crossfade.shim.errors import ConfigurationError
+
+from .auth import CERTIFICATE, common_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +43,27 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
+class _Connection(HttpToolsProtocol):
+    """uvicorn's, which tells nobody whose certificate a client has shown."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        name = common_name(transport.get_extra_info("peercert"))
+        if name:
+            self.app = _Shown(self.app, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """An application, asked by somebody with a certificate."""
+
+    app: Any
+    name: str
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self.app({**scope, CERTIFICATE: self.name}, receive, send)
+
+
 def listen(settings: ControlSettings) -> socket.socket:
     """The listening socket. Raises ``ConfigurationError`` when the address cannot be had."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
@@ -65,7 +90,7 @@ async def serve(app: Any, control: Control, listening: socket.socket, *, when_re
     settings = control.settings
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=_Connection,
         ws="websockets-sansio",
         loop="none",
         lifespan="on",
@@ -79,7 +104,7 @@ async def serve(app: Any, control: Control, listening: socket.socket, *, when_re
         ssl_certfile=settings.certificate,
         ssl_keyfile=str(settings.key) if settings.key else None,
         ssl_ca_certs=str(settings.client_ca) if settings.client_ca else None,
-        ssl_cert_reqs=ssl.CERT_REQUIRED if settings.client_ca else ssl.CERT_NONE,
+        ssl_cert_reqs=ssl.CERT_OPTIONAL if settings.client_ca else ssl.CERT_NONE,
     )
     try:
         config.load()

@@ -26,7 +26,8 @@ class ControlSettings:
         state: Folder of credentials and stream keys (0600). Default ``.crossfade/control``. Danger: whoever reads the
             keys can read any user's stream.
         certificate, key: PEM files; with them the API is HTTPS. Default none.
-        client_ca: PEM file; clients must show a certificate of it, beside their token. Default none.
+        client_ca: PEM file; who shows a certificate of it with a credential's name as common name needs no token.
+            Default none: certificates are not asked for. Danger: whoever gets such a name certified there is believed.
         plain_because: Why listening beyond this machine without TLS is fine, for the log. Default none: refused.
             Danger: tokens travel in clear on that network.
         hosts: Further names this process is asked by, checked against ``Host``. Default none: its own address and
