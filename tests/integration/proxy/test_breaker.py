@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import socket
 import struct
 import time
@@ -13,6 +14,8 @@ from types import SimpleNamespace
 import httpx
 import pytest
 
+from crossfade.migrations.cli import stage
+from crossfade.proxy.control import metrics
 from crossfade.proxy.reading import read_config
 from crossfade.proxy.route_seams import RouteSeams
 from crossfade.proxy.routing import Routing, serving_of
@@ -21,6 +24,7 @@ from crossfade.shim import _calls, hooks, seam
 from crossfade.shim.config import Config
 from crossfade.shim.errors import BusUnavailableError
 from crossfade.shim.http import HttpResponse, add_http_handler
+from crossfade.shim.standing import standings
 from integration.proxy.wire import Upstream, get
 from integration.shim import kit
 from plugins.nats import until
@@ -123,6 +127,20 @@ class Proxy:
         events = await asyncio.to_thread(kit.read, self.connection, "{p}e.>")
         return [json.loads(event.data) for event in events if event.type == "seam.rollback.requested"]
 
+    async def standings(self):
+        runtime = self.connection.runtime
+        return await asyncio.to_thread(kit.on_loop, self.connection, standings(runtime.policies, runtime.bus))
+
+    async def remarks(self):
+        """What `stage show` says beneath its table."""
+        return [*stage._remarks([stage._row(found) for found in await self.standings()])]
+
+    async def metric(self, name):
+        """The samples of a metric by seam."""
+        text = metrics.page({}, await self.standings(), SimpleNamespace(total=0, ring=()), connected=True)
+        found = re.findall(rf'^{name}{{seam="(.*?)"}} (.*)$', text, re.MULTILINE)
+        return {seam: float(value) for seam, value in found}
+
     async def reported(self):
         """What this process says of its breakers to whoever asks the bus."""
         found = await asyncio.to_thread(kit.on_loop, self.connection, self.connection.runtime.policies.instances.live())
@@ -184,8 +202,11 @@ async def test_nobody_waits_for_a_worker_that_is_absent_and_one_probe_finds_it_a
         assert counts.get("fallback", seam="http.read", reason="breaker-open") == 5
         assert counts.get("legacy-hit", seam="http.read") == 7
         assert await until(proxy.reported) == [{"http.read": "open"}]
+        instance = proxy.connection.runtime.instance
+        assert f"http.read does not ask the bus, which failed it, in {instance}" in await proxy.remarks()
+        assert await proxy.metric("crossfade_seam_breakers_open") == {"http.read": 1, "http.task": 0, "http.write": 0}
         (request,) = await until(proxy.facts)
-        assert request.pop("instance") == proxy.connection.runtime.instance
+        assert request.pop("instance") == instance
         assert request == {
             "seam": "http.read",
             "revision": 0,
