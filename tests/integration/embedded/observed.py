@@ -72,12 +72,19 @@ def end_everything(store: Path) -> list[int]:
 
 @contextlib.contextmanager
 def paused(pid: int):
+    """SIGSTOP, and it has stopped: the signal is sent at once, and each thread stops when it gets its turn."""
     os.kill(pid, signal.SIGSTOP)
     try:
+        until(lambda: _states(pid) == {"T"})
         yield
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGCONT)
+
+
+def _states(pid: int) -> set[str]:
+    """The states of its threads, by proc(5)."""
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 def wrapper(folder: Path, *lines: str) -> Path:
