@@ -22,6 +22,11 @@ SHELL = {
     "CROSSFADE_OFF": "1",
     "CROSSFADE_SEAL_KEY": "not a key",
 }
+# The pytest plugins that the project uses; loading all that this repository installs takes most of a run.
+PLUGINS = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_PLUGINS": "pytest_asyncio.plugin,anyio.pytest_plugin,xdist.plugin",
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +51,7 @@ def suite(tmp_path, installed):
         result = subprocess.run(
             [sys.executable, "-m", "pytest", *arguments],
             cwd=project,
-            env={**os.environ, "PYTHONPATH": str(installed), **shell},
+            env={**os.environ, **PLUGINS, "PYTHONPATH": str(installed), **shell},
             capture_output=True,
             text=True,
             timeout=100,
