@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import time
 
@@ -46,7 +47,7 @@ def judge_requests(proxy, stream, parts):
         client.send(*parts)
         client.half_close() if not client.ended else None
         answers = client.rest()
-    passed = [(one.method.encode(), one.body) for one in proxy.seen() if one.complete]
+    passed = [(one.method.encode(), one.body) for one in _seen(proxy) if one.complete]
     problems = [one.problem for one in upstream.requests if one.problem]
 
     assert not problems, f"the upstream got {problems}"
@@ -55,6 +56,14 @@ def judge_requests(proxy, stream, parts):
     assert answers == b"" or answers.startswith(b"HTTP/1.1 "), answers
     assert proxy.front.alive(), proxy.front.log.read_text()
     assert b"Traceback" not in proxy.front.log.read_bytes(), proxy.front.log.read_text()
+
+
+def _seen(proxy):
+    """What the upstream has seen; on a busy machine an honest request, too, may be slower than these short limits."""
+    for _ in range(4):
+        with contextlib.suppress(AssertionError):
+            return proxy.seen()
+    return proxy.seen()
 
 
 def judge_answer(proxy, stream):
@@ -125,14 +134,16 @@ def test_answers_are_read_as_a_strict_reader_reads_them(ours, quick):
 @pytest.mark.slow
 @pytest.mark.timeout(LONG + 120)
 @pytest.mark.parametrize("fuzz", [_fuzz_requests, _fuzz_answers], ids=["requests", "answers"])
-def test_five_minutes_of_either_find_nothing(ours, quick, fuzz):
+def test_five_minutes_of_either_find_nothing(ours, quick, fuzz, note):
     """New streams for five minutes each way: no crash, no hang, no disagreement."""
     end = time.monotonic() + LONG
-    configuration = settings(STEADY, derandomize=False, max_examples=2000)
+    # Rounds so short that the last one, begun in time, ends in time on a busy machine, too.
+    configuration = settings(STEADY, derandomize=False, max_examples=200)
     for round_ in itertools.count():
         if time.monotonic() > end:
             break
         fuzz(quick, lambda run, round_=round_: seed(round_)(configuration(run)))()
+    note(f"conformance: {fuzz.__name__[1:]}: {round_} rounds of up to 200 new streams")
 
 
 @pytest.mark.parametrize("path", KNOWN, ids=lambda path: path.stem)
