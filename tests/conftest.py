@@ -15,5 +15,7 @@ pytest_plugins = [
     "plugins.nats",
     "plugins.needs",
     "plugins.notes",
+    "plugins.sharing",
+    "plugins.shells",
     "plugins.shop",
 ]

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
+import subprocess
 from contextlib import suppress
 
 import httpx
 import pytest
 
 from support.commands import Process, crossfade, until
+from support.shells import await_file, await_health
 
 
 def ask(address, path="/healthz", method="GET"):
@@ -132,7 +135,7 @@ def test_spooled_results_are_counted(worker, shop):
         (("--health", "0.0.0.0:0"), "--health: 0.0.0.0 can be reached from other machines: say --health-anywhere"),
         (("--health", "[::]:0"), "can be reached from other machines"),
         (("--health", "example.org:0"), "can be reached from other machines"),
-        (("--grace", "nan"), "--grace"),
+        (("--grace", "nan"), "grace: must be 0 seconds at least"),
         (("--ack-wait", "inf"), "ack_wait: must be 1 second at least"),
         (("--shadows", "-1"), "--shadows"),
         (("--concurrency", "0"), "--concurrency"),
@@ -217,3 +220,102 @@ def test_a_worker_with_nothing_but_a_handler_counts(on_bus, installation, shop):
 
         until(lambda: workers() == 1, "the worker does not report")
         assert "1 process follows." in crossfade("stage", "set", "shop.charge", "legacy").out
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT], ids=lambda signum: signum.name)
+def test_a_worker_that_is_asked_to_stop_finishes_what_it_has(shell, signum):
+    """Asked in the middle of a call, the worker ends it, the caller gets its answer, and the exit code is 0."""
+    worker = shell.worker()
+    caller = shell.python("shim.connect(required=True); print(shop.slow('one', 'go'))")
+    assert int(await_file(shell.folder / "one.begun")) == worker.pid
+
+    worker.send_signal(signum)
+    with pytest.raises(subprocess.TimeoutExpired):
+        worker.wait(0.5)
+    (shell.folder / "go").touch()
+
+    assert caller.communicate(timeout=20)[0] == f"{worker.pid}\n"
+    assert worker.wait(20) == 0
+    assert "Traceback" not in worker.stderr.read()
+    assert worker.ready == "Serving shop.quote, shop.pay, shop.slow, 8 calls of each at once. Ctrl-C stops.\n"
+
+
+def test_a_worker_tells_scripts_when_it_is_ready(shell):
+    """With --json the line that says it serves is JSON."""
+    assert json.loads(shell.worker("--json").ready) == {
+        "ready": True,
+        "seams": ["shop.quote", "shop.pay", "shop.slow"],
+        "health": None,
+    }
+
+
+def test_a_worker_answers_for_its_health(shell):
+    """--health: 200 and what it serves, at the address that the ready line names; 127.0.0.1 unless said otherwise."""
+    ready = json.loads(shell.worker("--json", "--health", "127.0.0.1:0").ready)
+    status, found = await_health(ready["health"])
+    refused = shell.process("worker", "shop", "--health", "0.0.0.0:0", code=2)
+
+    assert (status, found["status"], found["connected"]) == (200, "serving", True)
+    assert found["seams"] == ready["seams"]
+    assert "--health-anywhere" in refused.err
+
+
+def test_two_workers_share_the_calls(shell):
+    """Two workers with one place each serve two calls at the same time."""
+    workers = [shell.worker("--concurrency", "1"), shell.worker("--concurrency", "1")]
+    callers = [
+        shell.python(f"shim.connect(required=True); print(shop.slow('{name}', 'go'))") for name in ("one", "two")
+    ]
+
+    begun = {int(await_file(shell.folder / f"{name}.begun")) for name in ("one", "two")}
+    (shell.folder / "go").touch()
+
+    assert begun == {worker.pid for worker in workers}
+    assert {int(caller.communicate(timeout=20)[0]) for caller in callers} == begun
+
+
+MODULE_MISTAKES = {
+    "no such module": ("shpo", "there is no module 'shpo'"),
+    "no such submodule": ("shop.tools", "there is no module 'shop.tools'"),
+    "a file": ("shop.py", "write myapp.tools for myapp/tools.py"),
+    "a path": ("./shop", "write myapp.tools for myapp/tools.py"),
+    "declares nothing": ("empty", "declare no seam"),
+}
+
+
+@pytest.mark.parametrize("case", MODULE_MISTAKES)
+def test_a_module_that_cannot_be_served_is_one_line(declared, case):
+    """A module that is not there or declares nothing is wrong usage, said in one line."""
+    module, text = MODULE_MISTAKES[case]
+
+    done = declared.process("worker", module, code=2)
+
+    assert re.fullmatch(r"crossfade: .+\n", done.err)
+    assert text in done.err
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "error"),
+    [
+        ("broken", 'broken.py", line 1', "SyntaxError"),
+        ("raising", 'raising.py", line 1', "KeyError: 'missing'"),
+        ("lacking", 'lacking.py", line 1', "No module named 'no_such_dependency'"),
+    ],
+)
+def test_an_error_in_a_users_module_shows_the_users_lines_only(declared, module, line, error):
+    """The traceback of a module that does not import begins in that module and ends with its error."""
+    done = declared.process("worker", module, code=2, traceback=True)
+
+    assert done.err.startswith(f"crossfade: MODULE: {module} cannot be imported:\n")
+    assert line in done.err
+    assert error in done.err
+    assert "crossfade/migrations" not in done.err
+    assert "importlib" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--concurrency", "0"), ("--ack-wait", "0"), ("--grace", "-1"), ("--shadows", "-1")]
+)
+def test_a_worker_refuses_numbers_that_mean_nothing(declared, option, value):
+    """No places, no time for a sign of life and negative grace are wrong usage."""
+    assert option in declared.run("worker", "shop", option, value, code=2).err

@@ -1,0 +1,26 @@
+"""``crossfade demo``: its summary holds."""
+
+from __future__ import annotations
+
+
+def test_the_demo_loses_and_doubles_nothing(declared, note):
+    """demo --json tells its story on stderr, one summary on stdout, and the summary holds."""
+    done = declared.process("demo", "--json", seconds=110)
+    summary = done.json
+
+    assert {"calls", "executed", "mismatches", "stages", "latency_ms", "seconds", "unknown"} <= summary.keys()
+    assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 2)
+    assert summary["redelivered"] >= 1
+    assert summary["mismatches"] == []
+    assert summary["executed"].keys() == summary["latency_ms"].keys() == {"legacy", "bus"}
+    assert min(summary["executed"].values()) > 0
+    assert all(latency.keys() == {"p50", "p99"} for latency in summary["latency_ms"].values())
+    assert [row["stage"] for row in summary["stages"]] == ["legacy", "observe", "shadow", "canary", "bus"]
+    assert summary["regression_caught"]
+    assert summary["stayed_back"] == ["desk.summarise"]
+    assert summary["verdicts"]["desk.search"].keys() == {"match"}
+    assert summary["verdicts"]["desk.summarise"]["mismatch"] > 0
+    assert done.err.count("kill -9") == 2
+    note(
+        f"crossfade demo: {summary['calls']} calls in {summary['seconds']} s, {summary['redelivered']} delivered again"
+    )
