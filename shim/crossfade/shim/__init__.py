@@ -8,7 +8,7 @@ from __future__ import annotations
 from .calls import CurrentCall, Progress, current_call, report_progress
 from .connection import Connection, connect, outcome
 from .correlate import Correlation, correlate, current_correlation
-from .decorators import agent, handler, remote, tool
+from .decorators import agent, comparator, handler, remote, tool
 from .errors import (
     BusAmbiguousError,
     BusError,
@@ -65,6 +65,7 @@ __all__ = [
     "TaskHandle",
     "UnserialisableError",
     "agent",
+    "comparator",
     "connect",
     "correlate",
     "counters",

@@ -1,4 +1,4 @@
-"""What users write: ``tool``, ``agent``, ``handler`` and ``remote``."""
+"""What users write: ``tool``, ``agent``, ``handler``, ``comparator`` and ``remote``."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from .callsites import CallSite, SeamDecorator
+    from .comparison import Comparator
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 F = TypeVar("F", bound="Callable[..., Any]")
+C = TypeVar("C", bound="Comparator")
 
 
 def tool(
@@ -97,6 +99,23 @@ def handler(name: str, *, domain: SeamDomain = "tool", secret: tuple[str, ...] =
         if not inspect.isfunction(cast("object", function)):
             raise SeamDefinitionError(f"handler of {name!r}: decorate a function, not {function!r}")
         registry.add_handler(Handler(name, function, domain=check_domain(domain), secret=frozenset(secret)))
+        return function
+
+    return register
+
+
+def comparator(name: str) -> Callable[[C], C]:
+    """Register a function that has the last word on two values of the seam ``name``; it is unchanged.
+
+    ``(old, new) -> bool | Verdict`` gets two ``comparison.Outcome``, with their durations, after the rules judged; a
+    worker that imports it asks it at shadow. What that means: ``comparison.compare``. Raises ``SeamDefinitionError``
+    when the seam has one already.
+    """
+
+    def register(function: C) -> C:
+        if not inspect.isfunction(cast("object", function)):
+            raise SeamDefinitionError(f"comparator of {name!r}: decorate a function, not {function!r}")
+        registry.add_comparator(name, function)
         return function
 
     return register

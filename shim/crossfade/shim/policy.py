@@ -71,9 +71,9 @@ class Policy:
         if cast("object", self.unsafe_storage) not in (True, False):
             raise ConfigurationError(f"{self.unsafe_storage!r} is neither true nor false", where="unsafe_storage")
         if self.compare:
-            from .comparison import Rules  # noqa: PLC0415 - only a policy that has rules pays for reading them
+            from .comparison import WELL_FORMED, Rules  # noqa: PLC0415 - only a policy that has rules pays for reading them
 
-            Rules.parse(self.compare, where="compare")
+            Rules.parse(self.compare, where="compare", matchers=WELL_FORMED)
 
     @property
     def runs_legacy(self) -> bool:

@@ -14,6 +14,7 @@ from .subjects import check_seam
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from .comparison import Comparator
     from .payloads import SignatureCodec
     from .policy import Policy
 
@@ -224,6 +225,7 @@ class Registry:
         self._lock = threading.Lock()
         self._seams: dict[str, Seam] = {}
         self._handlers: dict[str, Handler] = {}
+        self._comparators: dict[str, Comparator] = {}
         self.on_declare: Callable[[Seam], None] | None = None
 
     def add(self, seam: Seam) -> None:
@@ -262,6 +264,20 @@ class Registry:
         with self._lock:
             return list(self._handlers.values())
 
+    def add_comparator(self, name: str, comparator: Comparator) -> None:
+        """Let ``comparator`` judge the seam called ``name``; a second one raises ``SeamDefinitionError``."""
+        with self._lock:
+            known = self._comparators.get(check_seam(name), comparator)
+            if (known.__module__, known.__qualname__) != (comparator.__module__, comparator.__qualname__):
+                raise SeamDefinitionError(
+                    f"the comparator of {name!r} is declared twice: at {place(known)} and at {place(comparator)}"
+                )
+            self._comparators[name] = comparator
+
+    def comparator(self, name: str) -> Comparator | None:
+        """Who judges outcomes of the seam called ``name`` beside the rules, when this process has somebody."""
+        return self._comparators.get(name)
+
     def all(self) -> list[Seam]:
         """Every seam, in order of declaration."""
         with self._lock:
@@ -273,10 +289,11 @@ class Registry:
             return self._seams.keys() | self._handlers.keys()
 
     def remove(self, name: str) -> None:
-        """Forget a seam and its handler: for tests that declare their own."""
+        """Forget a seam, its handler and its comparator: for tests that declare their own."""
         with self._lock:
             self._seams.pop(name, None)
             self._handlers.pop(name, None)
+            self._comparators.pop(name, None)
 
     def drop(self, declared: Seam | Handler) -> None:
         """Forget this very declaration; one that has replaced it stays."""

@@ -14,7 +14,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from .calls import CurrentCall
-from .comparison import Outcome, Rules, Verdict, compare
+from .comparison import Outcome, Rules, Verdict, compare, http_outcome
 from .correlate import from_event
 from .errors import BusError, CrossfadeError, MalformedEventError
 from .events import Event, derived_id
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ._runtime import Runtime
+    from .comparison import Comparator
     from .execution import Execution, Ran
     from .policy import Policy
     from .ports import Delivery, Stored
@@ -111,11 +112,12 @@ class Shadowing:
             return Verdict(kind="skipped", reason="stale"), {}
         try:  # as it is now: rules set live hold from the next comparison on
             policy = self._runtime.policy(self._service.name, self._service.policy)
+            rules = await asyncio.to_thread(Rules.parse, dict(policy.compare))  # a comparator may take long to import
         except CrossfadeError as error:
             return Verdict(kind="skipped", reason="policy", detail=self._runtime.redactor.text(str(error))), {}
-        return await self._judge_under(policy, delivery.stored)
+        return await self._judge_under(policy, rules, delivery.stored)
 
-    async def _judge_under(self, policy: Policy, stored: Stored) -> tuple[Verdict, dict[str, float]]:
+    async def _judge_under(self, policy: Policy, rules: Rules, stored: Stored) -> tuple[Verdict, dict[str, float]]:
         try:
             recorded = read_observation(stored.event)
             # Where this side says nothing, the caller has: it marked the call for comparison.
@@ -131,7 +133,7 @@ class Shadowing:
         if ran is None:
             return Verdict(kind="inconclusive", reason="timeout"), {}
         # A comparison may take its whole budget of half a second: not on the loop that carries heartbeats.
-        return await asyncio.to_thread(self._compare, recorded, ran, policy)
+        return await asyncio.to_thread(self._compare, recorded, ran, rules)
 
     async def _run(self, stored: Stored, bound: Any, policy: Policy) -> Ran | None:
         """Run in a context of its own: own deadline, marked shadow, nobody to cancel it."""
@@ -149,14 +151,15 @@ class Shadowing:
             call.cancel()
             return None
 
-    def _compare(self, recorded: Recorded, ran: Ran, policy: Policy) -> tuple[Verdict, dict[str, float]]:
-        new = self._outcome(ran)
-        old = recorded.outcome
+    def _compare(self, recorded: Recorded, ran: Ran, rules: Rules) -> tuple[Verdict, dict[str, float]]:
+        old, new = recorded.outcome, self._outcome(ran)
         timing = {"legacy_ms": (old.duration or 0.0) * 1000, "bus_ms": ran.seconds * 1000}
-        rules = Rules.parse(dict(policy.compare))
+        if self._service.domain == "http":
+            old, new = http_outcome(old, rules), http_outcome(new, rules)
+        comparator = self._runtime.registry.comparator(self._service.name)
         if recorded.redaction == self._runtime.redactor.fingerprint:
-            return compare(old, new, rules), timing
-        return _compare_without_marks(old, new, rules), timing
+            return compare(old, new, rules, comparator=comparator), timing
+        return _compare_without_marks(old, new, rules, comparator), timing
 
     def _outcome(self, ran: Ran) -> Outcome:
         if ran.error is not None:
@@ -226,10 +229,10 @@ def _kind(observed: Event) -> str:
         return ""
 
 
-def _compare_without_marks(old: Outcome, new: Outcome, rules: Rules) -> Verdict:
+def _compare_without_marks(old: Outcome, new: Outcome, rules: Rules, comparator: Comparator | None) -> Verdict:
     """Two keys mark the same secret differently, so where only marks could differ nobody can tell whether they do."""
     blank_old, blank_new = _blank(old), _blank(new)
-    verdict = compare(blank_old, blank_new, rules)
+    verdict = compare(blank_old, blank_new, rules, comparator=comparator)
     if verdict.kind != "mismatch" and (blank_old != old or blank_new != new):
         return Verdict(kind="inconclusive", reason="redaction-key", detail=_SAME_KEY)
     return verdict

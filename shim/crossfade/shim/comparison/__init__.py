@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .budget import Budget
+from .http import http_outcome
 from .kernel import Comparator, compare
-from .matchers import MATCHERS, MISSING, Judgement, Matcher, MatcherFactory
+from .matchers import MATCHERS, MISSING, WELL_FORMED, Judgement, Matcher, MatcherFactory
 from .observed import Outcome
 from .rules import Rule, Rules
 from .verdict import Difference, DifferenceKind, Verdict, VerdictKind
@@ -12,6 +13,7 @@ from .verdict import Difference, DifferenceKind, Verdict, VerdictKind
 __all__ = [
     "MATCHERS",
     "MISSING",
+    "WELL_FORMED",
     "Budget",
     "Comparator",
     "Difference",
@@ -25,4 +27,5 @@ __all__ = [
     "Verdict",
     "VerdictKind",
     "compare",
+    "http_outcome",
 ]

@@ -49,10 +49,12 @@ class Meter:
         self._clock = budget.clock
         self._until = budget.clock() + budget.seconds
 
-    def spend(self) -> None:
-        """Pay for one pair of values. Raises ``ExhaustedError``."""
-        self._spent += 1
-        if self._spent > self._nodes or (not self._spent % _CLOCK_EVERY and self._clock() > self._until):
+    def spend(self, nodes: int = 1) -> None:
+        """Pay for one pair of values, or for what costs as much as ``nodes``. Raises ``ExhaustedError``."""
+        before = self._spent
+        self._spent += nodes
+        is_due = self._spent // _CLOCK_EVERY != before // _CLOCK_EVERY
+        if self._spent > self._nodes or (is_due and self._clock() > self._until):
             raise ExhaustedError
 
     def foresee(self, nodes: int) -> None:

@@ -4,6 +4,7 @@
     "$..request_id" = "ignore"
     "$.meta" = "ignore"
     "$.meta.version" = "exact"
+    "$.hits[*].title" = {matcher = "exact", normalise = ["strip", "casefold"]}
 
 Rule 1: a rule holds at its path and below it.
 Rule 2: where several hold, the one that names more (names and indexes) wins; then the one with fewer ``..``;
@@ -16,22 +17,27 @@ from __future__ import annotations
 
 from dataclasses import InitVar, dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from crossfade.shim.errors import ConfigurationError
 
-from .matchers import IGNORE, MATCHERS, Matcher, MatcherFactory
+from .matchers import IGNORE, MATCHERS, AnyOrder, Matcher, MatcherFactory
+from .normalising import Step, read_steps
+from .options import meant
 from .paths import Path, parse_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+_NORMALISE: Final = "normalise"
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One path and what is said of it. Raises ``ConfigurationError`` when built, under ``where``.
 
-    ``matcher`` is a name in ``matchers``; ``options`` are its own. ``place`` and ``judge`` are made of them.
+    ``matcher`` is a name in ``matchers``; ``options`` are its own, beside ``normalise``. ``place``, ``steps`` and
+    ``judge`` are made of them.
     """
 
     path: str
@@ -40,6 +46,7 @@ class Rule:
     where: InitVar[str] = ""
     matchers: InitVar[Mapping[str, MatcherFactory]] = MATCHERS
     place: Path = field(init=False, repr=False, compare=False)
+    steps: tuple[Step, ...] = field(init=False, repr=False, compare=False)
     judge: Matcher = field(init=False, repr=False, compare=False)
 
     def __post_init__(self, where: str, matchers: Mapping[str, MatcherFactory]) -> None:
@@ -47,17 +54,37 @@ class Rule:
         place = parse_path(self.path, where=where)
         factory = matchers.get(self.matcher)
         if factory is None:
-            known = ", ".join(sorted(matchers))
-            raise ConfigurationError(f"there is no matcher {self.matcher!r}; known are {known}", where=where)
-        options = MappingProxyType(dict(self.options))
+            known = sorted(matchers)
+            raise ConfigurationError(
+                f"there is no matcher {self.matcher!r}; {meant(self.matcher, known)}known are {', '.join(known)}",
+                where=where,
+            )
+        own = dict(self.options)
         object.__setattr__(self, "place", place)
-        object.__setattr__(self, "options", options)
-        object.__setattr__(self, "judge", factory(options, where=where))
+        object.__setattr__(self, "options", MappingProxyType(dict(own)))
+        object.__setattr__(self, "steps", self._read_steps(own, where))
+        object.__setattr__(self, "judge", factory(MappingProxyType(own), where=where))
+
+    def _read_steps(self, own: dict[str, Any], where: str) -> tuple[Step, ...]:
+        """Take ``normalise`` out of a matcher's ``own`` options."""
+        if _NORMALISE not in own or self.matcher == IGNORE:
+            return ()
+        return read_steps(own.pop(_NORMALISE), where=f"{where}.{_NORMALISE}")
 
     @property
     def ignores(self) -> bool:
         """Whether what differs under it is only counted."""
         return self.matcher == IGNORE
+
+    @property
+    def has_opinion(self) -> bool:
+        """Whether scalars that differ may be the same under it."""
+        return not (self.ignores or self.matcher == "exact" or isinstance(self.judge, AnyOrder))
+
+    @property
+    def settles(self) -> bool:
+        """Whether it settles objects and lists as a whole."""
+        return self.matcher == "present"
 
 
 @dataclass(frozen=True, slots=True)

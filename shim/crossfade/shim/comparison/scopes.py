@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from .matchers import AnyOrder
 from .paths import Root, Segment, Wild
 
 if TYPE_CHECKING:
@@ -61,10 +62,18 @@ class Scope:
         """Whether another rule may hold somewhere below."""
         return bool(self._open)
 
-    def below(self, segment: str | int) -> Scope:
-        """What holds one level down."""
+    @property
+    def order(self) -> AnyOrder | None:
+        """Whether, and how, a list here has no order."""
+        judge = self.rule.judge if self.rule else None
+        return judge if isinstance(judge, AnyOrder) else None
+
+    def below(self, segment: Segment) -> Scope:
+        """What holds one level down. Where the order of a list says nothing, neither does a position in it."""
         if not self._open:
             return self
+        if isinstance(segment, int) and self.order is not None:
+            segment = Wild.ITEM
         symbol: Segment = segment if segment in self._names else Wild.NAME if isinstance(segment, str) else Wild.ITEM
         found = self._below.get(symbol)
         if found is None:

@@ -5,9 +5,11 @@ Rule 1: numbers are numbers: ``1`` equals ``1.0`` (JSON has one number type), ``
 Rule 2: a missing member is not ``null``. Members have no order; items are compared by position.
 Rule 3: redacted values are compared by their hash. One redacted side tells nothing, nor does a value that was
 redacted because a limit was reached: undecided (``redacted``).
-Rule 4: what differs under ``ignore`` counts as ignored. Where an ignored part is missing or of another type,
+Rule 4: a rule's ``normalise`` comes first, then its matcher; what the matcher settles as a whole is settled but for
+the places in it that a stronger rule compares.
+Rule 5: what differs under ``ignore`` counts as ignored. Where an ignored part is missing or of another type,
 the places in it that a stronger rule compares count as missing.
-Rule 5: nothing recurses: depth costs memory, not stack. Both sides are visited in one order, so swapping them
+Rule 6: nothing recurses: depth costs memory, not stack. Both sides are visited in one order, so swapping them
 changes nothing but the names of what is found.
 """
 
@@ -22,17 +24,20 @@ from crossfade.shim.redaction import MARK, is_redacted
 from .budget import ExhaustedError, Meter
 from .findings import Findings, fold
 from .matchers import MISSING, Judgement
+from .normalising import normalised, weight
 from .paths import show_path
 from .rendering import shorten
 from .scopes import Scope
+from .unordered import pair
 from .verdict import Difference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from .budget import Budget
+    from .matchers import AnyOrder
     from .paths import Root
-    from .rules import Rules
+    from .rules import Rule, Rules
     from .verdict import DifferenceKind
 
     Pairs = Iterator[tuple[str | int | None, Any, Any]]
@@ -78,17 +83,26 @@ def compare_values(old: Any, new: Any, rules: Rules, budget: Budget, *, root: Ro
 class _Frame:
     """A container being walked: its place, what holds there, and the pairs in it still to be looked at."""
 
-    __slots__ = ("folded", "pairs", "scope", "segment")
+    __slots__ = ("folded", "pairs", "scope", "segment", "settled")
 
-    def __init__(self, segment: str | int | None, scope: Scope, pairs: Pairs, folded: bytes = b"") -> None:
+    def __init__(
+        self,
+        segment: str | int | None,
+        scope: Scope,
+        pairs: Pairs,
+        *,
+        folded: bytes = b"",
+        settled: Rule | None = None,
+    ) -> None:
         self.segment = segment
         self.scope = scope
         self.pairs = pairs
+        self.settled = settled  # the rule that has called all of it the same
         self.folded = folded  # see ``fold``; empty until a difference below needs it
 
 
 class _Walk:
-    """One comparison. ``_segment`` and ``_scope`` are those of the pair being looked at, below the last frame."""
+    """One comparison. ``_segment``, ``_scope``, ``_settled`` are of the pair being looked at, below the last frame."""
 
     def __init__(self, rules: Rules, meter: Meter, root: Root) -> None:
         self.found = Findings()
@@ -96,70 +110,102 @@ class _Walk:
         self._root: Root = root
         self._scope = self._top = Scope.of(rules, root)
         self._segment: str | int | None = None
+        self._settled: Rule | None = None
         self._frames: list[_Frame] = []
 
     def run(self, old: Any, new: Any) -> None:
         """Look at every pair, parts right after their whole."""
-        self._frames = [_Frame(None, self._top, iter([(None, old, new)]), self._root.encode())]
+        self._frames = [_Frame(None, self._top, iter([(None, old, new)]), folded=self._root.encode())]
         while self._frames:
             frame = self._frames[-1]
             for self._segment, one, other in frame.pairs:
                 self._meter.spend()
-                inside = self._look(frame.scope, one, other)
+                inside = self._look(frame, one, other)
                 if inside is not None:
-                    self._frames.append(_Frame(self._segment, self._scope, inside))
+                    self._frames.append(_Frame(self._segment, self._scope, inside, settled=self._settled))
                     break
             else:
                 self._frames.pop()
 
-    def _look(self, above: Scope, old: Any, new: Any) -> Pairs | None:
+    def _look(self, above: _Frame, old: Any, new: Any) -> Pairs | None:
         """Note what is to be said of one pair; the pairs inside it when they are to be looked at."""
         was = _type(old)
         now = _type(new)
         if was == now and was in _SCALARS and _is_same_scalar(old, new):
             return None
-        self._scope = self._top if self._segment is None else above.below(self._segment)
+        self._scope = self._top if self._segment is None else above.scope.below(self._segment)
+        self._settled = above.settled if above.settled is self._scope.rule else None
+        if self._settled is not None:
+            return self._inside_settled(old, new)
+        rule = self._scope.rule
+        if rule is not None and rule.steps:
+            self._meter.spend(weight(old) + weight(new))
+            old, new = normalised(old, rule.steps), normalised(new, rule.steps)
+            was, now = _type(old), _type(new)
         if not (was and now and _is_plain(old) and _is_plain(new)):
             self._undecided("not-json")
             return None
         if "missing" not in (was, now) and (_is_hidden(old) or _is_hidden(new)):
             self._compare_hidden(old, new)
             return None
-        if not self._is_left_to_us(old, new):
+        return self._compare(old, new) if rule is None else self._look_under(rule, old, new)
+
+    def _look_under(self, rule: Rule, old: Any, new: Any) -> Pairs | None:
+        """``_look`` at what a rule has a say in."""
+        if rule.steps and _type(old) == _type(new) in _SCALARS and _is_same_scalar(old, new):
             return None
+        if rule.has_opinion:
+            self._meter.spend(weight(old) + weight(new))
+        judgement = self._ask(rule, old, new)
+        if judgement == "same":
+            self._settled = rule
+            return self._inside_settled(old, new)
+        return self._compare(old, new) if judgement == "descend" else None
+
+    def _compare(self, old: Any, new: Any) -> Pairs | None:
+        was, now = _type(old), _type(new)
         if was == now and was in _CONTAINERS:
             return self._inside(old, new)
         self._differ(_kind(was, now), old, new)
-        return self._inside_one_sided(old, new)
+        rule = self._scope.rule
+        return self._inside_settled(old, new) if rule is not None and rule.ignores else None
 
-    def _is_left_to_us(self, old: Any, new: Any) -> bool:
-        """Ask the rule that holds here; whether it had no opinion."""
-        if self._scope.rule is None:
-            return True
+    def _ask(self, rule: Rule, old: Any, new: Any) -> Judgement | None:
+        """What the rule's matcher says; ``None`` when that is noted and there is no more to it."""
         try:
-            judgement = self._scope.rule.judge.judge(old, new)
+            judgement = rule.judge.judge(old, new)
         except Exception as error:
             self._undecided("matcher", type(error).__name__)
-            return False
+            return None
         if judgement not in _JUDGEMENTS:
             self._undecided("matcher", f"answered {shorten(judgement)}")
+            return None
         if judgement == "different":
             self._differ("changed", old, new)
-        return judgement == "descend"
+        return judgement
 
     # -- what is inside ------------------------------------------------------------------------------------------
 
     def _inside(self, old: Any, new: Any) -> Pairs:
         if isinstance(old, list):
-            return _items(cast("Sequence[Any]", old), new)
+            order = self._scope.order
+            items = cast("Sequence[Any]", old)
+            return _items(items, new) if order is None else self._paired(items, new, order)
         self._meter.foresee(max(len(old), len(new)))
         return ((name, old.get(name, MISSING), new.get(name, MISSING)) for name in sorted(old.keys() | new.keys()))
 
-    def _inside_one_sided(self, old: Any, new: Any) -> Pairs | None:
-        """What a stronger rule may ask for inside a difference that is ignored as a whole."""
-        rule = self._scope.rule
-        if rule is None or not rule.ignores or not self._scope.may_change:
+    def _paired(self, old: Sequence[Any], new: Sequence[Any], order: AnyOrder) -> Pairs:
+        pairs, is_open = pair(old, new, order, self._scope, self._meter)
+        if is_open:
+            self._undecided("redacted")
+        return iter(pairs)
+
+    def _inside_settled(self, old: Any, new: Any) -> Pairs | None:
+        """What a stronger rule may ask for inside what is ignored or the same as a whole."""
+        if not self._scope.may_change:
             return None
+        if self._settled is not None and _type(old) == _type(new) in _CONTAINERS:
+            return self._inside(old, new)
         was = ((segment, part, MISSING) for segment, part in self._parts(old))
         now = ((segment, MISSING, part) for segment, part in self._parts(new))
         return chain(was, now) if isinstance(old, list) else chain(now, was)  # the list's first, whichever side has it
