@@ -71,16 +71,31 @@ def test_rules_survive_the_wire():
     [
         (["$.a"], "crossfade.toml: compare: must be a table of paths, not ['$.a']"),
         ({1: "ignore"}, "crossfade.toml: compare: has a key that is no text: 1"),
-        ({"$.a": "ignroe"}, "crossfade.toml: compare.\"$.a\": there is no matcher 'ignroe'; known are exact, ignore"),
+        (
+            {"$.a": "ignroe"},
+            "crossfade.toml: compare.\"$.a\": there is no matcher 'ignroe'; did you mean 'ignore'? known are approx, ",
+        ),
         ({"$.a": 1}, 'crossfade.toml: compare."$.a": must be a matcher\'s name or a table, not 1'),
-        ({"$.a": {}}, 'crossfade.toml: compare."$.a".matcher: must be the name of a matcher: exact, ignore'),
+        ({"$.a": {}}, 'crossfade.toml: compare."$.a".matcher: must be the name of a matcher: approx, exact, ignore'),
         (
             {"$.a": {"matcher": 1}},
-            'crossfade.toml: compare."$.a".matcher: must be the name of a matcher: exact, ignore',
+            'crossfade.toml: compare."$.a".matcher: must be the name of a matcher: approx, exact, ignore',
         ),
         (
             {"$.a": {"matcher": "ignore", "abs": 1}},
             "crossfade.toml: compare.\"$.a\".abs: 'ignore' takes no options",
+        ),
+        (
+            {"$.a": {"matcher": "ignore", "normalise": "strip"}},
+            "crossfade.toml: compare.\"$.a\".normalise: 'ignore' takes no options",
+        ),
+        (
+            {"$.a": {"matcher": "exact", "normalise": ["strip", "colapse"]}},
+            "crossfade.toml: compare.\"$.a\".normalise: there is no step 'colapse'; did you mean 'collapse'? ",
+        ),
+        (
+            {"$.a": {"matcher": "exact", "normalise": []}},
+            'crossfade.toml: compare."$.a".normalise: must be one or more of strip, collapse, casefold, json, ',
         ),
         ({"$[": "ignore"}, "crossfade.toml: compare.\"$[\": '$[' is no path: write it like $.user.name"),
         ({"$.a": "ignore", '$["a"]': "exact"}, '"$["a"]": this path has a rule already'),
@@ -104,10 +119,21 @@ def test_a_matcher_says_where_its_option_is_wrong():
 
 def test_a_rule_built_in_code_is_checked_alike():
     """No rule exists that could not have been read."""
-    with pytest.raises(ConfigurationError, match="there is no matcher 'approx'; known are exact, ignore") as caught:
-        Rule("$.a", "approx")
+    with pytest.raises(ConfigurationError, match="there is no matcher 'about'; known are approx, exact") as caught:
+        Rule("$.a", "about")
 
     assert caught.value.where == '"$.a"'
+
+
+def test_what_is_done_before_a_value_is_judged_is_part_of_the_rule():
+    """``normalise`` belongs to every matcher but ignore, never reaches the matcher itself, and travels."""
+    said = {"$.a": {"matcher": "uuid", "normalise": ["strip"]}, "$.b": {"matcher": "exact", "normalise": "json"}}
+
+    rules = Rules.parse(said)
+
+    assert [rule.steps for rule in rules.rules] == [("strip",), ("json",)]
+    assert rules.to_json() == said
+    assert Rules.parse(rules.to_json()) == rules
 
 
 def test_a_rule_cannot_be_changed_through_its_options():
@@ -171,6 +197,15 @@ def holding(said, place):
 def test_the_most_specific_rule_holds(said, place, winner):
     """Rule 1 and rule 2 of the module, case by case."""
     assert holding(said, place) == winner
+
+
+@pytest.mark.parametrize("matcher", ["unordered", "set"])
+def test_a_position_says_nothing_where_order_says_nothing(matcher):
+    """``[0]`` of such a list would be another item on each side; ``[*]`` is every item."""
+    scope = Scope.of(Rules.parse({"$": matcher, "$[0]": "ignore", "$[*].b": "ignore"}), "$")
+
+    assert scope.below(0).rule.path == "$"
+    assert scope.below(0).below("b").rule.path == "$[*].b"
 
 
 steps = st.sampled_from([".a", ".b", "[0]", ".*", "[*]", "..a", "..b", "..*", "..[0]"])
