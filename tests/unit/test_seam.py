@@ -9,7 +9,7 @@ from importlib.metadata import version
 import pytest
 
 from crossfade.shim import decorators
-from crossfade.shim.decorators import tool
+from crossfade.shim.decorators import comparator, tool
 from crossfade.shim.errors import ConfigurationError, SeamDefinitionError, UnknownSeamError
 from crossfade.shim.policy import Policy
 from crossfade.shim.seam import Handler, Registry, Seam
@@ -179,3 +179,22 @@ def test_a_handler_says_which_one_it_is():
     ]
     assert made[0] == f"{__name__}:{mine.__qualname__}"
     assert made[1] == f"pydantic.main:{foreign.__qualname__}@{version('pydantic')}"
+
+
+def test_a_second_comparator_of_a_seam_is_refused(registry):
+    """Two could contradict each other; the same one, imported again, replaces itself."""
+
+    def one(old, new):
+        return True
+
+    def other(old, new):
+        return False
+
+    assert comparator("web.judged")(one) is one
+    comparator("web.judged")(one)
+    with pytest.raises(SeamDefinitionError, match=r"the comparator of 'web\.judged' is declared twice: at .*test_seam"):
+        comparator("web.judged")(other)
+    with pytest.raises(SeamDefinitionError, match="decorate a function, not 5"):
+        comparator("web.other")(5)
+    assert registry.comparator("web.judged") is one
+    assert registry.comparator("web.other") is None

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Self
 from crossfade.shim.worker import Worker, WorkerOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from crossfade.shim.connection import Connection
     from crossfade.shim.events import Event
@@ -36,8 +36,8 @@ class Workers:
         self._spool = spool
         self._running: list[tuple[Worker, threading.Thread]] = []
 
-    def start(self, connection: Connection, *functions: Any, **options: Any) -> Worker:
-        names = [function.__crossfade_seam__.name for function in functions]
+    def start(self, connection: Connection, *functions: Any, only: Sequence[str] = (), **options: Any) -> Worker:
+        names = [function.__crossfade_seam__.name for function in functions] + list(only)
         chosen = WorkerOptions(**{"spool": self._spool, "grace": 5.0, **options})
         worker = Worker(connection.runtime, chosen, only=names)
         thread = threading.Thread(target=worker.run, name="worker under test")

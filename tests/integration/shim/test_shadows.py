@@ -7,8 +7,11 @@ import json
 
 import pytest
 
-from crossfade.shim import handler, hooks, tool
+from crossfade.shim import comparator, handler, hooks, tool
+from crossfade.shim.events import Event
+from crossfade.shim.http import HttpRequest, HttpResponse, http_handler
 from crossfade.shim.redaction import Redactor
+from crossfade.shim.seam import registry
 from integration.shim import kit
 
 
@@ -107,3 +110,102 @@ def test_a_difference_beside_the_secrets_is_found_under_any_keys(connect, work):
     [found] = verdicts(connection, 1)
     assert found["verdict"] == "mismatch"
     assert [difference["path"] for difference in found["differences"]] == ["$.hits"]
+
+
+# -- who judges --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def declared(monkeypatch):
+    """What a test declares beside seams is forgotten after it."""
+    monkeypatch.setattr(registry, "_handlers", {})
+    monkeypatch.setattr(registry, "_comparators", {})
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_comparator_has_the_last_word(connect, work):
+    """It sees both outcomes with their durations, after the rules, and what it accepts is a match by its word."""
+    seen = []
+
+    @tool("web.ranked", effects="none", stage="shadow")
+    def ranked(n: int) -> list[int]:
+        return [n, n + 1]
+
+    @handler("web.ranked")
+    def other(n: int) -> list[int]:
+        return [n + 1, n]
+
+    @comparator("web.ranked")
+    def first_two_agree(old, new):
+        seen.append((old.duration, new.duration))
+        return old.value[0] != 2 and sorted(old.value) == sorted(new.value)
+
+    connection = connect()
+    worker = work(connection, ranked)
+    kit.until(lambda: worker.ready)
+    ranked(1)
+    accepted, refused = verdicts(connection, 1), (ranked(2), verdicts(connection, 2))[1]
+    assert (accepted[0]["verdict"], accepted[0]["rule"]) == ("match", "comparator")
+    assert (refused[1]["verdict"], refused[1]["rule"]) == ("mismatch", "comparator")
+    assert all(duration is not None for pair in seen for duration in pair)
+
+
+@pytest.mark.usefixtures("declared")
+def test_an_answer_of_a_route_is_compared_as_what_it_says(connect, work):
+    """Members in another order, a server's date and a text of another length are no difference; a hit is."""
+
+    @http_handler("http.found")
+    async def found(request: HttpRequest) -> HttpResponse:
+        headers = [("Content-Type", "application/json;charset=UTF-8"), ("Date", "Tue")]
+        return HttpResponse(200, headers, '{"hits": [2, 1], "took": 9, "of": 1.0}')
+
+    connection = connect(http__found={"compare": {"$.body.took": "ignore", "$.body.hits": "unordered"}})
+    worker = work(connection, only=["http.found"])
+    kit.until(lambda: worker.ready)
+    fields = [["content-type", "application/json; charset=utf-8"], ["Date", "Mon"]]
+    for n, text in enumerate(['{"of":1,"hits":[1,2],"took":1}', '{"of":1,"hits":[1,3],"took":1}']):
+        record(connection, "http.found", n, {"status": 200, "headers": fields, "text": text, "body": ""})
+    first, second = verdicts(connection, 2)
+    assert (first["verdict"], first["rule"]) == ("ignored", "$.body.took")
+    assert sorted((d["path"], d["kind"]) for d in second["differences"]) == [
+        ("$.body.hits[0]", "extra"),
+        ("$.body.hits[1]", "missing"),
+    ]
+
+
+def record(connection, name, n, answer):
+    """Publish what a proxy leaves behind of a sampled request at shadow."""
+    runtime = connection.runtime
+    payload = {
+        "arguments": {"method": "GET", "target": f"/{n}", "headers": []},
+        "outcome": "value",
+        "value": answer,
+        "duration_ms": 1.0,
+        "redaction": runtime.redactor.fingerprint,
+    }
+    event = Event(
+        type="http.observed",
+        source="urn:crossfade:proxy",
+        id=f"{name}-{n}",
+        subject=name,
+        extensions={"seam": name, "callid": f"call{n}"},
+        data=json.dumps(payload).encode(),
+    )
+    kit.on_loop(connection, runtime.bus.publish(runtime.subjects.observation(name, shadow=True), event))
+
+
+def test_rules_that_need_what_is_not_installed_judge_nothing(connect, work):
+    """Its calls are skipped with what to install, callers keep their policy, and nothing reaches dead letters."""
+
+    @tool("web.told", effects="none", stage="shadow")
+    def told() -> str:
+        return "a"
+
+    connection = connect(web__told={"compare": {"$": {"matcher": "semantic", "by": "nobody-has-it"}}})
+    worker = work(connection, told)
+    kit.until(lambda: worker.ready)
+    assert told() == "a"
+    [skipped] = verdicts(connection, 1)
+    assert (skipped["verdict"], skipped["reason"]) == ("skipped", "policy")
+    assert "no comparator 'nobody-has-it'" in skipped["detail"]
+    assert kit.dead_letters(connection) == []

@@ -8,6 +8,7 @@ from .kernel import Comparator, compare
 from .matchers import MATCHERS, MISSING, WELL_FORMED, Judgement, Matcher, MatcherFactory
 from .observed import Outcome
 from .rules import Rule, Rules
+from .samples import Samples
 from .verdict import Difference, DifferenceKind, Verdict, VerdictKind
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Outcome",
     "Rule",
     "Rules",
+    "Samples",
     "Verdict",
     "VerdictKind",
     "compare",
