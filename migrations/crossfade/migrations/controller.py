@@ -20,14 +20,14 @@ from crossfade.shim.errors import (
 )
 from crossfade.shim.hooks import report
 from crossfade.shim.policies import Move, Policies
-from crossfade.shim.stages import TABLE, Stage
+from crossfade.shim.stages import Stage
 from crossfade.shim.standing import standings
 
 from .applied import Migrations
-from .gates import Abort, Facts, Gate, Ruling, judge
 from .gathering import Gatherer, OutrunError
 from .lease import Lease
-from .progress import CONTROLLER, Forward, Live, SeamProgress, decide, moved, reconcile
+from .progress import CONTROLLER, Forward, decide, moved, reconcile
+from .ruling import live_of, rule_on
 
 if TYPE_CHECKING:
     from crossfade.shim.ports import Bus
@@ -35,9 +35,10 @@ if TYPE_CHECKING:
     from crossfade.shim.subjects import Subjects
 
     from .applied import Applied
+    from .gates import Ruling
     from .gathering import Gathered
     from .playbook import Playbook
-    from .progress import Back
+    from .progress import Back, Live, SeamProgress
 
 LEASE: Final = "controller"
 TICK: Final = 1.0  # seconds
@@ -101,10 +102,10 @@ class Controller:
         return True
 
     async def _look_at(self, applied: Applied, seam: str, standing: Standing) -> Applied:
-        playbook, live = applied.playbook, _live(standing)
+        playbook, live = applied.playbook, live_of(standing)
         progress = reconcile(playbook, applied.seams[seam], live)
         gathered = await self._gatherer.gather(seam, standing.declared.domain, live.revision)
-        ruling = self._judge(playbook, progress, gathered, live)
+        ruling = rule_on(playbook, progress, live, gathered, now=self._bus.now())
         progress, action = decide(playbook, progress, live, ruling)
         if action is not None:
             progress = await self._act(playbook, progress, action, ruling, gathered)
@@ -112,19 +113,6 @@ class Controller:
         if action is not None or self._ticks % CHECKPOINT == 0:
             await self._gatherer.keep(seam)
         return await self._save(applied, progress)
-
-    def _judge(self, playbook: Playbook, progress: SeamProgress, gathered: Gathered, live: Live) -> Ruling:
-        gate, abort = Gate(), Abort()
-        if progress.step >= 0:
-            step = playbook.steps[progress.step]
-            gate, abort = step.gate, step.abort
-        facts = Facts(
-            evidence=gathered.evidence,
-            path="bus" if TABLE[live.stage].commands else "shadow",
-            now=self._bus.now(),
-            baseline=gathered.baseline,
-        )
-        return judge(gate, abort, facts)
 
     async def _act(
         self, playbook: Playbook, progress: SeamProgress, action: Forward | Back, ruling: Ruling, gathered: Gathered
@@ -160,12 +148,6 @@ class Controller:
                 await self._lease.release()
         except (BusError, OutrunError, TimeoutError) as error:
             report.count("controller-failed", reason=type(error).__name__)
-
-
-def _live(standing: Standing) -> Live:
-    policy = standing.policy
-    actor = standing.live.actor if standing.live else ""
-    return Live(stage=policy.stage, percent=policy.percent, revision=policy.revision, actor=actor)
 
 
 def _move(playbook: Playbook, action: Forward | Back, ruling: Ruling, gathered: Gathered) -> Move:

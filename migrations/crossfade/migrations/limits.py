@@ -28,6 +28,13 @@ class Limit:
     legacy: bool = False
     factor: float = 1.0
 
+    def __str__(self) -> str:
+        """As a playbook writes it, shares and seconds as plain numbers."""
+        if not self.legacy:
+            return f"{self.sign} {self.plus:g}"
+        by = f" * {self.factor:g}" if self.factor != 1 else f" + {self.plus:g}" if self.plus else ""
+        return f"{self.sign} legacy{by}"
+
     def of(self, legacy: float = 0.0) -> float:
         """The number, where legacy's is ``legacy``."""
         return legacy * self.factor + self.plus if self.legacy else self.plus

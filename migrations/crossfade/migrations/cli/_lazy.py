@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "demo": "Move three seams of a real stack from legacy to the bus under traffic, kill workers, count what happened.",
     "bus": "The embedded broker: a real nats-server on a directory.",
     "stage": "Where each seam stands, and moving it.",
+    "migrate": "Playbooks: seams that move on evidence, and taking them back.",
     "events": "What travels on the bus.",
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
     "dlq": "Dead letters: what could not be processed.",

@@ -1,0 +1,270 @@
+"""``crossfade migrate``: playbooks in force, and what people do to their seams."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from crossfade.migrations.applied import Applied, Migrations
+from crossfade.migrations.operating import Act, Operating
+from crossfade.migrations.overview import overview
+from crossfade.migrations.playbook import read_playbook
+from crossfade.shim.errors import ConfigurationError
+from crossfade.shim.stages import parse_stage
+
+from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
+from ._text import actor, print_columns, safe
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from crossfade.migrations.gates import Abort, Gate
+    from crossfade.migrations.overview import Overview, SeamView
+    from crossfade.migrations.playbook import Playbook
+
+app = typer.Typer(help="Playbooks: seams that move on evidence, and taking them back.", no_args_is_help=True)
+
+FileArgument = Annotated[str, typer.Argument(metavar="FILE", help="A playbook, like playbook.yaml.")]
+SeamArgument = Annotated[str, typer.Argument(metavar="SEAM", help="Like web.search.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; kept with what is done.")]
+NameOption = Annotated[str | None, typer.Option(help="Its name on the bus; else its own, else the file's.")]
+
+_TITLES: Final = ("seam", "playbook", "stage", "step", "status", "next", "why")
+_MARKS: Final = {"met": "yes", "missing": "no data", "unmet": "not yet", "violated": "BROKEN"}
+
+
+@app.command("plan")
+def plan(file: FileArgument, bus: BusOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what a playbook would do, step by step, and where its seams stand now. Changes nothing."""
+    playbook = read_playbook(file)
+    standing = asyncio.run(_stages(playbook, bus, config))
+    if as_json:
+        steps = [{"to": str(step), "gate": _asked(step.gate), "abort": _asked(step.abort)} for step in playbook.steps]
+        print_json({"seams": standing, "steps": steps})
+        return
+    say(
+        "\n".join(
+            f"{safe(seam)} is at {stage or 'no stage: no process has declared it'}" for seam, stage in standing.items()
+        )
+    )
+    rows = [
+        (
+            str(at),
+            str(step),
+            "; ".join(_asked(step.gate)) or "-",
+            "; ".join(_asked(step.abort)) or "-",
+            step.approve or "-",
+        )
+        for at, step in enumerate(playbook.steps, 1)
+    ]
+    print_columns([("step", "stage", "goes on when", "goes back when", "approved by"), *rows])
+
+
+@app.command("apply")
+def apply(
+    file: FileArgument,
+    name: NameOption = None,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a playbook in force: from now on the controller moves its seams. A seam that is on its way goes on there."""
+    playbook, text = read_playbook(file), Path(file).read_text(encoding="utf-8")
+    chosen = name or playbook.name or Path(file).stem.replace("_", "-").replace(".", "-")
+
+    async def do() -> tuple[Applied, str]:
+        async with session(bus, config) as opened:
+            made = Applied(name=chosen, text=text, actor=actor(), applied=datetime.now(UTC).isoformat())
+            applied = await Migrations(opened.bus).apply(made)
+            return applied, (await overview(opened.bus, opened.subjects, opened.policies)).leader
+
+    applied, leader = asyncio.run(do())
+    if as_json:
+        print_json({"playbook": applied.name, "digest": applied.digest, "seams": list(applied.seams), "leader": leader})
+        return
+    say(f"Playbook {applied.name} moves {', '.join(applied.seams)}. See `crossfade migrate status`.")
+    if not leader:
+        say("No controller runs, so nothing will move: start `crossfade control`.")
+
+
+@app.command("status")
+def status(
+    seam: Annotated[str | None, typer.Argument(metavar="SEAM", help="One seam, with its findings.")] = None,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far seams are on their playbooks, and what keeps each where it is."""
+
+    async def read() -> Overview:
+        async with session(bus, config) as opened:
+            return await overview(opened.bus, opened.subjects, opened.policies)
+
+    found = asyncio.run(read())
+    views = [view for view in found.seams if seam in (None, view.progress.seam)]
+    if seam and not views:
+        raise ConfigurationError(f"no playbook moves {seam}: crossfade migrate apply FILE", where="seam")
+    if as_json:
+        print_json({"leader": found.leader, "seams": [view.to_json() for view in views]})
+        return
+    if not views:
+        say("No playbook is in force: crossfade migrate plan FILE, then crossfade migrate apply FILE.")
+        return
+    print_columns([_TITLES, *map(_cells, views)])
+    if seam:
+        _print_findings(views[0])
+    if not found.leader:
+        say("\nNo controller runs, so nothing moves: start `crossfade control`.")
+
+
+@app.command("advance")
+def advance(
+    seam: SeamArgument,
+    reason: ReasonOption = "",
+    force: Annotated[bool, typer.Option("--force", help="Past its gate, as your own decision.")] = False,
+    unsafe_storage: Annotated[
+        bool, typer.Option("--unsafe-storage", help="With --force: accept a broker that may lose claims.")
+    ] = False,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a seam go on: approve its next step, or give it back to the controller after a pause or a rollback."""
+    act = Act(actor=actor(), reason=reason)
+
+    async def do() -> dict[str, Any]:
+        async with session(bus, config) as opened:
+            operating, migrations = Operating(opened.bus, opened.policies), Migrations(opened.bus)
+            if force:
+                change = await operating.skip_gate(seam, act, unsafe_storage=unsafe_storage)
+                return {"seam": seam, "done": f"moved to {change.now}", "revision": change.revision}
+            applied = await migrations.of_seam(seam)
+            stopped = applied is not None and applied.seams[seam].status in ("paused", "rolled-back")
+            progress = await (operating.resume if stopped else operating.approve)(seam, act)
+            return {"seam": seam, "done": "resumed" if stopped else "approved", "status": progress.status}
+
+    _tell(asyncio.run(do()), as_json=as_json)
+
+
+@app.command("rollback")
+def rollback(
+    seam: SeamArgument,
+    to: Annotated[str | None, typer.Option(metavar="STAGE", help="Else to where legacy answers everybody.")] = None,
+    reason: ReasonOption = "",
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a seam back at once, breaking off what is under way. It stays back until `advance`."""
+    stage = parse_stage(to) if to else None
+
+    async def do() -> dict[str, Any]:
+        async with session(bus, config) as opened:
+            act = Act(actor=actor(), reason=reason)
+            change = await Operating(opened.bus, opened.policies).roll_back(seam, act, to=stage)
+            return {
+                "seam": seam,
+                "done": f"{change.was} -> {change.now}",
+                "revision": change.revision,
+                "following": change.following,
+                "lagging": list(change.lagging),
+            }
+
+    _tell(asyncio.run(do()), as_json=as_json)
+
+
+@app.command("pause")
+def pause(
+    seam: SeamArgument,
+    reason: ReasonOption = "",
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Keep the controller's hands off a seam, abort rules included, until `advance`."""
+
+    async def do() -> dict[str, Any]:
+        async with session(bus, config) as opened:
+            progress = await Operating(opened.bus, opened.policies).pause(seam, Act(actor=actor(), reason=reason))
+            return {"seam": seam, "done": "paused", "status": progress.status}
+
+    _tell(asyncio.run(do()), as_json=as_json)
+
+
+@app.command("end")
+def end(
+    name: Annotated[str, typer.Argument(metavar="PLAYBOOK", help="Its name.")],
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a playbook out of force. Its seams stay where they are."""
+
+    async def do() -> None:
+        async with session(bus, config) as opened:
+            await Migrations(opened.bus).end(name)
+
+    asyncio.run(do())
+    if as_json:
+        print_json({"playbook": name, "done": "ended"})
+    else:
+        say(f"Playbook {safe(name)} is not in force any more; its seams stay where they are.")
+
+
+async def _stages(playbook: Playbook, bus: str | None, config: str | None) -> dict[str, str | None]:
+    async with session(bus, config) as opened:
+        declared, live = await opened.policies.declared(), await opened.policies.live()
+        now = opened.bus.now()
+
+        def stage(seam: str) -> str | None:
+            if seam not in declared:
+                return None
+            base = declared[seam].policy
+            return str((live[seam].over(base, now=now) if seam in live else base).stage)
+
+        return {seam: stage(seam) for seam in playbook.seams}
+
+
+def _asked(rules: Gate | Abort) -> list[str]:
+    """The rules as their playbook writes them."""
+    found = {name: getattr(rules, name) for name in type(rules).__dataclass_fields__ if name != "confidence"}
+    return [f"{name} {value}" for name, value in found.items() if value]
+
+
+def _cells(view: SeamView) -> list[str]:
+    row = view.to_json()
+    share = f" {row['percent']:g}%" if row["stage"] == "canary" else ""
+    return [
+        safe(cell)
+        for cell in (
+            row["seam"],
+            row["playbook"],
+            f"{row['stage'] or '-'}{share}",
+            f"{row['step'] + 1} of {len(row['steps'])}",
+            row["status"],
+            row["next"] or "-",
+            row["reason"] or "-",
+        )
+    ]
+
+
+def _print_findings(view: SeamView) -> None:
+    if view.ruling is None:
+        say("\nNo process has declared it, so nothing is known of it.")
+        return
+    say("")
+    print_columns([("finding", "met"), *((safe(each.text), _MARKS[each.state]) for each in view.ruling.findings)])
+
+
+def _tell(done: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(done)
+        return
+    revision = f" (revision {done['revision']})" if "revision" in done else ""
+    say(f"{safe(done['seam'])}: {done['done']}{revision}")
+    if lagging := done.get("lagging"):
+        say(f"not followed yet by {safe(', '.join(lagging))}")

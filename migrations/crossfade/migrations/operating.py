@@ -1,0 +1,127 @@
+"""What people do to seams under a playbook: approve, resume, move on without proof, take back, pause.
+
+Each is one write by compare-and-set on the playbook, or a move of the seam and then that; the controller finds either
+order, because the live stage is the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias
+
+from crossfade.shim.errors import ConfigurationError, StageChangeRefusedError
+from crossfade.shim.policies import Move
+from crossfade.shim.stages import Stage
+
+from .applied import Migrations
+from .progress import Back, Forward, moved, stage_before
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from crossfade.shim.policies import Policies, StageChange
+    from crossfade.shim.ports import Bus
+
+    from .applied import Applied
+    from .playbook import Playbook, Step
+    from .progress import SeamProgress
+
+Changing: TypeAlias = "Callable[[Playbook, SeamProgress], SeamProgress]"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Act:
+    """Who does it, and why."""
+
+    actor: str
+    reason: str = ""
+
+
+class Operating:
+    """Acts of people on the playbooks in force."""
+
+    def __init__(self, bus: Bus, policies: Policies) -> None:
+        self._policies = policies
+        self._migrations = Migrations(bus)
+
+    async def approve(self, seam: str, act: Act) -> SeamProgress:
+        """Say yes to the seam's next step. Raises ``StageChangeRefusedError`` when nobody asks, or not this actor."""
+
+        def say_yes(playbook: Playbook, progress: SeamProgress) -> SeamProgress:
+            following = _next(playbook, progress)
+            if progress.step + 1 in progress.approved:
+                return progress
+            if not following.approve:
+                raise StageChangeRefusedError(f"nobody has to approve {following} for {seam}: its gate decides")
+            if following.approve == "owner" and playbook.owners and act.actor not in playbook.owners:
+                owners = ", ".join(playbook.owners)
+                raise StageChangeRefusedError(f"{act.actor} is no owner: {owners} may approve {following} for {seam}")
+            return replace(progress, approved={**progress.approved, progress.step + 1: act.actor})
+
+        return await self._change(seam, say_yes)
+
+    async def resume(self, seam: str, act: Act) -> SeamProgress:
+        """Give a paused or rolled-back seam back to the controller, where it stands."""
+
+        def go_on(_playbook: Playbook, progress: SeamProgress) -> SeamProgress:
+            if progress.status not in ("paused", "rolled-back"):
+                raise StageChangeRefusedError(f"{seam} is {progress.status}: there is nothing to resume")
+            return replace(progress, status="holding", reason=f"resumed by {act.actor}: {act.reason}".rstrip(": "))
+
+        return await self._change(seam, go_on)
+
+    async def pause(self, seam: str, act: Act) -> SeamProgress:
+        """Keep the controller's hands off a seam; abort rules are not judged either."""
+
+        def stop(_playbook: Playbook, progress: SeamProgress) -> SeamProgress:
+            return replace(progress, status="paused", reason=f"paused by {act.actor}: {act.reason}".rstrip(": "))
+
+        return await self._change(seam, stop)
+
+    async def skip_gate(self, seam: str, act: Act, *, unsafe_storage: bool = False) -> StageChange:
+        """Move a seam to its next step without proof, as this actor's own decision."""
+        applied = await self._of(seam)
+        progress = applied.seams[seam]
+        following = _next(applied.playbook, progress)
+        move = Move(
+            target=following.to,
+            actor=act.actor,
+            reason=act.reason,
+            settings={"percent": following.percent} if following.to is Stage.CANARY else {},
+            unsafe_storage=unsafe_storage,
+        )
+        change = await self._policies.set_stage(seam, move)
+        action = Forward(step=progress.step + 1, expected=change.revision - 1)
+        await self._change(seam, lambda playbook, known: moved(playbook, known, action, revision=change.revision))
+        return change
+
+    async def roll_back(self, seam: str, act: Act, *, to: Stage | None = None) -> StageChange:
+        """Take a seam back at once: to ``to``, else to where legacy answers everybody. It stays there until resumed."""
+        standing = (await self._policies.live()).get(seam)
+        now = Stage(standing.settings.get("stage", Stage.LEGACY)) if standing else Stage.LEGACY
+        target = to or stage_before(now)
+        move = Move(target=target, actor=act.actor, reason=act.reason, mode="abort", force=True)
+        change = await self._policies.set_stage(seam, move)
+        if await self._migrations.of_seam(seam) is not None:
+            action = Back(stage=target, expected=change.revision - 1, reason=f"{act.actor}: {act.reason}".rstrip(": "))
+            await self._change(seam, lambda playbook, known: moved(playbook, known, action, revision=change.revision))
+        return change
+
+    async def _of(self, seam: str) -> Applied:
+        found = await self._migrations.of_seam(seam)
+        if found is None:
+            raise ConfigurationError(f"no playbook moves {seam}: crossfade migrate apply FILE", where="seam")
+        return found
+
+    async def _change(self, seam: str, change: Changing) -> SeamProgress:
+        applied = await self._of(seam)
+        changed = await self._migrations.change(
+            applied.name, lambda known: known.with_progress(change(known.playbook, known.seams[seam]))
+        )
+        return changed.seams[seam]
+
+
+def _next(playbook: Playbook, progress: SeamProgress) -> Step:
+    if progress.step + 1 >= len(playbook.steps):
+        raise StageChangeRefusedError(f"{progress.seam} is at the last step of its playbook")
+    return playbook.steps[progress.step + 1]

@@ -1,0 +1,123 @@
+"""What there is to see of the playbooks in force, for whoever looks: command line, API and dashboard read this."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from crossfade.shim.standing import standings
+
+from .applied import Migrations
+from .controller import LEASE
+from .gathering import Gatherer
+from .lease import holder
+from .progress import reconcile
+from .ruling import live_of, rule_on
+
+if TYPE_CHECKING:
+    from crossfade.shim.policies import Policies
+    from crossfade.shim.ports import Bus
+    from crossfade.shim.standing import Standing
+    from crossfade.shim.subjects import Subjects
+
+    from .applied import Applied
+    from .gates import Ruling
+    from .gathering import Gathered
+    from .progress import Live, SeamProgress
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SeamView:
+    """One seam on its playbook, with what is known of it up to now.
+
+    ``standing``, ``live``, ``ruling`` and ``gathered`` are ``None`` while no process has declared the seam.
+    """
+
+    applied: Applied
+    progress: SeamProgress
+    standing: Standing | None = None
+    live: Live | None = None
+    ruling: Ruling | None = None
+    gathered: Gathered | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """What scripts and pages read."""
+        steps = self.applied.playbook.steps
+        following = steps[self.progress.step + 1] if self.progress.step + 1 < len(steps) else None
+        return {
+            "seam": self.progress.seam,
+            "playbook": self.applied.name,
+            "stage": self.live.stage if self.live else None,
+            "percent": self.live.percent if self.live else None,
+            "revision": self.live.revision if self.live else None,
+            "step": self.progress.step,
+            "steps": [str(step) for step in steps],
+            "next": str(following) if following else None,
+            "status": self.progress.status,
+            "reason": self.progress.reason,
+            "ruling": self.ruling.kind if self.ruling else None,
+            "findings": [asdict(finding) for finding in self.ruling.findings] if self.ruling else [],
+            "evidence": _evidence(self.gathered) if self.gathered else None,
+        }
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Overview:
+    """Every playbook in force; ``leader``: the process that moves their seams, empty when none does."""
+
+    leader: str
+    playbooks: list[Applied]
+    seams: list[SeamView]
+
+
+async def overview(bus: Bus, subjects: Subjects, policies: Policies) -> Overview:
+    """Everything, judged now from the last checkpoint and what came after it. Raises ``BusError``."""
+    migrations, gatherer = Migrations(bus), Gatherer(bus, subjects)
+    playbooks = await migrations.all()
+    standing = {found.seam: found for found in await standings(policies, bus)}
+    seams = [
+        await _view(bus, gatherer, applied, progress, standing.get(name))
+        for applied in playbooks
+        for name, progress in applied.seams.items()
+    ]
+    return Overview(leader=await holder(bus, LEASE), playbooks=playbooks, seams=seams)
+
+
+async def _view(
+    bus: Bus, gatherer: Gatherer, applied: Applied, progress: SeamProgress, standing: Standing | None
+) -> SeamView:
+    if standing is None:
+        return SeamView(applied=applied, progress=progress)
+    live = live_of(standing)
+    progress = reconcile(applied.playbook, progress, live)
+    gathered = await gatherer.gather(progress.seam, standing.declared.domain, live.revision)
+    ruling = rule_on(applied.playbook, progress, live, gathered, now=bus.now())
+    return SeamView(applied=applied, progress=progress, standing=standing, live=live, ruling=ruling, gathered=gathered)
+
+
+def _evidence(gathered: Gathered) -> dict[str, Any]:
+    evidence = gathered.evidence
+    covered = evidence.covered
+    return {
+        "since": evidence.since.isoformat(),
+        "newest": evidence.newest.isoformat() if evidence.newest else None,
+        "verdicts": dict(evidence.verdicts),
+        "reasons": dict(evidence.reasons),
+        "handlers": sorted(evidence.handlers),
+        "keys": len(evidence.keys),
+        "eligible": covered.eligible,
+        "compared": evidence.compared,
+        "coverage": covered.share,
+        "digest": evidence.digest(),
+        "paths": {
+            path: {
+                "calls": traffic.calls,
+                "errors": traffic.errors,
+                "unknown": traffic.unknown,
+                "not_executed": traffic.not_executed,
+                "p50": traffic.latency.quantile(0.5),
+                "p99": traffic.latency.quantile(0.99),
+            }
+            for path, traffic in evidence.paths.items()
+        },
+    }
