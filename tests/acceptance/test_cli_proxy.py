@@ -217,7 +217,9 @@ def test_check_shows_what_a_file_says(tmp_path, monkeypatch):
     """Good: what goes where; wrong: each mistake on a line of its own."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "routes.yaml"
-    file.write_text("upstreams: {legacy: 'http://127.0.0.1:9000'}\nroutes: [{seam: a, match: GET /a, effects: unsafe}]")
+    identity = "identity: {user: 'cookie:session'}\n"
+    routes = "upstreams: {legacy: 'http://127.0.0.1:9000'}\nroutes: [{seam: a, match: GET /a, effects: unsafe}]"
+    file.write_text(identity + routes)
 
     assert crossfade("proxy", "check", "routes.yaml").out.splitlines()[0] == "routes.yaml is good."
     said = crossfade("proxy", "check", "routes.yaml", "--json").json
@@ -240,7 +242,7 @@ def test_check_shows_what_a_file_says(tmp_path, monkeypatch):
 def test_check_warns_of_tasks_that_nobody_could_look_up(tmp_path):
     """Legal, and every request would wait for its answer: the file is good, and what to add is said."""
     file = tmp_path / "routes.yaml"
-    text = "upstreams: {a: 'http://h:1'}\nroutes: [{seam: a.b, match: POST /a, mode: task}]\n"
+    text = "upstreams: {a: 'http://h:1'}\nroutes: [{seam: a.b, match: GET /a, mode: task}]\n"
     file.write_text(text)
 
     done = crossfade("proxy", "check", file)
@@ -254,6 +256,19 @@ def test_check_warns_of_tasks_that_nobody_could_look_up(tmp_path):
     file.write_text(text + "control: 127.0.0.1:9\n")
 
     assert "Warning" not in crossfade("proxy", "check", file).out
+
+
+def test_check_warns_of_keys_that_clients_share(tmp_path):
+    """Nobody is named, so whoever repeats a key and its request is given its answer; a read has no such key."""
+    file = tmp_path / "routes.yaml"
+    text = "upstreams: {a: 'http://h:1'}\nroutes: [{seam: a.b, match: POST /a}, {seam: a.c, match: GET /a}]\n"
+    file.write_text(text)
+
+    (warning,) = crossfade("proxy", "check", file, "--json").json["warnings"]
+
+    assert warning.startswith("a.b is unsafe and `identity` names no user")
+    file.write_text(text + "identity: {user: 'cookie:session'}\n")
+    assert crossfade("proxy", "check", file, "--json").json["warnings"] == []
 
 
 def test_check_finds_a_certificate_that_is_none(tmp_path):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crossfade.shim.errors import CrossfadeError, UnserialisableError
 from crossfade.shim.http import (
     PART,
     HttpRequest,
@@ -14,8 +16,11 @@ from crossfade.shim.http import (
     arguments,
     as_text,
     http_handler,
+    open_answer,
+    seal_answer,
 )
 from crossfade.shim.redaction import is_secret_name
+from crossfade.shim.sealed import Sealer
 from crossfade.shim.seam import registry
 
 KINDS = ["text/plain", "application/json; charset=utf-8", "Application/Problem+JSON", "image/png", ""]
@@ -76,3 +81,31 @@ def test_evidence_tells_handlers_apart(monkeypatch):
     first, second = (registry.handler(name) for name in ("http.one", "http.two"))
     assert first.identity == f"{__name__}:test_evidence_tells_handlers_apart.<locals>.one"
     assert second.identity == f"{__name__}:test_evidence_tells_handlers_apart.<locals>.Answers"
+
+
+_FIELDS = st.sampled_from(
+    [("Set-Cookie", "a=tiger"), ("set-cookie", "b=2"), ("X-A", "1"), ("X-Api-Key", "k"), ("X-B", "2")]
+)
+
+
+@given(st.lists(_FIELDS, max_size=8))
+def test_an_answer_is_stored_without_its_credentials_and_told_with_them(headers):
+    """Every field comes back where it stood, by the same key and for the same call only."""
+    sealer = Sealer({"one": b"k" * 32})
+    answer = HttpResponse(200, headers, "text")
+    stored = seal_answer(answer, sealer, context=b"call 1")
+    assert not [name for name, _ in stored.headers if is_secret_name(name)]
+    assert open_answer(stored, sealer, context=b"call 1") == answer
+    if stored.sealed:
+        for other, context in ((sealer, b"call 2"), (Sealer({"one": b"l" * 32}), b"call 1"), (None, b"call 1")):
+            with pytest.raises(CrossfadeError):
+                open_answer(stored, other, context=context)
+
+
+def test_an_answer_with_credentials_is_not_stored_without_a_key():
+    """The error names the field and the remedy, and not the value."""
+    with pytest.raises(UnserialisableError, match=r"Set-Cookie is for its client alone.*CROSSFADE_SEAL_KEY") as caught:
+        seal_answer(HttpResponse(200, [("Set-Cookie", "tiger")]), None, context=b"")
+    assert "tiger" not in str(caught.value)
+    plain = HttpResponse(200, [("X-A", "1")])
+    assert seal_answer(plain, None, context=b"") is plain

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
+
+from crossfade.shim.outcomes import NoAnswerError
 
 from .reuse import may_resend
 
@@ -20,14 +22,18 @@ if TYPE_CHECKING:
     from .upstream import Failure, UpstreamConnection
 
 SWEEP: Final = 0.25  # seconds between looks at the timeouts
-_AHEAD: Final = 64  # pieces of a body that may wait for its reader
+_AHEAD: Final = 1024 * 1024  # bytes of a body that may wait for its reader
 
 
-class UpstreamError(Exception):
-    """The upstream brought no whole answer; ``failure`` says why, without its address."""
+class UpstreamError(NoAnswerError):
+    """The upstream brought no whole answer; ``failure`` says why, without its address.
 
-    def __init__(self, failure: Failure) -> None:
-        super().__init__(f"{failure.name}: {failure.detail}")
+    ``sent``: some of the request went out, so that nobody knows whether it ran.
+    """
+
+    def __init__(self, failure: Failure, *, sent: bool) -> None:
+        kind: Literal["unknown", "not-executed"] = "unknown" if sent else "not-executed"
+        super().__init__(f"{failure.name}: {failure.detail}", kind=kind, reason=failure.name)
         self.failure = failure
 
 
@@ -41,7 +47,9 @@ class Asking:
         self._method = method
         self._connection: UpstreamConnection | None = None
         self._reused = False
+        self._sent = False
         self._answered: asyncio.Future[ResponseHead] = asyncio.get_running_loop().create_future()
+        self._ahead = 0
         self._pieces: asyncio.Queue[bytes | UpstreamError | None] = asyncio.Queue()
 
     async def head(self) -> ResponseHead:
@@ -58,6 +66,7 @@ class Asking:
         while (piece := await self._pieces.get()) is not None:
             if isinstance(piece, UpstreamError):
                 raise piece
+            self._ahead -= len(piece)
             if self._connection is not None and self._pieces.empty():
                 self._connection.set_reading(True)
             yield piece
@@ -76,6 +85,7 @@ class Asking:
         """See ``Seeker``."""
         self._connection = connection
         self._reused = connection.used
+        self._sent = True
         connection.ask(self, self._request, method=self._method)
         if self._body:
             connection.write(self._body)
@@ -98,7 +108,8 @@ class Asking:
     def response_data(self, data: bytes) -> None:
         """See ``Asker``."""
         self._pieces.put_nowait(data)
-        if self._pieces.qsize() > _AHEAD and self._connection is not None:
+        self._ahead += len(data)
+        if self._ahead > _AHEAD and self._connection is not None:
             self._connection.set_reading(False)
 
     def response_flush(self) -> None:
@@ -130,7 +141,7 @@ class Asking:
         """See ``Asker``; the whole body is handed over at once."""
 
     def _fail(self, failure: Failure) -> None:
-        error = UpstreamError(failure)
+        error = UpstreamError(failure, sent=self._sent)
         if self._answered.done():
             self._pieces.put_nowait(error)
         else:

@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 from crossfade.shim.correlate import correlated
 from crossfade.shim.diverting import Later
 from crossfade.shim.hooks import report
-from crossfade.shim.http import arguments
+from crossfade.shim.http import arguments, is_secret_field
 from crossfade.shim.outcomes import SeenError
-from crossfade.shim.redaction import is_secret_name
 
 from .http_calls import request_of, response_of
 
@@ -61,9 +60,20 @@ class _Kept:
 
 
 class Capturing:
-    """See ``exchange.Tap``: keeps a request and its answer for an observation."""
+    """See ``exchange.Tap``: keeps a request and its answer for an observation. ``started``: loop time in seconds."""
 
-    __slots__ = ("_answer", "_authority", "_correlation", "_exchange", "_full", "_head", "_n", "_observing", "_request")
+    __slots__ = (
+        "_answer",
+        "_authority",
+        "_correlation",
+        "_exchange",
+        "_full",
+        "_head",
+        "_n",
+        "_observing",
+        "_request",
+        "_started",
+    )
 
     def __init__(
         self,
@@ -73,12 +83,14 @@ class Capturing:
         capture: Capture,
         correlation: Correlation,
         authority: bytes,
+        started: float,
     ) -> None:
         self._n, self._full = observing.begin()
         self._observing = observing
         self._exchange = exchange
         self._correlation = correlation
         self._authority = authority
+        self._started = started
         self._request = _Kept(capture.request if self._full else 0)
         self._answer = _Kept(capture.response if self._full else 0)
         self._head: ResponseHead | None = None
@@ -101,7 +113,7 @@ class Capturing:
         if exchange.outcome == "left":
             report.count("skipped", seam=exchange.seam, reason="client-left")
             return
-        duration = asyncio.get_running_loop().time() - exchange.started
+        duration = asyncio.get_running_loop().time() - self._started
         head, failure = self._head, exchange.failure
         error = SeenError(UpstreamFailedError(failure or "cut")) if failure or not whole or head is None else None
         streamed = head is not None and (head.get(b"content-type") or b"").startswith(_STREAMED)
@@ -129,7 +141,7 @@ class Capturing:
         request = request_of(
             exchange.head, b"".join(self._request.parts), peer=exchange.peer, authority=self._authority
         )
-        return arguments(request, is_secret_name)
+        return arguments(request, is_secret_field)
 
     def _value(self, head: ResponseHead) -> Later | None:
         if not (self._full and self._answer.is_whole):
@@ -137,4 +149,7 @@ class Capturing:
         return Later(self._answer.size, partial(self._make_value, head))
 
     def _make_value(self, head: ResponseHead) -> HttpResponse:
-        return response_of(head, b"".join(self._answer.parts))
+        answer = response_of(head, b"".join(self._answer.parts))
+        if any(is_secret_field(name) for name, _ in answer.headers):
+            self._observing.told_credentials()
+        return answer

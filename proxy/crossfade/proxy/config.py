@@ -114,10 +114,7 @@ class Capture:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Route:
-    """A seam of kind http. ``candidate``: who answers its shadow calls, when that is an upstream.
-
-    ``breaker``: when its bus path is not asked any more.
-    """
+    """A seam of kind http. ``breaker``: when its bus path is not asked any more."""
 
     seam: str
     pattern: Pattern
@@ -126,7 +123,6 @@ class Route:
     effects: Effects = "unsafe"
     timeout: float = 30.0
     capture: Capture = field(default_factory=Capture)
-    candidate: Upstream | None = None
     breaker: Rule = field(default_factory=Rule)
 
     @property
@@ -152,12 +148,18 @@ class Config:
     file: str = ""
 
     def warnings(self) -> list[str]:
-        """What is legal and will not do what it says, each with its remedy."""
+        """What is legal and hardly meant, each with its remedy."""
         tasks = [] if self.control else [route for route in self.routes if route.mode == "task"]
+        keyed = [] if self.identity.user else [route for route in self.routes if route.effects == "unsafe"]
         return [
             f"{route.seam} has `mode: task` and nobody could look its tasks up, so its clients wait for their answers: "
             "add `control: HOST:PORT`, where `crossfade control` listens"
             for route in tasks
+        ] + [
+            f"{route.seam} is unsafe and `identity` names no user, so its clients without Authorization share their "
+            "Idempotency-Keys, and who repeats another's key and request is given the answer: say who asks, like "
+            "`identity: {user: 'cookie:session'}`"
+            for route in keyed
         ]
 
     def router(self) -> Router[Route]:

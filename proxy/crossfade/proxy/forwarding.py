@@ -35,10 +35,10 @@ class PassThrough:
         forward(exchange, self._pool)
 
 
-def forward(exchange: Exchange, pool: Pool, *, added: bytes = b"") -> None:
+def forward(exchange: Exchange, pool: Pool, *, added: bytes = b"") -> Forwarding | None:
     """Send ``exchange`` to ``pool``'s upstream and its answer back; nobody may have taken the exchange's body.
 
-    ``added`` are whole field lines that the upstream gets besides.
+    ``added`` are whole field lines that the upstream gets besides. ``None``: it was refused here.
     """
     try:
         if exchange.head.upgrade:
@@ -46,10 +46,12 @@ def forward(exchange: Exchange, pool: Pool, *, added: bytes = b"") -> None:
         head = to_upstream(exchange.head, peer=exchange.peer, authority=pool.authority)
     except RefusedError as refused:
         exchange.refuse(refused.refusal)
-        return
+        return None
     if added:
         head = head[:-2] + added + b"\r\n"
-    Forwarding(exchange, pool, head).begin()
+    forwarding = Forwarding(exchange, pool, head)
+    forwarding.begin()
+    return forwarding
 
 
 class Forwarding:
@@ -81,6 +83,11 @@ class Forwarding:
         self._exchange.body_to(self)
         if connection is None:
             self._pool.seek(self)
+
+    @property
+    def sent(self) -> bool:
+        """Whether some of the request went out, on any connection."""
+        return self._written
 
     # -- Seeker --------------------------------------------------------------------------------------------------
 

@@ -37,15 +37,15 @@ _is_name = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _is_value = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
 
 
-def request_of(head: RequestHead, body: bytes, *, peer: Peer, authority: bytes, key: str = "") -> HttpRequest:
-    """A request with its whole body; ``key`` is the Idempotency-Key minted for one that brought none.
+def request_of(
+    head: RequestHead, body: bytes, *, peer: Peer, authority: bytes, added: Sequence[Field] = ()
+) -> HttpRequest:
+    """A request with its whole body, and the fields that it was ``added``.
 
     Raises ``RefusedError`` when it has come through this proxy before.
     """
     lines = to_upstream(head, peer=peer, authority=authority).split(b"\r\n")[1:-2]
-    headers = readable(fields_of(lines))
-    if key:
-        headers.append(("Idempotency-Key", key))
+    headers = readable([*fields_of(lines), *added])
     return HttpRequest(
         method=head.method.decode("latin-1"),
         target=head.target.decode("latin-1"),

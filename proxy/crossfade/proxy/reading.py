@@ -268,11 +268,6 @@ class _Building:
         headers = self._headers((*keys, "headers"), _mapping(given.get("headers")))
         pattern = self._parsed((*keys, "match"), lambda text: Pattern.parse(text, headers), given.get("match"))
         upstream = self._named((*keys, "upstream"), given.get("upstream")) if "upstream" in given else default
-        candidate = self._named((*keys, "candidate"), given.get("candidate"))
-        if candidate is not None and candidate is upstream:
-            self._document.mistake(
-                (*keys, "candidate"), f"`{candidate.name}` already answers this route: name another upstream"
-            )
         capture, breaker = (
             {name: value for name, value in _mapping(given.get(key)).items() if value is not None}
             for key in ("capture", "breaker")
@@ -287,7 +282,6 @@ class _Building:
             effects=given.get("effects") or default_effects(pattern.methods),
             timeout=given.get("timeout") or Policy().timeout,
             capture=Capture(**capture),
-            candidate=candidate,
             breaker=Rule(**breaker),
         )
 

@@ -22,17 +22,16 @@ from crossfade.shim.diverting import (
     command_of,
     ended,
     owned,
-    result_of,
+    result,
     submit,
     way,
 )
 from crossfade.shim.errors import BusError, KeyReusedError, NotExecutedError, OutcomeUnknownError
 from crossfade.shim.events import new_id
 from crossfade.shim.hooks import report
-from crossfade.shim.http import arguments, is_streamed
-from crossfade.shim.outcomes import Answer
-from crossfade.shim.redaction import is_secret_name
-from crossfade.shim.tracecontext import parse_traceparent
+from crossfade.shim.http import arguments, is_secret_field, is_streamed
+from crossfade.shim.outcomes import Answer, NoAnswerError
+from crossfade.shim.tracecontext import TraceParent, parse_traceparent
 
 from .capturing import Capturing, UpstreamFailedError
 from .circuits import BreakerOpenError, failure_of
@@ -45,12 +44,13 @@ from .tasks import accepted, applied_fields, wish_of
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Sequence
 
-    from crossfade.shim.diverting import Command, OverBus, Way
+    from crossfade.shim.diverting import Command, Observing, OverBus, Way
     from crossfade.shim.http import HttpResponse
 
     from .circuits import Attempt
     from .config import Route
-    from .exchange import Exchange
+    from .exchange import Exchange, Tap
+    from .forwarding import Forwarding
     from .heads import Field, RequestHead, ResponseHead
     from .identity import Identity, IdentityRules
     from .pool import Pool
@@ -102,13 +102,14 @@ class SeamRoute:
         if exchange.head.upgrade:
             report.count("skipped", seam=self.seam.name, reason="upgrade")
             self.hit(found)
-            forward(exchange, self.pool)
+            forward(exchange, self.pool, added=_lines(self._added(exchange, correlation)))
             return
         if found.kind == "legacy" or found.bus is None:
             self._pass(exchange, found, correlation)
             return
         wish = self._wish(exchange, identity) if found.kind == "bus" else None
-        diverted = _Diverted(self, exchange, found, found.bus, correlation, key=self._minted(exchange), wish=wish)
+        added = self._added(exchange, correlation)
+        diverted = _Diverted(self, exchange, found, found.bus, correlation, added=added, wish=wish)
         task = asyncio.get_running_loop().create_task(diverted.run())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -127,36 +128,50 @@ class SeamRoute:
             report.count("skipped", seam=self.seam.name, reason=f"identity-{identity.reason}")
         head = exchange.head
         traceparent = (head.get(b"traceparent") or b"").decode("latin-1")
-        parent = parse_traceparent(traceparent) if traceparent else None
+        parent = parse_traceparent(traceparent) or TraceParent(new_id(), new_id()[16:])
         return Correlation(
-            run=parent.trace_id if parent else new_id(),
+            run=parent.trace_id,
             user=identity.user,
             tenant=identity.tenant,
-            traceparent=str(parent) if parent else None,
+            traceparent=str(parent),
             key=_key_of(head, identity.user),
         )
 
     def _pass(self, exchange: Exchange, found: Way, correlation: Correlation) -> None:
         if found.observing is not None:
-            exchange.tap = Capturing(
-                found.observing,
-                exchange,
-                capture=self._route.capture,
-                correlation=correlation,
-                authority=self.pool.authority,
-            )
-        forward(exchange, self.pool, added=_field(self._minted(exchange)))
+            exchange.tap = self.capturing(exchange, found.observing, correlation, started=exchange.started)
+        forward(exchange, self.pool, added=_lines(self._added(exchange, correlation)))
+
+    def capturing(
+        self, exchange: Exchange, observing: Observing, correlation: Correlation, *, started: float
+    ) -> Capturing:
+        """What keeps a request, of which the upstream is asked from ``started`` (loop time) on, for an observation."""
+        return Capturing(
+            observing,
+            exchange,
+            capture=self._route.capture,
+            correlation=correlation,
+            authority=self.pool.authority,
+            started=started,
+        )
 
     def hit(self, found: Way) -> None:
         """Count a request that the upstream answers where the bus should: not one that only its key kept here."""
         if found.kind == "bus" and found.bus is not None:
             found.bus.hit(self.seam)
 
-    def _minted(self, exchange: Exchange) -> str:
-        """The Idempotency-Key of an unsafe request that brought none: the same upstream may see it on both paths."""
-        if self._route.effects != "unsafe" or exchange.head.get(b"idempotency-key") is not None:
-            return ""
-        return new_id()
+    def _added(self, exchange: Exchange, correlation: Correlation) -> list[Field]:
+        """What the service is told besides, on both paths, of what the client did not say itself.
+
+        The trace, and an Idempotency-Key for an unsafe request: the same service may see it on both.
+        """
+        head = exchange.head
+        added: list[Field] = []
+        if self._route.effects == "unsafe" and head.get(b"idempotency-key") is None:
+            added.append((b"Idempotency-Key", new_id().encode()))
+        if head.get(b"traceparent") is None and correlation.traceparent is not None:
+            added.append((b"traceparent", correlation.traceparent.encode()))
+        return added
 
 
 def _key_of(head: RequestHead, user: str | None) -> str | None:
@@ -172,8 +187,8 @@ def _key_of(head: RequestHead, user: str | None) -> str | None:
     return f"/{hashlib.sha256(head.get(b'authorization') or b'').hexdigest()}/{key}"
 
 
-def _field(key: str) -> bytes:
-    return f"Idempotency-Key: {key}\r\n".encode() if key else b""
+def _lines(fields: Sequence[Field]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
 class _Diverted:
@@ -187,10 +202,10 @@ class _Diverted:
         bus: OverBus,
         correlation: Correlation,
         *,
-        key: str,
+        added: Sequence[Field],
         wish: Wish | None,
     ) -> None:
-        self._key = key
+        self._added = added
         self._wish = wish
         self._route = route
         self._exchange = exchange
@@ -270,10 +285,10 @@ class _Diverted:
     def _command(self) -> Command | None:
         exchange, seam, pool = self._exchange, self._route.seam, self._route.pool
         request = request_of(
-            exchange.head, self._body.whole, peer=exchange.peer, authority=pool.authority, key=self._key
+            exchange.head, self._body.whole, peer=exchange.peer, authority=pool.authority, added=self._added
         )
         with correlated(self._correlation):
-            return command_of(self._bus, seam, arguments(request, is_secret_name), detached=self._wish is not None)
+            return command_of(self._bus, seam, arguments(request, is_secret_field), detached=self._wish is not None)
 
     async def _as_task(self, command: Command, wish: Wish) -> None:
         """Answer with 202 once the command is stored, or with the task's own answer when it comes in time.
@@ -291,7 +306,7 @@ class _Diverted:
             self._exchange.write(body)
             self._exchange.end()
         else:
-            found = result_of(command, answer or Answer(kind="unknown", reason="deadline"))
+            found = result(self._bus, command, answer or Answer(kind="unknown", reason="deadline"))
             self._send(found, also=applied_fields(wish, at_once=False))
 
     # -- the bus answers -----------------------------------------------------------------------------------------
@@ -346,17 +361,40 @@ class _Diverted:
 
     # -- the upstream answers after all ---------------------------------------------------------------------------
 
-    def _to_upstream(self) -> None:
+    def _to_upstream(self, keeping: _Keeping | None = None) -> Forwarding | None:
+        """Forward it, observed where a request without a key is; ``keeping`` sees what the upstream answers, too."""
         self._route.hit(self._way)
+        exchange, observed = self._exchange, self._observed()
+        if keeping is not None:
+            keeping.also = observed
+        exchange.tap = keeping or observed
         self._body.give_back()
-        forward(self._exchange, self._route.pool, added=_field(self._key))
+        return forward(exchange, self._route.pool, added=_lines(self._added))
+
+    def _observed(self) -> Tap | None:
+        """A tap that has seen what came of the body; it is the claim that took the time until now, no service."""
+        if self._way.observing is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        capturing = self._route.capturing(self._exchange, self._way.observing, self._correlation, started=now)
+        for part in self._body.parts:
+            capturing.request_data(part)
+        return capturing
 
     async def _ask_upstream(self) -> HttpResponse:
-        """Forward it, and say what came back, which the ledger keeps for whoever asks again with its key."""
-        keeping = _Keeping(asyncio.get_running_loop())
-        self._exchange.tap = keeping
-        self._to_upstream()
-        return await keeping.answer
+        """Forward it, and say what came back, which the ledger keeps for whoever asks again with its key.
+
+        Raises ``NoAnswerError`` when no whole answer came, and ``UpstreamFailedError`` when it is too large to keep.
+        """
+        exchange, keeping = self._exchange, _Keeping(asyncio.get_running_loop())
+        forwarding = self._to_upstream(keeping)
+        answer = await keeping.answer
+        if answer is not None and forwarding is not None and not exchange.failure:
+            return answer
+        reason = exchange.failure or exchange.outcome
+        if forwarding is not None and forwarding.sent:
+            raise NoAnswerError(f"the upstream was asked: {reason}", kind="unknown", reason=reason)
+        raise NoAnswerError(f"the upstream was not asked: {reason}", kind="not-executed", reason=reason)
 
 
 class _Body:
@@ -364,7 +402,7 @@ class _Body:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
         self._size = 0
         self._taken = False
         self._done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -386,12 +424,12 @@ class _Body:
     @property
     def whole(self) -> bytes:
         """All of it."""
-        return b"".join(self._parts)
+        return b"".join(self.parts)
 
     def give_back(self) -> None:
         """Let somebody else have it from its first byte."""
         if self._taken:
-            self._exchange.unread(self._parts)
+            self._exchange.unread(self.parts)
         self.reader = None
 
     def set_writable(self, writable: bool) -> None:
@@ -400,7 +438,7 @@ class _Body:
 
     def data(self, data: bytes) -> None:
         """See ``BodySink``."""
-        self._parts.append(data)
+        self.parts.append(data)
         self._size += len(data)
         if self._size > BODY_LIMIT and not self._done.done():
             self._exchange.pause()
@@ -420,33 +458,45 @@ class _Body:
 
 
 class _Keeping:
-    """A tap that keeps the whole answer, up to a limit. See ``exchange.Tap``."""
+    """A tap that keeps the whole answer, up to a limit. See ``exchange.Tap``.
+
+    ``answer``: ``None`` when there is none. ``also`` is a tap that sees the same.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.answer: asyncio.Future[HttpResponse] = loop.create_future()
+        self.answer: asyncio.Future[HttpResponse | None] = loop.create_future()
+        self.also: Tap | None = None
         self._head: ResponseHead | None = None
         self._parts: list[bytes] = []
         self._size = 0
 
     def request_data(self, data: bytes) -> None:
         """See ``Tap``."""
+        if self.also is not None:
+            self.also.request_data(data)
 
     def response_head(self, head: ResponseHead) -> None:
         """See ``Tap``."""
         self._head = head
+        if self.also is not None:
+            self.also.response_head(head)
 
     def response_data(self, data: bytes) -> None:
         """See ``Tap``."""
         self._size += len(data)
         if self._size <= BODY_LIMIT:
             self._parts.append(data)
+        if self.also is not None:
+            self.also.response_data(data)
 
     def finished(self, *, whole: bool) -> None:
         """See ``Tap``."""
+        if self.also is not None:
+            self.also.finished(whole=whole)
         if self.answer.done():
             return
         if self._head is None or not whole:
-            self.answer.set_exception(UpstreamFailedError("cut"))
+            self.answer.set_result(None)
         elif self._size > BODY_LIMIT:
             self.answer.set_exception(UpstreamFailedError("answered, too large to keep"))
         else:

@@ -201,12 +201,6 @@ _ROUTE: Final = Section(
             what="When the bus is not asked any more, and the upstream answers at once where that is legal.",
             default="as below",
         ),
-        "candidate": Key(
-            shape=Text(like="next"),
-            what="The upstream that answers shadow calls, by name.",
-            default="a handler on the bus",
-            danger="It gets real requests: one that writes writes twice.",
-        ),
     }
 )
 

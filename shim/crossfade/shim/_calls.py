@@ -26,7 +26,15 @@ from .errors import (
 )
 from .events import TYPES, Event, derived_id
 from .hooks import report
-from .outcomes import Answer, error_payload, read_answer, record_error, refusal_payload, value_payload
+from .outcomes import (
+    Answer,
+    NoAnswerError,
+    error_payload,
+    read_answer,
+    record_error,
+    refusal_payload,
+    value_payload,
+)
 from .slots import current_slot
 
 if TYPE_CHECKING:
@@ -582,6 +590,10 @@ class Calls:
     ) -> None:
         """Log how the body ended that ran as the call's owner. A failure leaves the call to become ``unknown``."""
         try:
+            if isinstance(error, NoAnswerError):
+                data = refusal_payload(error.kind, reason=error.reason)
+                await self._log_until_clean(command, data, answer.claim, ended=error.kind)
+                return
             data = self._own_payload(command, value, error)
             await self._log_until_clean(command, data, answer.claim, ended="value" if error is None else "error")
         except Exception as failure:  # what the body did is its caller's, whatever becomes of our record
@@ -633,6 +645,7 @@ class Calls:
             record = record_error(error, redact=self._runtime.redactor.text)
             return error_payload(record, handler="legacy", handler_ms=0.0)
         try:
+            value = self._runtime.seal_answer(command.seam.name, command.callid, value)
             return value_payload(command.seam.codec.encode_result(value), handler="legacy", handler_ms=0.0)
         except CrossfadeError as failure:
             return error_payload(

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 _MUTATION_EVERY: Final = 16  # calls; looking whether a body changed its arguments costs a second copy
 _FORMAT: Final = 4  # of marshal: 2 takes twice as long, 0 four times (measured)
 _dumps: Final[Any] = marshal.dumps  # whose annotation names the types it takes: finding out is our question
+_NO_KEY: Final = (
+    "its answers set cookies or hold other credentials, and there is no key to seal them: set CROSSFADE_SEAL_KEY for "
+    "the proxy and its workers"
+)
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -85,6 +89,7 @@ class Observing:
         self._observer = runtime.observer
         self._numbers = self._observer.numbers(seam.name)
         self._block = runtime.block
+        self._seals = runtime.sealer is not None
         with contextlib.suppress(SeamDefinitionError):  # told when a call is read
             _ = seam.codec  # here, because making the first one takes pydantic's import: not at exit, nor in a call
 
@@ -248,6 +253,11 @@ class Observing:
         """It ended. ``arguments`` make a mapping by parameter, ``None``: sampled out; ``started`` is epoch seconds."""
         correlation = current_correlation()
         self._observer.offer((self, n, started, duration, arguments, value, error, correlation, False, streamed, False))
+
+    def told_credentials(self) -> None:
+        """An answer holds what is for its client alone: without a key to seal it, no worker may give such an answer."""
+        if not self._seals:
+            self._block(self.seam, _NO_KEY)
 
     def _encode(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, plain: bool = False) -> bytes | _Encoded:
         """The arguments by the seam's own codec; empty, and counted, when they have no JSON form."""

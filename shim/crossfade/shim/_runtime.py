@@ -31,6 +31,7 @@ from .errors import (
 )
 from .events import Event, new_id
 from .hooks import report
+from .http import HttpResponse, open_answer, seal_answer
 from .instances import REPORT_EVERY, Instance
 from .observations import Observer
 from .policies import Policies, read_live, storage_holds_claims
@@ -496,6 +497,16 @@ class Runtime:
             name: self.sealer.seal(value, context=seal_context(seam, callid, name)) for name, value in secrets.items()
         }
         return b',"sealed":' + json.dumps(sealed).encode()
+
+    def seal_answer(self, seam: str, callid: str, value: Any) -> Any:
+        """What a body gave, as it may be stored: a request's answer without its credentials in clear."""
+        if not isinstance(value, HttpResponse):
+            return value
+        return seal_answer(value, self.sealer, context=seal_context(seam, callid, "return"))
+
+    def open_answer(self, seam: str, callid: str, answer: HttpResponse) -> HttpResponse:
+        """``seal_answer`` undone. Raises ``CrossfadeError`` for what this process cannot open."""
+        return open_answer(answer, self.sealer, context=seal_context(seam, callid, "return"))
 
 
 def _unforeseen(error: Exception) -> BusError:

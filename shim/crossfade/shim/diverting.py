@@ -16,12 +16,14 @@ from ._owned import arun_owned
 from ._routes import Command, Keyed, OverBus, Split, result_of
 from .correlate import current_correlation
 from .errors import BusUnavailableError, OutcomeUnknownError
+from .events import Event
 from .hooks import report
 from .outcomes import Answer
 from .streaming import Incoming
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+    from concurrent.futures import Future
 
     from .http import HttpResponse
     from .rollbacks import RollbackRequest
@@ -39,7 +41,7 @@ __all__ = [
     "command_of",
     "ended",
     "owned",
-    "result_of",
+    "result",
     "submit",
     "tell_breaker",
     "way",
@@ -59,7 +61,8 @@ class Way:
 
 
 _LEGACY = Way(kind="legacy")
-_PIECES: Final = 1000  # of a streamed answer that may wait for a client that reads slowly
+_AHEAD: Final = 4 * 1024 * 1024  # bytes of a streamed answer that may wait for a client that reads slowly
+_PIECE: Final = 2048  # bytes that each of its pieces takes besides
 
 
 def way(seam: Seam) -> Way:
@@ -96,8 +99,16 @@ async def claim(route: OverBus, command: Command) -> HttpResponse:
     answer = await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.own(command)))
     if answer.claim is not None or route.may_fall_back(command, answer):
         raise LegacyAnswersError(answer)
-    found: HttpResponse = result_of(command, answer)
-    return found
+    return result(route, command, answer)
+
+
+def result(route: OverBus, command: Command, answer: Answer) -> HttpResponse:
+    """What a request was answered. Raises as a call site does what is no answer; ``CrossfadeError`` without its key."""
+    return _opened(route, command, result_of(command, answer))
+
+
+def _opened(route: OverBus, command: Command, answer: HttpResponse) -> HttpResponse:
+    return route.runtime.open_answer(command.seam.name, command.callid, answer)
 
 
 async def owned(
@@ -113,40 +124,57 @@ async def answers(route: OverBus, command: Command) -> AsyncGenerator[tuple[Http
     Raises ``LegacyAnswersError`` before anything was yielded, else as a call site does. Closing it gives the call up.
     """
     loop = asyncio.get_running_loop()
-    items: asyncio.Queue[Any] = asyncio.Queue()
-
-    def put(item: Any) -> None:
-        """Keep it; pieces beyond the bound are not kept, for who reads slowly may not look here for long."""
-        if items.qsize() <= _PIECES or item is asking:
-            items.put_nowait(item)
-        else:
-            asking.cancel()
-
-    incoming = Incoming(command, lambda item: loop.call_soon_threadsafe(put, item))
+    waiting = _Waiting()
+    incoming = Incoming(command, lambda item: loop.call_soon_threadsafe(waiting.put, item))
     asking = incoming.start(route.runtime)
     try:
         while True:
             for item in incoming.ready():
-                yield item, False
+                yield _opened(route, command, item), False
             if incoming.answer is not None:
                 break
-            if items.qsize() > _PIECES:
+            if waiting.lost:
                 raise OutcomeUnknownError(
                     f"{command.seam.name}: the client reads too slowly for this stream",
                     callid=command.callid,
                     deadline=command.deadline,
                     reason="slow-client",
                 )
-            incoming.take(await items.get())
+            incoming.take(await waiting.get())
         if incoming.yielded == 0 and route.may_fall_back(command, incoming.answer):
             raise LegacyAnswersError(incoming.answer)
         missing = route.runtime.thread.spawn(incoming.missing(route.runtime))
         for item in incoming.rest(await asyncio.wrap_future(missing)):
-            yield item, False
+            yield _opened(route, command, item), False
         if incoming.yielded == 0:
-            yield result_of(command, incoming.answer), True
+            yield result(route, command, incoming.answer), True
     finally:
         incoming.close(route.runtime, asking)
+
+
+class _Waiting:
+    """What came of an answer and its client has not taken yet; ``lost``: a piece for which there was no room."""
+
+    def __init__(self) -> None:
+        self._items: asyncio.Queue[Event | Future[Answer]] = asyncio.Queue()
+        self._size = 0
+        self.lost = False
+
+    def put(self, item: Event | Future[Answer]) -> None:
+        """Keep a piece while there is room, and the question's end in any case."""
+        if isinstance(item, Event):
+            if self._size > _AHEAD or self.lost:
+                self.lost = True
+                return
+            self._size += len(item.data or b"") + _PIECE
+        self._items.put_nowait(item)
+
+    async def get(self) -> Event | Future[Answer]:
+        """The next of them."""
+        item = await self._items.get()
+        if isinstance(item, Event):
+            self._size -= len(item.data or b"") + _PIECE
+        return item
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

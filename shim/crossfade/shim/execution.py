@@ -31,7 +31,7 @@ from .errors import (
 from .events import Event
 from .hooks import report
 from .http import StreamedResponse
-from .outcomes import error_payload, record_error, refusal_payload, value_payload
+from .outcomes import NoAnswerError, error_payload, record_error, refusal_payload, value_payload
 from .projection import Projection
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Finished:
     was told to stop after its deadline and the grace; ``late`` ends when it does, where it has not.
     """
 
-    kind: Literal["value", "error", "cancelled", "not-executed", "retry", "overdue"]
+    kind: Literal["value", "error", "cancelled", "not-executed", "unknown", "retry", "overdue"]
     payload: bytes = b""
     reject: str = ""
     detail: str = ""
@@ -317,17 +317,21 @@ class Execution:
             return Finished(kind="cancelled", payload=payload)
         if ran.error is None:
             try:
-                payload = self._value(ran)
+                payload = self._value(ran, call.callid)
             except UnserialisableError as error:  # it ran: this is an error, never "not executed"
                 return self._raised(error, milliseconds, queued)
             payload = value_payload(payload, handler=by, handler_ms=milliseconds, queue_ms=queued)
             return Finished(kind="value", payload=payload)
+        if isinstance(ran.error, NoAnswerError) and _settles(ran.error, delivery, call):
+            report.count("unanswered", seam=self.seam, reason=ran.error.reason)
+            return refused(ran.error.reason, ran.error.kind)
         return self._raised(ran.error, milliseconds, queued)
 
-    def _value(self, ran: Ran) -> bytes:
+    def _value(self, ran: Ran, callid: str) -> bytes:
+        value = self._runtime.seal_answer(self.seam, callid, ran.value)
         if ran.items is None:
-            return self._service.codec.encode_result(ran.value)
-        last = {"value": None} if ran.value is None else json.loads(self._service.codec.encode_result(ran.value))
+            return self._service.codec.encode_result(value)
+        last = {"value": None} if value is None else json.loads(self._service.codec.encode_result(value))
         return json.dumps({**last, "items": ran.items}, ensure_ascii=False).encode("utf-8", "backslashreplace")
 
     def _retry(self, error: Retry, delivery: Delivery, call: CurrentCall) -> Finished:
@@ -382,6 +386,7 @@ class Execution:
         self._say(event, self._runtime.redactor.value(payload))
 
     def _chunk(self, event: Event, number: int, item: Any) -> None:
+        item = self._runtime.seal_answer(self.seam, event.get("callid") or "", item)
         encoded = self._service.codec.encode_result(item)
         self._say(event, {"chunk": number, **json.loads(encoded)})
 
@@ -490,9 +495,14 @@ def _ignore(_number: int, _item: Any) -> None:
     """Nobody listens to a shadow's items."""
 
 
+def _settles(error: NoAnswerError, delivery: Delivery, call: CurrentCall) -> bool:
+    """Whether what a handler did not hear is the call's end: no other delivery may have been heard either."""
+    return call.fence is not None or (error.kind == "not-executed" and delivery.attempt == 1)
+
+
 def refused(reason: str, kind: Literal["not-executed", "unknown"] = "not-executed") -> Finished:
     """The end of a command that did not run because of ``reason``; ``unknown``: not in this delivery, that is."""
-    return Finished(kind="not-executed", payload=refusal_payload(kind, reason=reason))
+    return Finished(kind=kind, payload=refusal_payload(kind, reason=reason))
 
 
 _REMEMBERED: Final = 10_000  # calls given up before they began here, of each seam

@@ -7,17 +7,18 @@
 Header values are text of the characters U+0000 to U+00FF, one per byte (ISO 8859-1, RFC 9110 5.5). A body that is
 UTF-8 text by its media type travels as text, so that people and redaction can read it; any other as base64.
 Credentials (``Authorization``, ``Cookie`` and whatever else is called like one) travel sealed, beside the headers, and
-a handler finds them among the headers again.
+a handler finds them among the headers again. So do those of an answer (``Set-Cookie``), which its client finds.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from .errors import SeamDefinitionError
+from .errors import CrossfadeError, SeamDefinitionError, UnserialisableError
+from .redaction import is_secret_name
 from .seam import Handler, Seam, place, registry
 
 if TYPE_CHECKING:
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
     from .outcomes import Answer
     from .payloads import SignatureCodec
     from .policy import Policy
+    from .sealed import Sealer
 
 Fields = list[tuple[str, str]]
 """Header fields: name and value, in order of arrival."""
 
 PART: Final = 64 * 1024  # bytes of a streamed body that travel in one message
+
+is_secret_field: Final[Callable[[str], bool]] = lru_cache(maxsize=1024)(is_secret_name)
+"""Whether a field of this name holds a credential."""
 
 _SECRET: Final = frozenset({"credentials"})
 _TEXT: Final = ("text/", "application/json", "application/xml", "application/x-www-form-urlencoded")
@@ -67,12 +72,16 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """An answer. ``text`` and ``body`` are one body in two forms; at most one of them is not empty."""
+    """An answer. ``text`` and ``body`` are one body in two forms; at most one of them is not empty.
+
+    ``sealed``: its credentials while it travels; empty in what a handler gives and a client gets.
+    """
 
     status: int = 200
     headers: Fields = field(default_factory=list[tuple[str, str]])
     text: str = ""
     body: bytes = b""
+    sealed: str = ""
 
     @classmethod
     def json(cls, value: Any, *, status: int = 200, headers: Iterable[tuple[str, str]] = ()) -> HttpResponse:
@@ -215,6 +224,34 @@ def arguments(request: HttpRequest, is_secret: Callable[[str], bool]) -> dict[st
         "credentials": secret,
     }
     return given | {name: value for name, value in parts.items() if value}
+
+
+def seal_answer(answer: HttpResponse, sealer: Sealer | None, *, context: bytes) -> HttpResponse:
+    """``answer`` as it may be stored. Raises ``UnserialisableError`` where it has credentials and there is no key."""
+    secret = [(at, *pair) for at, pair in enumerate(answer.headers) if is_secret_field(pair[0])]
+    if not secret:
+        return answer
+    if sealer is None:
+        names = ", ".join(sorted({name for _, name, _ in secret}))
+        raise UnserialisableError(
+            f"the answer's {names} is for its client alone, and there is no key to seal it with: set "
+            "CROSSFADE_SEAL_KEY for the proxy and its workers",
+            what="return",
+        )
+    clear = [pair for pair in answer.headers if not is_secret_field(pair[0])]
+    return replace(answer, headers=clear, sealed=sealer.seal(json.dumps(secret).encode(), context=context))
+
+
+def open_answer(answer: HttpResponse, sealer: Sealer | None, *, context: bytes) -> HttpResponse:
+    """``seal_answer`` undone, each field where it stood. Raises ``CrossfadeError`` without the key."""
+    if not answer.sealed:
+        return answer
+    if sealer is None:
+        raise CrossfadeError("the answer has sealed fields and this process has no key: set CROSSFADE_SEAL_KEY")
+    headers = list(answer.headers)
+    for at, name, value in json.loads(sealer.open(answer.sealed, context=context)):
+        headers.insert(at, (name, value))
+    return replace(answer, headers=headers, sealed="")
 
 
 def is_streamed(answer: Answer) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
-from .errors import MalformedEventError, RemoteError, Retry, SeamDefinitionError, UnserialisableError
+from .errors import CrossfadeError, MalformedEventError, RemoteError, Retry, SeamDefinitionError, UnserialisableError
 from .redaction import between_marks, is_secret_name
 
 if TYPE_CHECKING:
@@ -288,6 +288,19 @@ def _text(error: BaseException) -> str:
         return str(error)
     except Exception as broken:
         return f"<unprintable: {type(broken).__name__}>"
+
+
+class NoAnswerError(CrossfadeError):
+    """A body that asks somebody else got no answer.
+
+    ``kind``: ``not-executed`` when that one was provably not asked, ``unknown`` when it may have begun. ``reason`` is
+    for counting.
+    """
+
+    def __init__(self, message: str, *, kind: Literal["not-executed", "unknown"], reason: str) -> None:
+        super().__init__(message)
+        self.kind: Literal["not-executed", "unknown"] = kind
+        self.reason = reason
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -184,6 +184,7 @@ class HttpResponse(Payload):
     headers: _Headers = Field(default=[], description="pairs in order of arrival")
     body: _Body = ""
     trailers: _Headers = []
+    sealed: str = Field(default="", description="its secret headers, sealed: place, name, value")
 
 
 class HttpInvoke(Payload):

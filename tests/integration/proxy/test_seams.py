@@ -17,11 +17,12 @@ from typing import Any
 import httpx
 import pytest
 
-from support.commands import until
+from crossfade.shim.tracecontext import parse_traceparent
+from support.commands import Done, crossfade, until
 
 _ROUTES = """
 listen: 127.0.0.1:0
-upstreams: {legacy: URL}
+upstreams: {legacy: URL, gone: 'http://127.0.0.1:9'}
 identity: {user: 'cookie:user'}
 routes:
   - {seam: http.search, match: GET /v1/search, upstream: legacy}
@@ -29,10 +30,14 @@ routes:
   - {seam: http.ramp, match: GET /v1/ramp, upstream: legacy}
   - {seam: http.events, match: GET /v1/events, upstream: legacy}
   - {seam: http.reports, match: POST /v1/reports, upstream: legacy, timeout: 3}
+  - {seam: http.gone, match: POST /v1/gone, upstream: gone, timeout: 3}
   - {seam: http.again, match: PUT /v1/again, upstream: legacy}
   - {seam: http.unserved, match: GET /v1/unserved, upstream: legacy, timeout: 1}
   - {seam: http.hits, match: POST /v1/hits, upstream: legacy, effects: none, timeout: 1}
 """
+
+
+_COOKIE = "a=lion-5d0c77aa-no-word"
 
 
 class Service(ThreadingHTTPServer):
@@ -81,6 +86,10 @@ class _Answers(BaseHTTPRequestHandler):
             return
         if self.path.startswith("/v1/slow"):
             self.server.release.wait(30)
+        if "cut" in self.path:
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf" if "half" in self.path else b"")
+            self.close_connection = True
+            return
         self._answer(201, "application/octet-stream", bytes(reversed(body)))
 
     def do_PUT(self) -> None:
@@ -93,7 +102,7 @@ class _Answers(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
-        self.send_header("Set-Cookie", "a=1")
+        self.send_header("Set-Cookie", _COOKIE)
         self.send_header("Set-Cookie", "b=2")
         self.end_headers()
         self.wfile.write(body)
@@ -138,9 +147,9 @@ class Stack:
         assert "Serving" in self.line(worker)
         return worker
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "crossfade", *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.env, cwd=self.folder)
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env or self.env, cwd=self.folder)
         self.processes.append(process)
         return process
 
@@ -158,7 +167,12 @@ class Stack:
         return ran.stdout
 
     def stage(self, seam: str, stage: str, *options: str) -> None:
-        self.run("stage", "set", seam, stage, *options, "--force", "--reason", "the test says so")
+        done = self.here("stage", "set", seam, stage, *options, "--force", "--reason", "the test says so")
+        assert done.code == 0, done.err
+
+    def here(self, *arguments: str) -> Done:
+        """What a command says that runs in this process, which takes a tenth of the time."""
+        return crossfade(*arguments, "--bus", self.env["CROSSFADE_BUS"])
 
     def end(self) -> None:
         self.service.release.set()
@@ -198,7 +212,7 @@ def test_a_route_goes_from_the_upstream_to_the_bus_and_back(stack, client):
         pair for pair in direct.headers.multi_items() if pair[0] not in same
     ]
     assert stack.service.asked[-1][1] == "/v1/search?q=a%20b&q=2"
-    assert over_bus.headers.get_list("set-cookie") == ["a=1", "b=2"]
+    assert over_bus.headers.get_list("set-cookie") == [_COOKIE, "b=2"]
     calls = stack.run("events", "tail", "--type", "http.response", "--since", "60s", "--json", "--limit", "1")
     assert json.loads(calls.splitlines()[0])["seam"] == "http.search"
     stack.stage("http.search", "legacy")
@@ -216,11 +230,14 @@ def test_a_shadow_is_compared_and_its_caller_waits_for_nothing(stack, client):
 
 
 def test_credentials_reach_the_handler_and_nothing_else(stack, client):
-    """A bearer token travels sealed; no stream, log or object holds it in clear."""
+    """A bearer token and a cookie that is set travel sealed; no stream, log or object holds them in clear."""
     token = "tiger-8f3b1c55-not-a-word"
     stack.stage("http.search", "bus")
     answer = client.get("/v1/search?q=auth", headers={"Authorization": f"Bearer {token}"})
     assert answer.json()["by"] == f"Bearer {token}"[::-1]
+    stack.stage("http.reports", "canary", "--percent", "0")
+    kept = [client.post("/v1/reports", headers={"Idempotency-Key": "cookie"}) for _ in range(2)]
+    assert [answer.headers.get_list("set-cookie") for answer in (answer, *kept)] == [[_COOKIE, "b=2"]] * 3
     stack.stage("http.search", "observe")
     assert client.get("/v1/search?q=seen", headers={"Authorization": f"Bearer {token}"}).status_code == 200
     until(
@@ -231,6 +248,93 @@ def test_credentials_reach_the_handler_and_nothing_else(stack, client):
     stored = b"".join(path.read_bytes() for path in (stack.folder / "bus").rglob("*") if path.is_file())
     assert b"/v1/search?q=seen" in stored
     assert token.encode() not in stored
+    assert _COOKIE.partition("=")[2].encode() not in stored
+
+
+def test_answers_with_cookies_keep_a_seam_from_the_bus_where_there_is_no_key(stack):
+    """What such an answer says to its client alone could not be stored: the stage is refused, and says the remedy."""
+    routes = "listen: 127.0.0.1:0\nupstreams: {legacy: URL}\nroutes: [{seam: http.keyless, match: GET /v1/keyless}]\n"
+    (stack.folder / "keyless.yaml").write_text(routes.replace("URL", stack.service.url))
+    env = {name: value for name, value in stack.env.items() if name != "CROSSFADE_SEAL_KEY"}
+    proxy = stack.start("proxy", "--config", "keyless.yaml", "--json", env=env)
+    url = json.loads(stack.line(proxy))["url"]
+    stack.stage("http.keyless", "shadow")
+
+    def refused():
+        assert httpx.get(f"{url}/v1/keyless").status_code == 200
+        moving = stack.here("stage", "set", "http.keyless", "canary", "--percent", "1", "--reason", "none")
+        return "set CROSSFADE_SEAL_KEY" in " ".join(moving.err.split())
+
+    until(refused)
+    proxy.terminate()
+
+
+def _events(stack, kind):
+    return stack.here("events", "tail", "--type", kind, "--since", "120s", "--json").lines
+
+
+def test_a_request_with_a_key_is_observed_as_one_without(stack, client):
+    """Once, when the upstream answered it, without its credentials; what the ledger answers is no observation."""
+    stack.stage("http.reports", "canary", "--percent", "0")
+    headers = {"Idempotency-Key": "seen-1", "Authorization": "Bearer panther-1f0e99-no-word"}
+    for _ in range(2):
+        assert client.post("/v1/reports?seen", json={"n": 1}, headers=headers).status_code == 201
+    assert client.post("/v1/reports?seen", json={"n": 1}).status_code == 201
+
+    def seen():
+        return [event for event in _events(stack, "http.observed") if "/v1/reports?seen" in json.dumps(event)]
+
+    until(lambda: len(seen()) == 2)
+    keyed, plain = (json.dumps(event) for event in seen())
+    assert "panther" not in keyed + plain
+    assert ('{\\"n\\":1}' in keyed) == ('{\\"n\\":1}' in plain)
+
+
+@pytest.mark.parametrize("stage", [("bus",), ("canary", "--percent", "0")], ids=["bus", "claim"])
+@pytest.mark.parametrize("way", ["cut", "cut-half"])
+def test_a_service_that_dies_over_a_request_leaves_nobody_knowing(stack, client, stage, way):
+    """It had the request: the call ends as unknown, a retry with its key is told so, and it never runs again."""
+    stack.stage("http.reports", *stage)
+    path = f"/v1/reports?{way}-{stage[0]}"
+    key = {"Idempotency-Key": path.rpartition("?")[2]}
+    first = _status(client, path, key)
+    assert first in ({504} if stage == ("bus",) else {502, "cut"})
+    assert _status(client, path, key) == 504
+    assert stack.service.count(path) == 1
+
+
+def _status(client, path, headers):
+    try:
+        return client.post(path, headers=headers).status_code
+    except httpx.RemoteProtocolError:
+        return "cut"
+
+
+def test_a_service_that_took_no_connection_did_not_run_it(stack, client):
+    """A retry with its key may run, and the ledger says of neither try that it did."""
+    stack.stage("http.gone", "canary", "--percent", "0")
+    for _ in range(2):
+        answer = client.post("/v1/gone", headers={"Idempotency-Key": "gone"})
+        assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (502, "upstream-refused")
+    ended = [event for event in _events(stack, "http.response") if event["seam"] == "http.gone"]
+    assert {event["data"]["outcome"] for event in ended} == {"not-executed"}
+
+
+def test_a_request_without_a_trace_begins_one(stack, client):
+    """From observe on, where nobody sent a traceparent; the client's own stays, and other requests are left alone."""
+
+    def heard(path, **headers):
+        assert client.get(path, headers=headers).status_code == 200
+        return stack.service.asked[-1][2].get("traceparent", "")
+
+    assert heard("/v1/elsewhere") == ""
+    stack.stage("http.search", "legacy")
+    assert heard("/v1/search?q=trace") == ""
+    mine = f"00-{'a' * 32}-{'b' * 16}-00"
+    for stage in ("observe", "bus"):
+        stack.stage("http.search", stage)
+        assert parse_traceparent(heard("/v1/search?q=trace")) is not None
+        assert heard("/v1/search?q=trace", traceparent=mine) == mine
 
 
 def test_events_come_as_they_happen(stack, client):

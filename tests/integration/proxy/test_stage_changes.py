@@ -16,7 +16,7 @@ import pytest
 
 from crossfade.adapters._embedded.processes import server_pid
 from integration.proxy.test_seams import Stack
-from support.commands import crossfade, until
+from support.commands import until
 
 _ROUTES = """
 listen: LISTEN
@@ -37,12 +37,6 @@ class Fleet(Stack):
         self.proxy = proxy
         self.url = json.loads(self.line(proxy))["url"]
         return proxy
-
-    def set_stage(self, seam, stage, *options):
-        done = crossfade(
-            "stage", "set", seam, stage, *options, "--force", "--reason", "test", "--bus", self.env["CROSSFADE_BUS"]
-        )
-        assert done.code == 0, done.err
 
 
 class Load:
@@ -120,7 +114,7 @@ def test_a_hundred_stage_changes_under_load_fail_no_request(fleet, note):
     with Load(fleet, mixed) as load:
         for _ in range(50):
             for seam in ("http.search", "http.reports"):
-                fleet.set_stage(seam, *chosen.choice(stages))
+                fleet.stage(seam, *chosen.choice(stages))
     took = time.monotonic() - began
     bad = [each for each in load.asked if each[1] not in (200, 201)]
     doubled = [name for name, count in executions(fleet).items() if count > 1]
@@ -156,7 +150,7 @@ def test_a_user_stays_on_one_side_of_a_canary_in_every_process_and_after_a_resta
     fleet.start_fleet()
     worker = fleet.start("worker", "app")
     assert "Serving" in fleet.line(worker)
-    fleet.set_stage("http.search", "canary", "--percent", "50")
+    fleet.stage("http.search", "canary", "--percent", "50")
     users = [f"user{n}" for n in range(12)]
 
     def sides():
@@ -180,7 +174,7 @@ def test_nothing_is_doubled_when_the_broker_is_killed(fleet, note):
     """
     fleet.start_fleet()
     fleet.start_worker("http.search http.reports", "--ack-wait", "2")
-    fleet.set_stage("http.reports", "bus")
+    fleet.stage("http.reports", "bus")
 
     def ask(connection, name):
         keyed = int(name[3:]) % 2
@@ -216,13 +210,13 @@ def test_a_reload_that_changes_what_a_route_is_fails_no_request(fleet, note):
     """Its effects, then its seam's name, by SIGHUP under load at bus."""
     fleet.start_fleet()
     fleet.start_worker("http.search http.reports")
-    fleet.set_stage("http.reports", "bus")
-    fleet.set_stage("http.search", "bus")
+    fleet.stage("http.reports", "bus")
+    fleet.stage("http.search", "bus")
     variants = [
         _ROUTES,
         _ROUTES.replace("upstream: legacy, timeout: 20}\n", "upstream: legacy, timeout: 20, effects: unsafe}\n"),
         _ROUTES.replace("http.reports", "http.renamed"),
-        _ROUTES.replace("POST /v1/reports, upstream: legacy", "POST /v1/reports, upstream: legacy, effects: idempotent"),
+        _ROUTES.replace("match: POST /v1/reports,", "match: POST /v1/reports, effects: idempotent,"),
     ]
     with Load(fleet, mixed) as load:
         for at in range(12):

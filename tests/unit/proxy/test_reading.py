@@ -58,7 +58,7 @@ def test_a_route_is_read_with_its_defaults():
         "legacy",
         "task",
     )
-    assert (route.effects, route.timeout, route.capture, route.candidate) == ("unsafe", 30.0, Capture(), None)
+    assert (route.effects, route.timeout, route.capture) == ("unsafe", 30.0, Capture())
     assert config.trust == (ip_network("127.0.0.1"),)
     assert config.identity.guarded == {b"x-user"}
 
@@ -91,7 +91,6 @@ def test_every_setting_arrives(tmp_path):
             effects: idempotent
             timeout: 5
             capture: {request: 0, response: 10}
-            candidate: new
         """)
     )
 
@@ -113,7 +112,6 @@ def test_every_setting_arrives(tmp_path):
     assert (config.limits.connections, config.limits.header_timeout, config.access_log) == (7, 2.5, "-")
     assert route.pattern.headers == {(b"x-version", b"2")}
     assert (route.effects, route.timeout, route.capture) == ("idempotent", 5, Capture(request=0, response=10))
-    assert route.candidate is config.upstreams["new"]
     assert (route.policy.stage, route.policy.effects, route.policy.timeout) == ("legacy", "idempotent", 5)
 
 
@@ -253,8 +251,7 @@ def route(**settings):
         (route(headers="{X A: b}"), "5:20: 'X A' is no header name"),
         (route(headers="{X: ''}"), "5:18: `X` must be text like v2, not an empty value"),
         (route(upstream="lgacy"), "5:15: there is no upstream `lgacy`; known: legacy, next"),
-        (route(candidate="other"), "5:16: there is no upstream `other`; known: legacy, next"),
-        (route(candidate="legacy"), "5:16: `legacy` already answers this route"),
+        (route(candidate="next"), "5:5: unknown key `candidate`; known here: seam, match, headers, upstream, mode,"),
         (route(mode="tasks"), "5:11: `mode` must be call or task, not 'tasks'"),
         (route(effects="safe"), "5:14: `effects` must be none or idempotent or unsafe, not 'safe'"),
         (route(timeout="soon"), "5:14: `timeout` must be a number from 0.01 to 86,400, not 'soon'"),

@@ -70,7 +70,7 @@ def proxy(
 
 @app.command()
 def check(file: FileArgument, as_json: JsonOption = False) -> None:
-    """Read FILE as the proxy would, certificates and keys included, and show what it says; serve nothing."""
+    """Read FILE as the proxy would, certificates and keys included, show what it says and what it may not mean."""
     from crossfade.proxy.reading import read_config  # noqa: PLC0415 - the extra
     from crossfade.proxy.routing import serving_of  # noqa: PLC0415 - the extra
 
