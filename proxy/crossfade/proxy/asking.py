@@ -105,6 +105,13 @@ class Asking:
         if not self._answered.done():
             self._answered.set_result(head)
 
+    def response_whole(self, head: ResponseHead, body: bytes) -> None:
+        """See ``Asker``."""
+        self._connection = None
+        self.response_head(head)
+        self._pieces.put_nowait(body)
+        self._pieces.put_nowait(None)
+
     def response_data(self, data: bytes) -> None:
         """See ``Asker``."""
         self._pieces.put_nowait(data)

@@ -223,8 +223,26 @@ class Exchange:
 
     def relay(self, head: ResponseHead, framing: Framing) -> None:
         """Begin an answer with ``head``; what concerns one hop only is taken out and put in as this hop needs it."""
+        if not self.outcome:
+            self._send(self._begin(head, framing))
+
+    def answer(self, head: ResponseHead, body: bytes) -> None:
+        """Answer with ``head`` and all of its ``body`` at once: ``relay``, ``write`` and ``end`` in one."""
         if self.outcome:
             return
+        data = self._begin(head, head.framing)
+        if self._framing.kind != "none":
+            self.sent = len(body)
+            if self.tap is not None:
+                self.tap.response_data(body)
+            if self.sent < _WORTH_JOINING:
+                data += body
+        self._client.write(data)
+        if self.sent >= _WORTH_JOINING:
+            self._client.write(body)
+        self._end()
+
+    def _begin(self, head: ResponseHead, framing: Framing) -> bytes:
         request = self.head
         kind = framing.kind
         if kind == "chunked" and request.minor == 0:
@@ -241,15 +259,8 @@ class Exchange:
         self.status = head.status
         if self.tap is not None:
             self.tap.response_head(head)
-        self._send(
-            to_client(
-                head,
-                via=self.peer.via,
-                minor=request.minor,
-                framing=framing,
-                keep_alive=keep_alive,
-                keeps_length=bodyless,
-            )
+        return to_client(
+            head, via=self.peer.via, minor=request.minor, framing=framing, keep_alive=keep_alive, keeps_length=bodyless
         )
 
     def cork(self) -> None:
@@ -312,6 +323,9 @@ class Exchange:
             return
         if self._out:
             self.flush()
+        self._end()
+
+    def _end(self) -> None:
         self._sink = None
         self._finish("whole")
         self._client.answered(self)

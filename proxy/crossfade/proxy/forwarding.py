@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from crossfade.shim.hooks import report
 
 from .chunks import encode, last
-from .framing import CHUNKED, RefusedError
+from .framing import CHUNKED, NO_BODY, RefusedError
 from .headers import to_upstream, wants_upgrade
 from .reuse import IDEMPOTENT, may_resend
 from .tunnel import judge_handshake, judge_switch
@@ -77,7 +77,6 @@ class Forwarding:
         """Take an idle connection, or wait for one; and take the body."""
         connection = self._pool.idle()
         self._exchange.writable = self._client_writable
-        self._exchange.cork()
         if connection is not None:
             self.connected(connection)
         self._exchange.body_to(self)
@@ -100,7 +99,10 @@ class Forwarding:
         upgrade = bool(head.upgrade) and wants_upgrade(head)
         # The head of a body that is at hand leaves with its first bytes.
         hold = self._exchange.body_follows and not self._chunked
-        connection.ask(self, self._head, method=head.method, upgrade=upgrade, logs_in=head.logs_in, hold=hold)
+        whole = head.framing is NO_BODY
+        connection.ask(
+            self, self._head, method=head.method, upgrade=upgrade, logs_in=head.logs_in, hold=hold, whole=whole
+        )
         kept = self._kept
         if not (self._reused and head.method in IDEMPOTENT):
             self._kept = None
@@ -109,7 +111,7 @@ class Forwarding:
                 self._send(connection, data)
             if not self._ended:
                 self._exchange.resume()
-        if self._ended:
+        if self._ended and not whole:
             self._send_end(connection)
         elif head.expects_continue and not kept:
             connection.await_answer()
@@ -138,8 +140,9 @@ class Forwarding:
         """See ``BodySink``."""
         self._ended = True
         self._trailers = trailers
-        if self._connection is not None:
-            self._send_end(self._connection)
+        connection = self._connection
+        if connection is not None and not connection.sent_all:
+            self._send_end(connection)
 
     def gone(self) -> None:
         """See ``BodySink``."""
@@ -158,7 +161,13 @@ class Forwarding:
 
     def response_head(self, head: ResponseHead) -> None:
         """See ``Asker``."""
+        self._exchange.cork()
         self._exchange.relay(head, head.framing)
+
+    def response_whole(self, head: ResponseHead, body: bytes) -> None:
+        """See ``Asker``."""
+        self._connection = None
+        self._exchange.answer(head, body)
 
     def response_data(self, data: bytes) -> None:
         """See ``Asker``."""

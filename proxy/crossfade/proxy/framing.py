@@ -76,7 +76,7 @@ def request_framing(minor: int, lengths: Sequence[bytes], codings: Sequence[byte
     if codings:
         return _coded(minor, lengths, codings)
     if lengths:
-        return _measured(lengths)
+        return _only(lengths)
     return NO_BODY
 
 
@@ -90,7 +90,7 @@ def response_framing(
     if codings:
         framing = _coded(minor, lengths, codings)
     elif lengths:
-        framing = _measured(lengths)
+        framing = _only(lengths)
     else:
         framing = UNTIL_CLOSE
     if method == b"HEAD" or status in {204, 304}:
@@ -112,14 +112,19 @@ def _coded(minor: int, lengths: Sequence[bytes], codings: Sequence[bytes]) -> Fr
     raise RefusedError(CODING_MALFORMED)
 
 
-def _measured(lengths: Sequence[bytes]) -> Framing:
+def _only(lengths: Sequence[bytes]) -> Framing:
     if len(lengths) != 1:
         raise RefusedError(LENGTHS_DIFFER)
-    framing = _measures.get(lengths[0])
+    return measured_framing(lengths[0])
+
+
+def measured_framing(value: bytes) -> Framing:
+    """The framing by the only ``Content-Length``'s ``value``; ``RefusedError`` when it is no length."""
+    framing = _measures.get(value)
     if framing is None:
-        if _LENGTH.fullmatch(lengths[0]) is None:
+        if _LENGTH.fullmatch(value) is None:
             raise RefusedError(LENGTH_MALFORMED)
-        framing = Framing("length", int(lengths[0]))
+        framing = Framing("length", int(value))
         if len(_measures) < _MEASURES:
-            _measures[lengths[0]] = framing
+            _measures[value] = framing
     return framing

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from crossfade.shim.hooks import report
 
 from .framing import Framing, Refusal, RefusedError
-from .heads import RequestHead, ResponseHead, mark_of
+from .heads import Head, RequestHead, ResponseHead, around, begin_response, mark_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .heads import Field, Sent
+    from .framing import Kind
+    from .heads import Field
 
 LOOP = Refusal("loop", 508, "The request has come through this proxy before: its upstream leads back to it.")
 
@@ -96,26 +97,40 @@ def to_upstream(head: RequestHead, *, peer: Peer, authority: bytes) -> bytes:
     """
     sent = head.sent
     if sent is None or sent[0] is not authority or sent[1] is not peer:
-        stale = head.stale
-        if stale is not None and stale[0] is authority and stale[1] is peer:
-            sent = _renewed(stale, head)
-        else:
-            sent = _block_to_upstream(head, peer, authority)
-        head.sent = sent
-    return b"%b %b HTTP/1.1\r\n%b" % (head.method, head.target, sent[2])
+        data = _in_shape(head, authority, peer) or _new_to_upstream(head, peer, authority)
+        head.sent = sent = authority, peer, data
+    return sent[2]
 
 
-def _renewed(stale: Sent, head: RequestHead | ResponseHead) -> Sent:
-    """What was sent of the head before, with the lines that changed since."""
-    first, second, _, lines, dropped, before = stale
-    lines = lines.copy()
-    for at in head.changed:
-        if at not in dropped:
-            lines[at + before - bisect_left(dropped, at)] = head.lines[at]
-    return first, second, b"\r\n".join(lines), lines, dropped, before
+def _in_shape(head: Head, first: object, second: object) -> bytes | None:
+    """What was sent of another head of this shape in the same circumstances, with this one's values."""
+    known = head.shape.parts if head.shape is not None else None
+    if known is None or known[0] != first or known[1] is not second:
+        return None
+    parts = known[2].copy()
+    parts[0] = head.start
+    parts[2::2] = head.values
+    return b"".join(parts)
 
 
-def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> Sent:
+def _keep(  # noqa: PLR0917 - two callers, both here
+    head: Head, first: object, second: object, lines: list[bytes], dropped: list[int], before: int
+) -> None:
+    """Keep what stands around the values for the heads of this shape that follow; nothing when values are ``dropped``.
+
+    ``lines`` are those that are sent; ``before`` of them stand before the head's first.
+    """
+    shape = head.shape
+    if shape is None or not shape.names.keys().isdisjoint(dropped):
+        return
+    names = {at + before - bisect_left(dropped, at): name for at, name in shape.names.items()}
+    parts: list[bytes] = []
+    for piece in around([b"", *lines[1:]], names):
+        parts += b"", piece
+    shape.parts = first, second, parts
+
+
+def _new_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> bytes:
     lines = head.lines.copy()
     dropped: list[int] = []
     connection: list[bytes] = []
@@ -152,6 +167,7 @@ def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> Sent:
         del lines[index]
     if not named:
         lines.insert(0, b"Host: " + (head.host or authority))
+    lines.insert(0, head.start)
     lines.append(added)
     if head.host and not peer.trusted:
         lines.append(b"X-Forwarded-Host: " + head.host)
@@ -166,7 +182,8 @@ def _block_to_upstream(head: RequestHead, peer: Peer, authority: bytes) -> Sent:
     if connection:
         lines.append(b"Connection: " + b", ".join(connection))
     lines.append(b"\r\n")
-    return authority, peer, b"\r\n".join(lines), lines, dropped, int(not named)
+    _keep(head, authority, peer, lines, dropped, 1 + int(not named))
+    return b"\r\n".join(lines)
 
 
 _REQUEST_KEPT = frozenset({b"authorization", b"content-length", b"expect", b"host", b"www-authenticate"})
@@ -223,35 +240,34 @@ def to_client(
     ``framing`` is what this client gets; ``keeps_length`` says that a body-less answer still tells the length its body
     would have (HEAD, 304).
     """
-    circumstances = (via, minor, framing, keep_alive, keeps_length)
+    circumstances = (via, minor, framing.kind, keep_alive, keeps_length)
     sent = head.sent
     if sent is None or sent[0] != circumstances:
-        stale = head.stale
-        if stale is not None and stale[0] == circumstances:
-            sent = _renewed(stale, head)
-        else:
+        data = _in_shape(head, circumstances, None)
+        if data is None:
             lines, dropped = _head_to_client(head, *circumstances)
-            sent = (circumstances, None, b"\r\n".join(lines), lines, dropped, 1)
-        head.sent = sent
+            _keep(head, circumstances, None, lines, dropped, 1)
+            data = b"\r\n".join(lines)
+        head.sent = sent = circumstances, None, data
     return sent[2]
 
 
 def _head_to_client(  # noqa: PLR0917 - one caller, one line up
-    head: ResponseHead, via: bytes, minor: int, framing: Framing, keep_alive: bool, keeps_length: bool
+    head: ResponseHead, via: bytes, minor: int, kind: Kind, keep_alive: bool, keeps_length: bool
 ) -> tuple[list[bytes], list[int]]:
     """Its lines, and which of the head's are not among them."""
     lines = head.lines
     dropped: list[int] = []
     for index, mark, _ in head.marked:
         if mark == b"content-length":
-            if framing.kind != "length" and not keeps_length:
+            if kind != "length" and not keeps_length:
                 dropped.append(index)
         elif mark in _RESPONSE_DROPPED:
             dropped.append(index)
     listed = head.connection and not _KEPT.issuperset(head.connection)
     if listed:
         dropped.extend(_listed(lines, head.connection))
-    out = [b"HTTP/1.1 %d %b" % (head.status, head.reason)]
+    out = [head.start]
     if not dropped:
         out += lines
     elif len(dropped) == 1:
@@ -263,9 +279,9 @@ def _head_to_client(  # noqa: PLR0917 - one caller, one line up
         dropped = sorted(gone)
         out += [line for index, line in enumerate(lines) if index not in gone]
     out.append(b"Via: 1.%d %b" % (head.minor, via))
-    if framing.kind == "chunked":
+    if kind == "chunked":
         out.append(b"Transfer-Encoding: chunked")
-    elif framing.kind == "tunnel":
+    elif kind == "tunnel":
         out.append(b"Connection: Upgrade\r\nUpgrade: " + head.upgrade)
         out.append(b"\r\n")
         return out, dropped
@@ -287,15 +303,13 @@ def to_client_interim(head: ResponseHead) -> bytes:
     """An interim response (1xx) as its client gets it."""
     gone = {index for index, mark, _ in head.marked if mark in _RESPONSE_DROPPED or mark == b"content-length"}
     lines = [line for index, line in enumerate(head.lines) if index not in gone]
-    return b"\r\n".join([b"HTTP/1.1 %d %b" % (head.status, head.reason), *lines, b"\r\n"])
+    return b"\r\n".join([head.start, *lines, b"\r\n"])
 
 
 def made_response(status: int, reason: bytes, headers: Sequence[Field]) -> ResponseHead:
     """A response head from parts, for answers that no upstream sent."""
-    head = ResponseHead(status, reason, 1, [b"%b: %b" % field for field in headers])
-    for index, (name, value) in enumerate(headers):
-        if mark := mark_of(name):
-            head.marked.append((index, mark, value))
+    head = ResponseHead(b"", 1, [b"%b: %b" % field for field in headers])
+    begin_response(head, status, reason)
     return head
 
 

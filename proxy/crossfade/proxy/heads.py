@@ -10,17 +10,19 @@ Strict means: CRLF only, no folded lines, no space before the colon, no control 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
-from .framing import NO_BODY, Framing, Refusal, RefusedError, request_framing, response_framing
+from .framing import NO_BODY, Framing, Refusal, RefusedError, measured_framing, request_framing, response_framing
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from .limits import Limits
 
 Field = tuple[bytes, bytes]
-Sent = tuple[object, object, bytes, list[bytes], list[int], int]
-"""What went on of a head, kept by headers.py: two things it depends on, the bytes, their lines, which lines of the head
-are not among them (sorted), and how many stand before the head's first."""
+Marked = tuple[int, bytes, bytes]
+Sent = tuple[object, object, bytes]
+"""What went on of a head, kept by headers.py: two things it depends on, and the bytes."""
 
 MALFORMED = Refusal("malformed", 400, "The request is not HTTP/1.1 as RFC 9112 writes it.")
 BARE_LINE_FEED = Refusal("bare-line-feed", 400, "A line ends with LF alone: end lines with CRLF.")
@@ -38,11 +40,10 @@ RESPONSE_MALFORMED = Refusal("response-malformed", 502, "The response is not HTT
 
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _FIELDS = rb"((?:" + _TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+\r\n)*+)"
-_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ([\x21-\x7e]++) HTTP/1\.([01])\r\n")
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb") ((?=[!-~])([!->@-~]*+)(?:\?[!-~]*+)?+) HTTP/1\.([01])")
 _BLOCK = re.compile(_FIELDS + rb"\r\n")
 _RESPONSE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*+))?\r\n" + _FIELDS + rb"\r\n")
-_LINE = re.compile(_TOKEN + rb":[\t\x20-\x7e\x80-\xff]*+")
-_FIELD = re.compile(rb"([^:]++):[ \t]*+([^\r]*+)\r\n")
+_match_value = cast("Callable[[bytes, int], re.Match[bytes]]", re.compile(rb"[\t\x20-\x7e\x80-\xff]*+").match)
 _OTHER_VERSION = re.compile(rb"[^\r\n]* HTTP/[0-9](?:\.[0-9])?\r\n")
 _BARE_LINE_FEED = re.compile(rb"(?<!\r)\n")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z\-._~!$&'()*+;=%]*)(?::[0-9]{0,5})?")
@@ -56,6 +57,7 @@ _MARKED = frozenset(
 _MARKED_PREFIXES = (b"x-forwarded-", b"x-crossfade-")
 # Schemes that authenticate the connection, not the request: whoever used it next would be logged in as somebody else.
 _LOGINS = (b"ntlm", b"negotiate")
+_REFUSED_METHODS = frozenset({b"CONNECT", b"TRACE"})
 # Raw name -> its mark. Clients repeat themselves; one that does not must not fill our memory.
 _marks: dict[bytes, bytes] = {}
 _MARKS = 4096
@@ -63,94 +65,132 @@ _MARKS = 4096
 _hosts: set[bytes] = set()
 
 
-class RequestHead:
-    """A request up to its body: what was sent, byte for byte, and what it means.
+class Shape:
+    """How the heads of one connection look that differ in the values of a few fields.
 
-    ``target`` is what goes upstream (an absolute form has lost its scheme and authority to ``host``); routing reads
-    ``path`` and ``query``, which are cut from that same string and never decoded. ``lines`` are the raw field lines,
-    ``headers`` their (name, value) pairs, both in order; ``marked`` are the (index, lower-case name, value) of those
-    that concern a proxy. ``minor`` is 0 or 1, of HTTP/1.x. Nobody changes a head: the next request may share its parts.
+    ``pieces`` stand before such a value each, the ``tail`` behind the last. ``names`` are of the lines that differ, by
+    their index: the name and its colon. ``measures`` is which of the values says how long the body is, or -1.
+    ``parts``: what went on of such a head, kept by headers.py: two things it depends on, and its pieces, in places that
+    are free for the start line and the values.
+    """
+
+    __slots__ = ("measures", "names", "parts", "pieces", "tail")
+
+    def __init__(self, names: dict[int, bytes], lines: list[bytes], *, measured: int) -> None:
+        self.names = names
+        self.measures = sorted(names).index(measured) if measured in names else -1
+        self.parts: tuple[object, object, list[bytes]] | None = None
+        *self.pieces, self.tail = around([b"", *lines, b"\r\n"], {at + 1: name for at, name in names.items()})
+
+    def read(self, head: bytes, at: int) -> list[bytes] | None:
+        """The values in ``head``, whose start line ends at ``at``; nothing when it has another shape, or a fault."""
+        values: list[bytes] = []
+        for piece in self.pieces:
+            if not head.startswith(piece, at):
+                return None
+            value = _match_value(head, at + len(piece))
+            values.append(value[0])
+            at = value.end()
+        return values if head[at:] == self.tail else None
+
+
+def around(lines: list[bytes], names: dict[int, bytes]) -> list[bytes]:
+    """What stands around the values of those ``lines`` that ``names`` has: before each of them, and behind the last."""
+    pieces = [b""]
+    for at, line in enumerate(lines):
+        name = names.get(at)
+        pieces[-1] += (b"\r\n" if at else b"") + (line if name is None else name)
+        if name is not None:
+            pieces.append(b"")
+    return pieces
+
+
+class Head:
+    """What requests and responses have in common, up to the body: what was sent, byte for byte, and what it means.
+
+    ``lines`` are the raw field lines, ``headers`` their (name, value) pairs, both in order; ``marked`` are the (index,
+    lower-case name, value) of those that concern a proxy. ``minor`` is 0 or 1, of HTTP/1.x; ``start`` is the line that
+    stands first on the way out. ``last`` is a head that differs only in the ``values`` of its ``shape``: what was found
+    out about it holds. Nobody changes a head: the next may share its parts.
     """
 
     __slots__ = (
         "_headers",
-        "block",
-        "changed",
+        "_lines",
         "connection",
-        "expects_continue",
         "framing",
-        "host",
         "keep_alive",
-        "lines",
         "logs_in",
         "marked",
-        "method",
+        "measured",
         "minor",
-        "path",
-        "query",
-        "rewritten_host",
+        "raw",
         "sent",
-        "stale",
-        "target",
+        "shape",
+        "start",
         "upgrade",
+        "values",
     )
 
-    lines: list[bytes]
-    marked: list[tuple[int, bytes, bytes]]
-    host: bytes
+    start: bytes
     framing: Framing
+    marked: list[Marked]
     connection: tuple[bytes, ...]
     keep_alive: bool
     upgrade: bytes
-    expects_continue: bool
     logs_in: bool
+    measured: int
+    """The index of the line that says how long the body is, or -1."""
     sent: Sent | None
-    stale: Sent | None  # of the request before, which differs in the lines ``changed`` alone
-    changed: list[int]
-    _headers: list[Field] | None
+    shape: Shape | None
+    values: list[bytes]
 
-    def __init__(self, method: bytes, target: bytes, minor: int, block: bytes, last: RequestHead | None = None) -> None:
-        self.method = method
-        self.target = target
+    def __init__(self, raw: bytes, minor: int, lines: list[bytes]) -> None:
+        self.raw = raw
         self.minor = minor
-        self.path, _, self.query = target.partition(b"?")
-        self.block = block
-        self.rewritten_host = False
-        if last is not None:
-            self.lines = last.lines
-            self.marked = last.marked
-            self.host = last.host
-            self.framing = last.framing
-            self.connection = last.connection
-            self.keep_alive = last.keep_alive
-            self.upgrade = last.upgrade
-            self.expects_continue = last.expects_continue
-            self.logs_in = last.logs_in
-            self.sent = last.sent
-            self.stale = None
-            self._headers = last._headers  # noqa: SLF001 - of the same class
-            return
-        self.lines = block.split(b"\r\n")
-        del self.lines[-2:]
-        self.marked = []
+        self._lines: list[bytes] | None = lines
+        self._headers: list[Field] | None = None
         self.sent = None
-        self.stale = None
-        self.host = b""
+        self.shape = None
+        self.marked = marked_of(lines)
+        self.measured = -1
         self.framing = NO_BODY
         self.connection = ()
         self.keep_alive = minor == 1
         self.upgrade = b""
-        self.expects_continue = False
         self.logs_in = False
-        self._headers = None
 
-    def replace_lines(self, lines: list[bytes], changed: list[int]) -> None:
-        """Have ``lines``, of which ``changed`` differ from those of the head that this one was made of."""
-        self.lines = lines
-        self.changed = changed
-        self.stale = self.sent
+    def take_after(self, last: Head, raw: bytes, shape: Shape, values: list[bytes]) -> None:
+        """Be a head like ``last`` but for its ``values``; instead of ``__init__``. Raises ``RefusedError``."""
+        self.raw = raw
+        self.minor = last.minor
+        self._lines = None
+        self._headers = None
         self.sent = None
-        self._headers = None
+        self.shape = shape
+        self.values = values
+        self.marked = last.marked
+        self.measured = last.measured
+        self.framing = last.framing
+        self.connection = last.connection
+        self.keep_alive = last.keep_alive
+        self.upgrade = last.upgrade
+        self.logs_in = last.logs_in
+        if shape.measures >= 0:
+            self._measure(values[shape.measures].strip(b" \t"))
+
+    def _measure(self, value: bytes) -> None:
+        framing = measured_framing(value)
+        if framing != self.framing:
+            self.framing = framing
+            self.marked = [(index, mark, value if index == self.measured else old) for index, mark, old in self.marked]
+
+    @property
+    def lines(self) -> list[bytes]:
+        """The raw field lines."""
+        if self._lines is None:
+            self._lines = self.raw.split(b"\r\n")[1:-2]
+        return self._lines
 
     @property
     def headers(self) -> list[Field]:
@@ -164,52 +204,39 @@ class RequestHead:
         return next((value for at, value in self.headers if at.lower() == name), None)
 
 
-class ResponseHead:
-    """A response up to its body; ``lines`` and ``headers`` as in ``RequestHead``, and as little to be changed."""
+_Head = TypeVar("_Head", bound=Head)
 
-    __slots__ = (
-        "_headers",
-        "changed",
-        "connection",
-        "framing",
-        "keep_alive",
-        "lines",
-        "logs_in",
-        "marked",
-        "minor",
-        "reason",
-        "sent",
-        "stale",
-        "status",
-        "upgrade",
-    )
 
-    def __init__(self, status: int, reason: bytes, minor: int, lines: list[bytes]) -> None:
-        self.sent: Sent | None = None
-        self.stale: Sent | None = None  # as a request's
-        self.changed: list[int] = []
-        self.status = status
-        self.reason = reason
-        self.minor = minor
-        self.lines = lines
-        self.marked: list[tuple[int, bytes, bytes]] = []
-        self.framing = NO_BODY
-        self.connection: tuple[bytes, ...] = ()
-        self.keep_alive = minor == 1
-        self.upgrade = b""
-        self.logs_in = False
-        self._headers: list[Field] | None = None
+class RequestHead(Head):
+    """A request up to its body.
+
+    ``target`` is what goes upstream (an absolute form has lost its scheme and authority to ``host``); routing reads
+    ``path`` and ``query``, which are cut from that same string and never decoded.
+    """
+
+    __slots__ = ("expects_continue", "host", "method", "path", "rewritten_host", "target")
+
+    method: bytes
+    target: bytes
+    path: bytes
+    host: bytes
+    expects_continue: bool
+    rewritten_host: bool
 
     @property
-    def headers(self) -> list[Field]:
-        """The (name, value) pairs in order, raw but for the white space around values."""
-        if self._headers is None:
-            self._headers = fields_of(self.lines)
-        return self._headers
+    def query(self) -> bytes:
+        """What follows the target's first question mark."""
+        return self.target[len(self.path) + 1 :]
 
-    def get(self, name: bytes) -> bytes | None:
-        """The first value of the field called ``name`` (lower case)."""
-        return next((value for at, value in self.headers if at.lower() == name), None)
+
+class ResponseHead(Head):
+    """A response up to its body; ``line`` is its status line as it came."""
+
+    __slots__ = ("line", "reason", "status")
+
+    line: bytes
+    status: int
+    reason: bytes
 
 
 def fields_of(lines: list[bytes]) -> list[Field]:
@@ -240,116 +267,122 @@ def judge_incomplete(data: bytes, *, limits: Limits) -> None:
         raise RefusedError(MALFORMED)
 
 
-def parse_request(head: bytes, *, limits: Limits, last: RequestHead | None = None) -> RequestHead:
+def parse_request(
+    head: bytes, *, limits: Limits, last: RequestHead | None = None, other: RequestHead | None = None
+) -> RequestHead:
     """The request whose ``head`` ends with its empty line; ``RefusedError`` names the rule it breaks.
 
     ``last`` is the connection's previous request: clients mostly repeat their fields to the byte (HPACK lives off it),
-    and then all that was found out about them holds.
+    and then all that was found out about them holds. ``other`` is an earlier one of another shape: pages and what they
+    load take turns.
     """
-    match = _REQUEST_LINE.match(head)
+    if last is not None and head == last.raw:
+        return last
+    line = head.partition(b"\r\n")[0]
+    match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise RefusedError(_why_not(head, limits))
-    method, target, minor = match.groups()
+    method, target, path, version = match.groups()
     if len(target) > limits.uri_bytes:
         raise RefusedError(TARGET_TOO_LONG)
-    block = head[match.end() :]
-    if last is not None and block == last.block and minor[0] - 48 == last.minor:
-        request = RequestHead(method, target, minor[0] - 48, block, last)
-    else:
-        request = (last and _like(last, method, target, minor[0] - 48, block)) or _new_request(head, match, limits)
-        if len(block) > limits.header_bytes:
-            raise RefusedError(HEAD_TOO_LARGE)
-    if target[0] != 47 or b"#" in target or method in {b"TRACE", b"CONNECT"}:  # 47: "/"
+    minor = 1 if version == b"1" else 0
+    request = None
+    for known in (last, other):
+        if known is not None and minor == known.minor and not known.rewritten_host:
+            request = _like(known, head, len(line))
+            if request is not None:
+                request.host = known.host
+                request.expects_continue = known.expects_continue
+                break
+    if request is None and _BLOCK.fullmatch(head, len(line) + 2) is None:
+        raise RefusedError(_why_not(head, limits))
+    if len(head) - len(line) - 2 > limits.header_bytes:
+        raise RefusedError(HEAD_TOO_LARGE)
+    if request is None:
+        request = RequestHead(head, minor, head.split(b"\r\n")[1:-2])
+        if len(request.lines) > limits.header_count:
+            raise RefusedError(TOO_MANY_FIELDS)
+        _read_request_fields(request)
+    request.method = method
+    request.target = target
+    request.path = path
+    request.start = line if minor else b"%b %b HTTP/1.1" % (method, target)
+    request.rewritten_host = False
+    if target[0] != 47 or b"#" in target or method in _REFUSED_METHODS:  # 47: "/"
         _read_unusual_target(request)
     return request
 
 
-def _new_request(head: bytes, line: re.Match[bytes], limits: Limits) -> RequestHead:
-    method, target, minor = line.groups()
-    block = head[line.end() :]
-    if _BLOCK.fullmatch(block) is None:
-        raise RefusedError(_why_not(head, limits))
-    if len(block) > limits.header_bytes:
-        raise RefusedError(HEAD_TOO_LARGE)
-    request = RequestHead(method, target, minor[0] - 48, block)
-    if len(request.lines) > limits.header_count:
-        raise RefusedError(TOO_MANY_FIELDS)
-    _read_request_fields(request)
-    return request
-
-
-def _like(last: RequestHead, method: bytes, target: bytes, minor: int, block: bytes) -> RequestHead | None:
-    """The request when it differs from ``last`` in fields that mean nothing to a proxy (traces, ids), else nothing."""
-    if minor != last.minor or last.rewritten_host:
+def _like(last: _Head, head: bytes, at: int) -> _Head | None:
+    """A head whose fields, behind ``at``, differ from ``last``'s in values alone that mean nothing to a proxy."""
+    shape = last.shape
+    values = shape.read(head, at) if shape is not None else None
+    if values is None:
+        shape = _shape_of_both(last, head.split(b"\r\n")[1:-2])
+        values = shape.read(head, at) if shape is not None else None
+    if shape is None or values is None:
         return None
-    lines = block.split(b"\r\n")
-    del lines[-2:]
-    changed = changed_lines(lines, last.lines)
-    if changed is None:
+    new = object.__new__(type(last))
+    new.take_after(last, head, shape, values)
+    return new
+
+
+def _shape_of_both(last: Head, lines: list[bytes]) -> Shape | None:
+    known = last.lines
+    if len(lines) != len(known):
         return None
-    request = RequestHead(method, target, minor, block, last)
-    request.replace_lines(lines, changed)
-    return request
+    names = dict(last.shape.names) if last.shape is not None else {}
+    for at, line in enumerate(lines):
+        if line != known[at] and at not in names:
+            name, colon, _ = known[at].partition(b":")
+            if (mark_of(name) and at != last.measured) or not line.startswith(name + colon):
+                return None
+            names[at] = name + colon
+    return Shape(names, known, measured=last.measured)
 
 
-def _response_like(raw: bytes, last: ResponseHead, head: bytes) -> ResponseHead | None:
-    """As ``_like``; the status lines must be equal."""
-    end = raw.find(b"\r\n") + 2
-    if raw[:end] != head[:end]:
-        return None
-    lines = head[end:].split(b"\r\n")
-    del lines[-2:]
-    changed = changed_lines(lines, last.lines)
-    if changed is None:
-        return None
-    response = ResponseHead(last.status, last.reason, last.minor, lines)
-    response.marked = last.marked
-    response.framing = last.framing
-    response.connection = last.connection
-    response.keep_alive = last.keep_alive
-    response.upgrade = last.upgrade
-    response.logs_in = last.logs_in
-    response.stale = last.sent
-    response.changed = changed
-    return response
-
-
-def changed_lines(lines: list[bytes], last: list[bytes]) -> list[int] | None:
-    """Which field lines differ from ``last``'s, when each is well formed and its name old and without a mark."""
-    if len(lines) != len(last):
-        return None
-    changed = [at for at, line in enumerate(lines) if line != last[at]]
-    for at in changed:
-        line = lines[at]
-        name = line.partition(b":")[0]
-        if (_marks.get(name) or mark_of(name)) or last[at].partition(b":")[0] != name or _LINE.fullmatch(line) is None:
-            return None
-    return changed
-
-
-def parse_response(
-    head: bytes, method: bytes, *, limits: Limits, last: tuple[bytes, ResponseHead] | None = None
-) -> ResponseHead:
+def parse_response(head: bytes, method: bytes, *, limits: Limits, last: ResponseHead | None = None) -> ResponseHead:
     """The response to ``method`` whose ``head`` ends with its empty line; ``RefusedError`` says what it breaks.
 
-    An interim response (1xx) has no body; 101 is the caller's to judge. ``last``: the bytes and the head of another
-    final response to this method, by the same limits.
+    An interim response (1xx) has no body; 101 is the caller's to judge. ``last`` is another final response to this
+    method, by the same limits.
     """
     if last is not None:
-        response = _response_like(*last, head)
+        if head == last.raw:
+            return last
+        line = head.partition(b"\r\n")[0]
+        response = _like(last, head, len(line)) if line == last.line else None
         if response is not None and len(head) < limits.header_bytes:
+            response.line = line
+            response.start = last.start
+            response.status = last.status
+            response.reason = last.reason
             return response
+    return _new_response(head, method, limits)
+
+
+def _new_response(head: bytes, method: bytes, limits: Limits) -> ResponseHead:
     match = _RESPONSE.fullmatch(head)
     if match is None:
         raise RefusedError(RESPONSE_MALFORMED)
     minor, status, reason, block = match.groups()
-    lines = block.split(b"\r\n")
-    del lines[-1]
+    lines = head.split(b"\r\n")
+    line = lines.pop(0)
+    del lines[-2:]
     if len(lines) > limits.header_count or len(block) > limits.header_bytes:
         raise RefusedError(HEAD_TOO_LARGE)
-    response = ResponseHead(int(status), reason or b"", minor[0] - 48, lines)
+    response = ResponseHead(head, 1 if minor == b"1" else 0, lines)
+    response.line = line
+    begin_response(response, int(status), reason or b"")
     _read_response_fields(response, method)
     return response
+
+
+def begin_response(response: ResponseHead, status: int, reason: bytes) -> None:
+    """Give ``response`` its status line."""
+    response.status = status
+    response.reason = reason
+    response.start = b"HTTP/1.1 %d %b" % (status, reason)
 
 
 def mark_of(name: bytes) -> bytes:
@@ -366,69 +399,71 @@ def mark_of(name: bytes) -> bytes:
     return mark
 
 
-def _read_request_fields(request: RequestHead) -> None:
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    hosts: list[bytes] = []
-    marked = request.marked
-    for index, line in enumerate(request.lines):
+def marked_of(lines: list[bytes]) -> list[Marked]:
+    """The index, lower-case name and value of those ``lines`` that mean something to a proxy."""
+    marked: list[Marked] = []
+    for index, line in enumerate(lines):
         name, _, value = line.partition(b":")
         mark = _marks.get(name)
         if mark is None:
             mark = mark_of(name)
-        if not mark:
-            continue
-        value = value.strip(b" \t")
-        marked.append((index, mark, value))
+        if mark:
+            marked.append((index, mark, value.strip(b" \t")))
+    return marked
+
+
+def _read_request_fields(request: RequestHead) -> None:
+    request.host = b""
+    request.expects_continue = False
+    hosts: list[bytes] = []
+    lengths, codings = _read_fields(request)
+    for _, mark, value in request.marked:
         if mark == b"host":
             hosts.append(value)
-        elif mark == b"content-length":
-            lengths.append(value)
-        elif mark == b"transfer-encoding":
-            codings.append(value)
-        elif mark == b"connection":
-            _read_connection(request, value)
-        elif mark == b"upgrade":
-            request.upgrade = request.upgrade + b", " + value if request.upgrade else value
         elif mark == b"expect":
             _read_expectation(request, value)
         elif mark == b"authorization":
             request.logs_in = value[:9].lower().startswith(_LOGINS)
     if lengths or codings:
         request.framing = request_framing(request.minor, lengths, codings)
+        _note_measure(request)
     _read_host(request, hosts)
     if request.upgrade and b"upgrade" not in request.connection:
         request.upgrade = b""
 
 
 def _read_response_fields(response: ResponseHead, method: bytes) -> None:
+    lengths, codings = _read_fields(response)
+    for _, mark, value in response.marked:
+        if mark == b"www-authenticate" and value[:9].lower().startswith(_LOGINS):
+            response.logs_in = True
+    if response.status >= 200:
+        response.framing = response_framing(method, response.status, response.minor, lengths, codings)
+        _note_measure(response)
+
+
+def _note_measure(head: Head) -> None:
+    if head.framing.kind == "length":
+        head.measured = next(index for index, mark, _ in head.marked if mark == b"content-length")
+
+
+def _read_fields(head: Head) -> tuple[list[bytes], list[bytes]]:
+    """Note what means the same in requests and responses; the lengths and codings that the head names."""
     lengths: list[bytes] = []
     codings: list[bytes] = []
-    marked = response.marked
-    for index, line in enumerate(response.lines):
-        name, _, value = line.partition(b":")
-        mark = _marks.get(name)
-        if mark is None:
-            mark = mark_of(name)
-        if not mark:
-            continue
-        value = value.strip(b" \t")
-        marked.append((index, mark, value))
+    for _, mark, value in head.marked:
         if mark == b"content-length":
             lengths.append(value)
         elif mark == b"transfer-encoding":
             codings.append(value)
         elif mark == b"connection":
-            _read_connection(response, value)
+            _read_connection(head, value)
         elif mark == b"upgrade":
-            response.upgrade = value
-        elif mark == b"www-authenticate" and value[:9].lower().startswith(_LOGINS):
-            response.logs_in = True
-    if response.status >= 200:
-        response.framing = response_framing(method, response.status, response.minor, lengths, codings)
+            head.upgrade = head.upgrade + b", " + value if head.upgrade else value
+    return lengths, codings
 
 
-def _read_connection(head: RequestHead | ResponseHead, value: bytes) -> None:
+def _read_connection(head: Head, value: bytes) -> None:
     if value == b"keep-alive" and not head.connection:
         head.keep_alive = True
         return
@@ -465,7 +500,7 @@ def _judge_authority(authority: bytes) -> None:
 
 
 def _read_unusual_target(request: RequestHead) -> None:
-    if request.method in {b"TRACE", b"CONNECT"}:
+    if request.method in _REFUSED_METHODS:
         raise RefusedError(METHOD_REFUSED)
     if request.target == b"*" and request.method == b"OPTIONS":
         return
@@ -477,14 +512,13 @@ def _read_unusual_target(request: RequestHead) -> None:
     # RFC 9112, 3.2.2: the target's authority replaces whatever Host said.
     request.host = authority
     request.rewritten_host = True
-    request.block = b""
-    request.sent = None
-    request.stale = None
+    request.shape = None
     if not rest:
         request.target = b"*" if request.method == b"OPTIONS" else b"/"
     else:
         request.target = rest if rest.startswith(b"/") else b"/" + rest
-    request.path, _, request.query = request.target.partition(b"?")
+    request.path = request.target.partition(b"?")[0]
+    request.start = b"%b %b HTTP/1.1" % (request.method, request.target)
 
 
 def _why_not(head: bytes, limits: Limits) -> Refusal:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .upstream import UpstreamConnection
 
     Resolve = Callable[[Exchange], Answering]
-    Log = Callable[[Exchange], None]
+    Log = Callable[[Exchange, float], None]
     LogRefusal = Callable[[Peer, Refusal], None]
 
 _log = logging.getLogger("crossfade.proxy")
@@ -46,8 +46,8 @@ _PROBES = 2
 class Server:
     """All client connections of one event loop.
 
-    ``resolve`` says what answers an exchange; ``log`` is told of each that is over, ``log_refusal`` of requests that
-    never became one. ``sweeps`` are called with the loop's time a few times a second.
+    ``resolve`` says what answers an exchange; ``log`` is told of each that is over, and when;
+    ``log_refusal`` of requests that never became one. ``sweeps`` are called with the loop's time a few times a second.
     """
 
     def __init__(
@@ -131,6 +131,7 @@ class ClientConnection(asyncio.Protocol):
         "_last",
         "_left",
         "_limits",
+        "_other",
         "_probes",
         "_reading",
         "_sent_size",
@@ -151,6 +152,7 @@ class ClientConnection(asyncio.Protocol):
         self._state = "head"
         self._held = b""
         self._last: RequestHead | None = None
+        self._other: RequestHead | None = None  # the last of another shape
         self._left = 0
         self._decoder: Decoder | None = None
         self._busy = False
@@ -294,7 +296,11 @@ class ClientConnection(asyncio.Protocol):
             if end == 3:
                 self._await_head(data)
                 return b""
-            head = parse_request(data[:end] if end < len(data) else data, limits=self._limits, last=self._last)
+            last = self._last
+            whole = data[:end] if end < len(data) else data
+            head = parse_request(whole, limits=self._limits, last=last, other=self._other)
+            if last is not None and head.shape is not last.shape:
+                self._other = last
             self._last = head
             framing = head.framing
             if framing is not NO_BODY:
@@ -601,7 +607,7 @@ class ClientConnection(asyncio.Protocol):
     def _over(self, exchange: Exchange) -> None:
         if self.exchange is exchange:
             self.exchange = None
-            self._server.log(exchange)
+            self._server.log(exchange, self._server.loop.time())
 
     def _broke(self, exchange: Exchange) -> None:
         _log.exception("the answer of seam %s failed", exchange.seam)

@@ -52,13 +52,12 @@ class DataPlane:
         self._leaving: list[Pool] = []
         default, pool = next(iter(self.pools.items()))
         passing = PassThrough(pool, seam=default)
-        self.resolve: Callable[[Exchange], Answering] = lambda _: passing
         name = serving.name or f"crossfade-{secrets.token_hex(4)}"
         self.server = Server(
-            self._resolve,
+            lambda _: passing,
             limits=serving.limits,
             hop=Hop(name=name.encode(), trusted=serving.trusted, guarded=serving.guarded),
-            log=self._log,
+            log=self._access.exchange if self._access else lambda _exchange, _now: None,
             log_refusal=self._access.refusal if self._access else lambda _peer, _refusal: None,
             sweeps=[self._sweep],
             tls=serving.tls is not None,
@@ -67,6 +66,15 @@ class DataPlane:
         self._tls = serving.tls
         if serving.tls is not None:
             serving.tls.sni_callback = self._show_newest  # asked in every handshake, with a name or without
+
+    @property
+    def resolve(self) -> Callable[[Exchange], Answering]:
+        """What says who answers an exchange."""
+        return self.server.resolve
+
+    @resolve.setter
+    def resolve(self, resolve: Callable[[Exchange], Answering]) -> None:
+        self.server.resolve = resolve
 
     async def listen(self) -> tuple[str, int]:
         """Begin to take connections; the address that was bound."""
@@ -137,13 +145,6 @@ class DataPlane:
             pool.sweep(now)
         if self._leaving:
             self._leaving = [pool for pool in self._leaving if pool.busy]
-
-    def _resolve(self, exchange: Exchange) -> Answering:
-        return self.resolve(exchange)
-
-    def _log(self, exchange: Exchange) -> None:
-        if self._access is not None:
-            self._access.exchange(exchange, self._loop.time())
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:

@@ -60,6 +60,10 @@ class Asker(Protocol):
         """The final response's head."""
         ...
 
+    def response_whole(self, head: ResponseHead, body: bytes) -> None:
+        """The final response, which came in one piece; the connection is no longer the asker's."""
+        ...
+
     def response_data(self, data: bytes) -> None:
         """Some bytes of its body."""
         ...
@@ -132,7 +136,6 @@ class UpstreamConnection(asyncio.Protocol):
         "_head",
         "_held",
         "_last_method",
-        "_last_raw",
         "_left",
         "_limits",
         "_logs_in",
@@ -160,7 +163,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._asker: Asker | None = None
         self._state = "idle"
         self._held = b""
-        self._last_raw = b""
         self._last_method = b""
         self._head: ResponseHead | None = None
         self._decoder: Decoder | None = None
@@ -190,11 +192,12 @@ class UpstreamConnection(asyncio.Protocol):
         upgrade: bool = False,
         logs_in: bool = False,
         hold: bool = False,
+        whole: bool = False,
     ) -> None:
         """Send a request's ``head``; its body follows by ``write``, and ``sent`` says that it is whole.
 
         ``upgrade``: a 101 would be an answer. ``logs_in``: the request authenticates the connection, not itself.
-        ``hold``: the head may wait for the first ``write``, which comes at once.
+        ``hold``: the head may wait for the first ``write``, which comes at once. ``whole``: the request has no body.
         """
         self._asker = asker
         self._method = method
@@ -202,8 +205,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._logs_in = logs_in
         self._state = "head"
         self.read = False
-        self.sent_all = False
-        self.deadline = math.inf
+        self.sent_all = whole
+        self.deadline = self._loop.time() + self._limits.response_timeout if whole else math.inf
         if hold:
             self._unsent_head = head
         else:
@@ -353,18 +356,13 @@ class UpstreamConnection(asyncio.Protocol):
             raw = data[: end + 4]
             data = data[end + 4 :]
             # An upstream repeats itself as clients do: the same bytes in answer to the same method mean the same.
-            if raw == self._last_raw and self._method == self._last_method:
-                self._begin(cast("ResponseHead", self._head), data)
-                return
-            known = self._head
-            last = (self._last_raw, known) if known is not None and self._method == self._last_method else None
+            last = self._head if self._method == self._last_method else None
             try:
                 head = parse_response(raw, self._method, limits=self._limits, last=last)
             except RefusedError:
                 self._fail(HEAD_REFUSED)
                 return
             if head.status >= 200:
-                self._last_raw = raw
                 self._last_method = self._method
                 self._begin(head, data)
                 return
@@ -385,6 +383,11 @@ class UpstreamConnection(asyncio.Protocol):
         framing = head.framing
         kind = framing.kind
         asker = self._asker
+        if kind == "length" and len(data) == framing.length and asker is not None:
+            self._asker = None
+            self._release(head, left_over=False)
+            asker.response_whole(head, data)
+            return
         self._state = kind
         if kind == "length":
             self._left = framing.length
@@ -460,9 +463,15 @@ class UpstreamConnection(asyncio.Protocol):
         asker, self._asker = self._asker, None
         head = cast("ResponseHead", self._head)
         trailers = self._decoder.trailers if self._decoder is not None else ()
-        self._state = "idle"
         self._decoder = None
-        again = may_reuse(head=head, request_sent=self.sent_all, left_over=bool(rest), logs_in=self._logs_in)
+        self._release(head, left_over=bool(rest))
+        if asker is not None:
+            asker.response_end(trailers)
+
+    def _release(self, head: ResponseHead, *, left_over: bool) -> None:
+        """The response has come to its end: let others use the connection, or nobody."""
+        self._state = "idle"
+        again = may_reuse(head=head, request_sent=self.sent_all, left_over=left_over, logs_in=self._logs_in)
         if again and not self.transport.is_closing():
             if not self._reading:
                 self.set_reading(True)
@@ -470,8 +479,6 @@ class UpstreamConnection(asyncio.Protocol):
             self._owner.released(self)
         else:
             self.transport.abort()
-        if asker is not None:
-            asker.response_end(trailers)
 
     def _fail(self, failure: Failure) -> None:
         asker, self._asker = self._asker, None

@@ -7,7 +7,7 @@ import pytest
 from crossfade.proxy.exchange import BodyTooLargeError, ClientLeftError, Exchange
 from crossfade.proxy.framing import CHUNKED, UNTIL_CLOSE, length
 from crossfade.proxy.headers import Hop, Peer, made_response
-from crossfade.proxy.heads import parse_request
+from crossfade.proxy.heads import parse_request, parse_response
 from crossfade.proxy.limits import Limits
 
 
@@ -227,3 +227,23 @@ async def test_a_body_is_read_whole_or_not_at_all():
         else:
             with pytest.raises(error):
                 await reading
+
+
+@pytest.mark.parametrize("size", [3, 100_000])
+def test_an_answer_at_once_is_what_it_is_in_pieces(size):
+    """The same bytes, counts and taps as ``relay``, ``write`` and ``end``; a small one leaves in one piece."""
+    raw = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nX-A: 1\r\n\r\n" % size
+    head, body = parse_response(raw, b"GET", limits=Limits()), b"x" * size
+    (one, at_once), (other, in_pieces) = exchange(), exchange()
+    one.tap, other.tap = Tap(), Tap()
+
+    one.answer(head, body)
+    other.relay(head, head.framing)
+    other.write(body)
+    other.end()
+
+    assert at_once.sent == in_pieces.sent
+    assert at_once.events == in_pieces.events == ["answered"]
+    assert one.tap.seen == other.tap.seen
+    assert (one.sent, one.outcome, one.status) == (other.sent, other.outcome, other.status) == (size, "whole", 200)
+    assert len(at_once.writes) == (1 if size == 3 else 2)

@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from crossfade.proxy.framing import CHUNKED, UNTIL_CLOSE
-from crossfade.proxy.heads import ResponseHead
+from crossfade.proxy.headers import made_response
 from crossfade.proxy.reuse import IDEMPOTENT, may_resend, may_reuse
 
 
@@ -25,7 +25,7 @@ def test_a_request_is_sent_again_only_when_nothing_can_have_happened_twice():
 @pytest.mark.parametrize(("fact", "value"), [("request_sent", False), ("left_over", True), ("logs_in", True)])
 def test_one_doubt_is_enough_to_close_a_connection(fact, value):
     """An unfinished request, bytes too many, a login."""
-    head = ResponseHead(200, b"OK", 1, [])
+    head = made_response(200, b"OK", [])
     head.framing = CHUNKED
     facts = {"request_sent": True, "left_over": False, "logs_in": False}
 

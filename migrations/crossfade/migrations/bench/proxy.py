@@ -15,9 +15,10 @@ from .windows import cores, cpu, in_turns, latency, rate
 from .wrk import Load
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from .fronts import Front
+    from .measuring import Figures, Unit
     from .windows import Cores, Taken
 
 BODIES: Final = {"1 KB": 1_000, "100 KB": 100_000, "10 MB": 10_000_000}
@@ -106,31 +107,20 @@ def _compared(what: str, running: Sequence[Front], load: Load, on: Cores, *, rou
 
 def rows(what: str, front: Front, ours: Sequence[Taken], theirs: Sequence[Taken]) -> Iterator[Row]:
     """CPU time per request, requests per second, latency: medians over the windows."""
-    a, b = ours, theirs
-    paced = front.name == PACE
-    yield Row(
-        what=f"{what}: CPU per request",
-        beside=front.title,
-        unit="us",
-        ours=cpu(a),
-        theirs=cpu(b),
-        goal=CPU_GOALS.get(front.name),
+    pace = 1.0 if front.name == PACE else None
+    seen: tuple[tuple[str, Unit, Callable[[Sequence[Taken]], Figures], float | None], ...] = (
+        ("CPU per request", "us", cpu, CPU_GOALS.get(front.name)),
+        ("requests", "/s", rate, pace),
+        ("latency", "ms", latency, pace),
     )
-    yield Row(
-        what=f"{what}: requests",
-        beside=front.title,
-        unit="/s",
-        ours=rate(a),
-        theirs=rate(b),
-        goal=1.0 if paced else None,
-    )
-    yield Row(
-        what=f"{what}: latency",
-        beside=front.title,
-        unit="ms",
-        ours=latency(a),
-        theirs=latency(b),
-        goal=1.0 if paced else None,
-        tail=True,
-        median=False,
-    )
+    for name, unit, of, goal in seen:
+        yield Row(
+            what=f"{what}: {name}",
+            beside=front.title,
+            unit=unit,
+            ours=of(ours),
+            theirs=of(theirs),
+            goal=goal,
+            tail=of is latency,
+            median=of is not latency,
+        )
