@@ -17,6 +17,8 @@ COMMANDS: Final = {
     "stage": "Where each seam stands, and moving it.",
     "migrate": "Playbooks: seams that move on evidence, and taking them back.",
     "events": "What travels on the bus.",
+    "compare": "Compare two answers under rules, to try the rules out. "
+    "Exit code 1 unless they match or differences are ignored.",
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
     "dlq": "Dead letters: what could not be processed.",
     "control": "The control plane: API and streams for pages; serves when no command is given.",
