@@ -45,8 +45,9 @@ REASONS = {
     55: "A GET may be sent again when nothing of the answer was read; a refusal there is an error nobody deserves.",
     56: "502 says that the upstream failed; 503 that it is busy, which invites a retry that may double an effect.",
     58: "A bounded wait, then 503 with Retry-After: an endless queue only moves the timeout to the client.",
-    59: "NTLM and Negotiate authenticate a connection, so that one is never shared.",
-    61: "A drain that cuts an answer in flight is no drain.",
+    59: "NTLM and Negotiate authenticate a connection, so that one is never shared: it is closed, and no "
+    "login of two steps passes.",
+    61: "A drain that cuts an answer in flight is no drain. A tunnel is opaque, so WebSockets end without a 1001.",
     64: "A 101 that nobody asked for, or to another protocol, would open a tunnel into the upstream.",
     69: "Bytes behind a handshake belong to the tunnel, and to nothing else; each direction ends for itself.",
 }
@@ -55,6 +56,6 @@ ELSEWHERE = {
     46: "ten minutes of heartbeats: here 2.4 s at a limit of 1 s",
     50: "no breaker, health strike or stage gate counts a client that left: needs a route with a stage",
     60: "shadow with a hung, slow or resetting candidate, bounded mirror: needs a route at shadow",
-    62: "stage flips under load, sticky canary: needs live policy; reloads are tested here",
+    62: "stage flips under load, sticky canary: tests/integration/proxy/test_stage_changes.py; reloads are tested here",
     63: "stage state and gate metrics after kill -9: needs the bus; the port's part is tested here",
 }
