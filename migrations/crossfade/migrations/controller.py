@@ -104,7 +104,7 @@ class Controller:
     async def _look_at(self, applied: Applied, seam: str, standing: Standing) -> Applied:
         playbook, live = applied.playbook, live_of(standing)
         progress = reconcile(playbook, applied.seams[seam], live)
-        gathered = await self._gatherer.gather(seam, standing.declared.domain, live.revision)
+        gathered = await self._gatherer.gather(seam, standing.declared.domain, live)
         ruling = rule_on(playbook, progress, live, gathered, now=self._bus.now())
         progress, action = decide(playbook, progress, live, ruling)
         if action is not None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from crossfade.shim.ports import Bus, Position, Stored
     from crossfade.shim.subjects import Subjects
 
+    from .progress import Live
+
 BUCKET: Final = "evidence"
 
 _PATIENCE: Final = timedelta(seconds=10)
@@ -85,18 +87,19 @@ class Gatherer:
         self._coverages = Coverages(bus)
         self._kept: dict[str, Gathered] = {}
 
-    async def gather(self, seam: str, domain: str, revision: int) -> Gathered:
-        """The evidence of ``seam`` under ``revision``, with everything that lies on the bus by now.
+    async def gather(self, seam: str, domain: str, live: Live) -> Gathered:
+        """The evidence of ``seam`` under the policy in force, with everything that lies on the bus by now.
 
         Raises ``BusError``. What cannot be read is counted (``skipped``) and passed over.
         """
-        kept = self._kept.get(seam) or await self._load(seam, revision)
+        since = min(live.since or self._bus.now(), self._bus.now())  # whoever moved it may have another clock
+        kept = self._kept.get(seam) or await self._load(seam, live.revision, since)
         self._kept[seam] = kept
-        if kept.evidence.revision != revision:
-            kept.renew(revision, self._bus.now())
+        if kept.evidence.revision != live.revision:
+            kept.renew(live.revision, since)
         for family in self._families(seam, domain):
             await self._read(kept, family)
-        counted = [found for found in await self._coverages.counted(seam) if found.revision == revision]
+        counted = [found for found in await self._coverages.counted(seam) if found.revision == live.revision]
         kept.evidence.cover((kind, *counts) for found in counted for kind, counts in found.calls.items())
         return kept
 
@@ -119,14 +122,13 @@ class Gatherer:
         """Drop what is held: the next ``gather`` begins at the last checkpoint."""
         self._kept.clear()
 
-    async def _load(self, seam: str, revision: int) -> Gathered:
+    async def _load(self, seam: str, revision: int, since: datetime) -> Gathered:
         entry = await self._state.get(seam)
         if entry is not None:
             try:
                 return Gathered.decode(entry.value, written=entry.revision)
             except (ValueError, KeyError, TypeError) as error:
                 report.count("skipped", seam=seam, reason=f"evidence-{type(error).__name__}")
-        since = self._bus.now()
         fresh = Gathered(
             evidence=Evidence(seam=seam, revision=revision, since=since), written=entry.revision if entry else 0
         )

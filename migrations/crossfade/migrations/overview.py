@@ -90,7 +90,7 @@ async def _view(
         return SeamView(applied=applied, progress=progress)
     live = live_of(standing)
     progress = reconcile(applied.playbook, progress, live)
-    gathered = await gatherer.gather(progress.seam, standing.declared.domain, live.revision)
+    gathered = await gatherer.gather(progress.seam, standing.declared.domain, live)
     ruling = rule_on(applied.playbook, progress, live, gathered, now=bus.now())
     return SeamView(applied=applied, progress=progress, standing=standing, live=live, ruling=ruling, gathered=gathered)
 

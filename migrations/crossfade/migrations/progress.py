@@ -19,6 +19,7 @@ from crossfade.shim.stages import ORDER, TABLE, Stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from datetime import datetime
 
     from .gates import Ruling
     from .playbook import Playbook, Step
@@ -71,12 +72,13 @@ class SeamProgress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """What the bus says of the seam now. ``actor``: who moved it last."""
+    """What the bus says of the seam now. ``actor``: who moved it last, ``since`` when."""
 
     stage: Stage
     percent: float
     revision: int
     actor: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

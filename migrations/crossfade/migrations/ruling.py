@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from crossfade.shim.stages import TABLE
@@ -10,8 +11,6 @@ from .gates import Abort, Facts, Gate, judge
 from .progress import Live
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from crossfade.shim.standing import Standing
 
     from .gates import Ruling
@@ -22,9 +21,14 @@ if TYPE_CHECKING:
 
 def live_of(standing: Standing) -> Live:
     """Where the bus says the seam is."""
-    policy = standing.policy
-    actor = standing.live.actor if standing.live else ""
-    return Live(stage=policy.stage, percent=policy.percent, revision=policy.revision, actor=actor)
+    policy, live = standing.policy, standing.live
+    return Live(
+        stage=policy.stage,
+        percent=policy.percent,
+        revision=policy.revision,
+        actor=live.actor if live else "",
+        since=datetime.fromisoformat(live.changed) if live and live.changed else None,
+    )
 
 
 def rule_on(playbook: Playbook, progress: SeamProgress, live: Live, gathered: Gathered, *, now: datetime) -> Ruling:

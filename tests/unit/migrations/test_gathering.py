@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from crossfade.migrations.gathering import Gatherer, OutrunError
+from crossfade.migrations.progress import Live
 from crossfade.shim.claimcheck import format_dataref
 from crossfade.shim.events import Event
+from crossfade.shim.stages import Stage
 from unit.migrations.seen import again, observed, result, verdict
 
 
@@ -15,8 +17,12 @@ def gatherer(bus, traffic):
     return Gatherer(bus, traffic.subjects)
 
 
+def live(revision):
+    return Live(stage=Stage.SHADOW, percent=0, revision=revision)
+
+
 async def gather(gatherer, revision=1):
-    return (await gatherer.gather("web.search", "tool", revision)).evidence
+    return (await gatherer.gather("web.search", "tool", live(revision))).evidence
 
 
 async def test_all_that_calls_left_is_counted_once(gatherer, traffic):
@@ -61,10 +67,10 @@ async def test_a_new_revision_begins_anew_and_remembers_legacy(gatherer, traffic
     await traffic.tell(observed(), observed(error=True), verdict("match"), revision=1)
     await gather(gatherer)
     await traffic.tell(result(), revision=2)
-    kept = await gatherer.gather("web.search", "tool", 2)
+    kept = await gatherer.gather("web.search", "tool", live(2))
     assert (kept.evidence.compared, kept.evidence.paths["bus"].calls) == (0, 1)
     assert (kept.baseline.calls, kept.baseline.errors) == (2, 1)
-    assert (await gatherer.gather("web.search", "tool", 3)).baseline.calls == 2
+    assert (await gatherer.gather("web.search", "tool", live(3))).baseline.calls == 2
 
 
 async def test_an_event_of_a_revision_nobody_knows_yet_waits_for_it(gatherer, traffic):
