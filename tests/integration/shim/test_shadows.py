@@ -25,6 +25,12 @@ def verdicts(connection, n):
     return kit.until(found, what=f"no {n} verdicts")
 
 
+def serve(work, connection, *functions, **options):
+    """Start a worker and wait until it hears of shadow calls: it compares none from before."""
+    worker = work(connection, *functions, **options)
+    kit.until(lambda: worker.ready)
+
+
 def test_rules_set_live_hold_from_the_next_comparison_on(connect, work):
     """A worker that runs already judges by them; settings that are no rules change nothing."""
 
@@ -37,7 +43,7 @@ def test_rules_set_live_hold_from_the_next_comparison_on(connect, work):
         return {"hits": 3, "took_ms": 1}
 
     connection = connect()
-    work(connection, timed)
+    serve(work, connection, timed)
     timed()
     assert [found["verdict"] for found in verdicts(connection, 1)] == ["mismatch"]
     kit.set_live(connection, "web.timed", {"compare": {"$.took_ms": "ignore"}})
@@ -86,7 +92,7 @@ def test_marks_of_two_keys_are_not_compared(connect, work, same, fail):
     """Equal secrets look different under two keys, in values and in texts: inconclusive, with what to do."""
     session = tokens(count=3)
     connection = connect()
-    work(connection, session)
+    serve(work, connection, session)
 
     def call():
         with contextlib.suppress(ValueError):
@@ -105,7 +111,7 @@ def test_a_difference_beside_the_secrets_is_found_under_any_keys(connect, work):
     """What is no secret can be compared; the secrets are no part of what is reported."""
     session = tokens(count=2)
     connection = connect()
-    work(connection, session)
+    serve(work, connection, session)
     observe_with(connection, Redactor(b"another process"), session)
     [found] = verdicts(connection, 1)
     assert found["verdict"] == "mismatch"
@@ -141,8 +147,7 @@ def test_a_comparator_has_the_last_word(connect, work):
         return old.value[0] != 2 and sorted(old.value) == sorted(new.value)
 
     connection = connect()
-    worker = work(connection, ranked)
-    kit.until(lambda: worker.ready)
+    serve(work, connection, ranked)
     ranked(1)
     accepted, refused = verdicts(connection, 1), (ranked(2), verdicts(connection, 2))[1]
     assert (accepted[0]["verdict"], accepted[0]["rule"]) == ("match", "comparator")
@@ -160,8 +165,7 @@ def test_an_answer_of_a_route_is_compared_as_what_it_says(connect, work):
         return HttpResponse(200, headers, '{"hits": [2, 1], "took": 9, "of": 1.0}')
 
     connection = connect(http__found={"compare": {"$.body.took": "ignore", "$.body.hits": "unordered"}})
-    worker = work(connection, only=["http.found"])
-    kit.until(lambda: worker.ready)
+    serve(work, connection, only=["http.found"])
     fields = [["content-type", "application/json; charset=utf-8"], ["Date", "Mon"]]
     for n, text in enumerate(['{"of":1,"hits":[1,2],"took":1}', '{"of":1,"hits":[1,3],"took":1}']):
         record(connection, "http.found", n, {"status": 200, "headers": fields, "text": text, "body": ""})
@@ -202,8 +206,7 @@ def test_rules_that_need_what_is_not_installed_judge_nothing(connect, work):
         return "a"
 
     connection = connect(web__told={"compare": {"$": {"matcher": "semantic", "by": "nobody-has-it"}}})
-    worker = work(connection, told)
-    kit.until(lambda: worker.ready)
+    serve(work, connection, told)
     assert told() == "a"
     [skipped] = verdicts(connection, 1)
     assert (skipped["verdict"], skipped["reason"]) == ("skipped", "policy")
