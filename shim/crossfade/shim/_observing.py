@@ -44,7 +44,7 @@ _NO_KEY: Final = (
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, which would take twice as long to make
 class _Encoded:
     """Arguments or a value that could not be copied as they are, encoded when they were seen."""
 
@@ -58,7 +58,10 @@ class _Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """Arguments or a value that whoever saw the call makes on the background loop, out of ``size`` bytes it keeps."""
+    """Arguments or a value that whoever saw the call makes on the background loop, out of ``size`` bytes it keeps.
+
+    Nothing that ``make`` returns is an iterator, or holds one: nobody looks.
+    """
 
     size: int
     make: Callable[[], Any]
@@ -318,14 +321,14 @@ class Observing:
 
     def _open(self, copy: _Copy) -> _Encoded | None:
         if isinstance(copy, Later):
-            copy = self._encode((), copy.make())
+            copy = self._encode((), copy.make(), plain=True)
         elif copy and isinstance(copy, bytes):
             copy = self._encode(*marshal.loads(copy), plain=True)  # noqa: S302 - ours; it never left this process
         return copy if isinstance(copy, _Encoded) else None
 
     def _open_value(self, copy: _Copy) -> bytes | None:
         if isinstance(copy, Later):
-            copy = self._encode_value(copy.make())
+            copy = self._encode_value(copy.make(), plain=True)
         elif copy and isinstance(copy, bytes):
             copy = self._encode_value(marshal.loads(copy), plain=True)  # noqa: S302 - as above
         return copy.data if isinstance(copy, _Encoded) else None

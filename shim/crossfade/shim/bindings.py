@@ -96,23 +96,18 @@ class Alike:
     def __init__(self, event: Event) -> None:
         headers = to_nats(replace(event, data=b""))
         del headers["ce-id"], headers["ce-time"]
-        self._lines = _lines(headers)
+        self._lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
 
     def lines(self, event_id: str, extensions: Mapping[str, str]) -> str:
         """The headers of one that happened now: ``name: value`` and a line break each."""
-        own = {"ce-id": event_id, "ce-time": _format_time(datetime.now(UTC))}
-        for name, value in extensions.items():
-            own[_HEADER_NAMES.get(name) or f"ce-{name}"] = value
-        if not _visible("".join(own.values())):
-            own = {name: _encode(value) for name, value in own.items()}
-        for name in _PLAIN_COPIES:
-            if name in extensions and _line(extensions[name]):
-                own[name] = extensions[name]
-        return self._lines + _lines(own)
-
-
-def _lines(headers: Mapping[str, str]) -> str:
-    return "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        written = extensions
+        if not _visible(event_id + "".join(extensions.values())):
+            event_id = _encode(event_id)
+            written = {name: _encode(value) for name, value in extensions.items()}
+        own = [f"ce-{name}: {value}\r\n" for name, value in written.items()]
+        copied = [name for name in _PLAIN_COPIES if name in extensions and _line(extensions[name])]
+        own += [f"{name}: {extensions[name]}\r\n" for name in copied]
+        return f"{self._lines}ce-id: {event_id}\r\nce-time: {_format_time(datetime.now(UTC))}\r\n{''.join(own)}"
 
 
 def from_nats(headers: Mapping[str, str] | None, data: bytes) -> Event:

@@ -213,8 +213,10 @@ class HttpSeam(Seam):
 
 def arguments(request: HttpRequest, is_secret: Callable[[str], bool]) -> dict[str, Any]:
     """A request as the arguments of its seam's call; fields for which ``is_secret`` holds become credentials."""
-    clear = [pair for pair in request.headers if not is_secret(pair[0])]
-    secret = [pair for pair in request.headers if is_secret(pair[0])]
+    clear: Fields = []
+    secret: Fields = []
+    for pair in request.headers:
+        (secret if is_secret(pair[0]) else clear).append(pair)
     given: dict[str, Any] = {"method": request.method, "target": request.target, "headers": clear}
     text = as_text(request.headers, request.body)
     parts = {

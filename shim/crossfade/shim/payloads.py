@@ -89,7 +89,7 @@ class SignatureCodec:
     def encode(self, bound: Mapping[str, Any], *, plain: bool = False) -> bytes:
         """The non-secret arguments as a JSON object. Fast, and unchecked: see ``encode_faithfully``.
 
-        ``plain``: they are known to be of Python's own plain types, among which there is no iterator.
+        ``plain``: they are known to hold no iterator, as Python's own plain types do not.
         """
         clear = {name: value for name, value in bound.items() if name not in self.secret} if self.secret else bound
         if not plain:

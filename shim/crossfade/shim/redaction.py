@@ -68,6 +68,7 @@ _camel = re.compile(r"(?<=[a-z0-9])(?=[A-Z])").sub
 _separators = re.compile(r"[^a-z0-9]+").sub
 
 
+@lru_cache(maxsize=1024)  # the same few names come again and again; bounded because hostile names are endless
 def is_secret_name(name: str) -> bool:
     """Whether a parameter or header of this name holds a credential, by its words."""
     folded = _fold(name)
