@@ -9,8 +9,10 @@ def test_the_demo_loses_and_doubles_nothing(declared, note):
     summary = done.json
 
     assert {"calls", "executed", "mismatches", "stages", "latency_ms", "seconds", "unknown"} <= summary.keys()
-    assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 2)
+    assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 3)
     assert summary["redelivered"] >= 1
+    assert summary["tasks"] > 0
+    assert min(summary["routed"].get(route, 0) for route in ("http.search", "http.reports")) > 0
     assert summary["mismatches"] == []
     assert summary["executed"].keys() == summary["latency_ms"].keys() == {"legacy", "bus"}
     assert min(summary["executed"].values()) > 0
@@ -20,7 +22,9 @@ def test_the_demo_loses_and_doubles_nothing(declared, note):
     assert summary["stayed_back"] == ["desk.summarise"]
     assert summary["verdicts"]["desk.search"].keys() == {"match"}
     assert summary["verdicts"]["desk.summarise"]["mismatch"] > 0
-    assert done.err.count("kill -9") == 2
+    assert set(summary["verdicts"]["http.search"]) <= {"match", "ignored"}
+    assert summary["verdicts"]["http.reports"] == {}, "what writes ran as a shadow"
+    assert done.err.count("kill -9") == 3
     note(
         f"crossfade demo: {summary['calls']} calls in {summary['seconds']} s, {summary['redelivered']} delivered again"
     )

@@ -20,6 +20,8 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from crossfade.adapters.embedded import stop
+
 TOOLS = ("search", "fetch", "summarise", "write_report")
 DESK = Path(__file__).resolve().parents[2] / "examples" / "desk"
 
@@ -475,6 +477,49 @@ def test_serve_takes_its_services_with_it(home, desk_importable, how):
         wait_for(lambda: all(is_gone(pid) for pid in pids), "end of the services")
         with pytest.raises(httpx.ConnectError):
             desk.get("/healthz")
+
+
+def test_serve_on_a_bus_shows_its_page_through_the_proxy(home):
+    """On a bus its page is live and behind the shipped routes, and nothing stays when its parent is gone."""
+    bus = {"CROSSFADE_BUS": f"embedded://{home}/bus?idle=20"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "desk", "serve", "--json", "--stop-with-stdin"],
+        env=environment(home, **bus),
+        cwd=home,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        addresses = json.loads(process.stdout.readline())
+        desk = Running(process, addresses["page"])
+        assert addresses["page"] != addresses["frontend"]
+        assert 'id="live"' in desk.get("/?q=parse+JSON").text
+        assert desk.get("/search?q=json").headers["via"]
+        assert desk.post("/stream-token", {}).json()["token"]
+        assert desk.get("/_crossfade/stream").status_code == 401  # control answers there, and wants that token
+        assert addresses["frontend"] in Path(addresses["routes"]).read_text()
+        process.stdin.close()
+        assert process.wait(timeout=30) == 0
+        with pytest.raises(httpx.ConnectError):
+            desk.get("/healthz")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stdin.close()
+        stop(home / "bus")
+
+
+def test_a_shadow_is_journaled_as_one_wherever_it_leads(home):
+    """What is run again to be compared says so to the service behind the one that was asked."""
+    with stack(home) as desk:
+        shadow = {"Crossfade-Shadow": "?1"}
+        httpx.get(f"{desk.frontend.url}/search?q=json&request_id=l1", headers=shadow, trust_env=False)
+        httpx.get(f"{desk.frontend.url}/search?q=json&request_id=l2", trust_env=False)
+
+    roles = {entry.request: entry.role for entry in journal_of(home).entries}
+    assert roles == {"l1.1": "shadow", "l2.1": "legacy"}
 
 
 def test_page_has_a_form_and_needs_nothing_from_elsewhere(standing):

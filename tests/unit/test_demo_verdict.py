@@ -7,7 +7,7 @@ import json
 import pytest
 
 from crossfade.migrations.demo.traffic import Asked
-from crossfade.migrations.demo.verdict import Evidence, judge
+from crossfade.migrations.demo.verdict import Evidence, Kill, judge
 
 
 def journal(path, *lines):
@@ -20,26 +20,27 @@ def journal(path, *lines):
     return path
 
 
-def lost_report(request):
+def asked(request, kind, *, answer=None, failure=""):
+    """Somebody who waited from 10 to 16."""
     return Asked(
-        request=request, question="topic", phase="bus", report=True, answer=None, seconds=6.0, failure="outcome_unknown"
+        request=request, question="?", phase="bus", kind=kind, answer=answer, seconds=6.0, failure=failure, began=10.0
     )
 
 
-@pytest.mark.parametrize(("kills", "good"), [(2, True), (1, False)])
-def test_a_kill_may_leave_one_report_unknown_and_nothing_else_may(tmp_path, kills, good):
-    """Two reports whose outcome nobody knows are the price of two kills, whatever they aimed at; of one, no."""
-    path = journal(tmp_path / "journal.jsonl", ("write_report", "r1.1", "begin"), ("write_report", "r2.1", "begin"))
+@pytest.mark.parametrize(("at", "lost"), [(12.0, 0), (9.0, 2), (17.0, 2)], ids=["meanwhile", "before", "after"])
+def test_a_report_may_be_unknown_whose_worker_was_killed_and_no_other(tmp_path, at, lost):
+    """Nobody else may be told that nobody can know: such a report is lost, and so is its execution."""
+    path = journal(tmp_path / "journal.jsonl", ("write_report", "r1.1", "begin"))
 
     verdict = judge(
         journal=path,
-        asked=[lost_report("r1"), lost_report("r2")],
-        evidence=Evidence(stages=[], killed=range(100, 100 + kills)),
+        asked=[asked("r1", "report", failure="504 outcome_unknown")],
+        evidence=Evidence(stages=[], kills=[Kill(pid=100, at=at)]),
         seconds=1.0,
     )
 
-    assert (verdict.unknown, verdict.lost, verdict.doubled) == (2, 0, 0)
-    assert verdict.good is good
+    assert (verdict.unknown, verdict.lost, verdict.doubled) == (not lost, lost, 0)
+    assert verdict.good is (lost == 0)
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,34 @@ def test_only_a_read_may_run_again_and_only_after_its_worker_was_killed(tmp_path
     lines = [(tool, "r1.1", phase, pid) for pid in (1, 2) for phase in ("begin", "end")]
 
     path = journal(tmp_path / "journal.jsonl", *lines)
-    verdict = judge(journal=path, asked=[], evidence=Evidence(stages=[], killed=killed), seconds=1.0)
+    evidence = Evidence(stages=[], kills=[Kill(pid=pid, at=0.0) for pid in killed])
+    verdict = judge(journal=path, asked=[], evidence=evidence, seconds=1.0)
+
+    assert bool(verdict.doubled) is bool(doubled)
+
+
+@pytest.mark.parametrize(
+    ("tool", "kind", "at", "doubled"),
+    [
+        ("search", "look", 12.0, 0),
+        ("search", "look", 17.0, 1),
+        ("search", "ask", 12.0, 1),
+        ("write_report", "look", 12.0, 1),
+    ],
+    ids=["a look-up at a kill", "nobody was killed then", "not by the route", "what is unsafe"],
+)
+def test_a_service_may_be_asked_again_for_who_waited_at_a_kill(tmp_path, tool, kind, at, doubled):
+    """A route's worker was killed while it waited for the living service: a look-up may run there twice, no more."""
+    lines = [(tool, "l1.1", phase) for _ in range(2) for phase in ("begin", "end")]
+    path = journal(tmp_path / "journal.jsonl", ("search", "l1.1", "begin"), ("search", "l1.1", "end"), *lines)
+    if tool == "search":
+        path = journal(tmp_path / "journal.jsonl", *lines)
+
+    verdict = judge(
+        journal=path,
+        asked=[asked("l1", kind, answer={"page": "..."})],
+        evidence=Evidence(stages=[], kills=[Kill(pid=100, at=at)]),
+        seconds=1.0,
+    )
 
     assert bool(verdict.doubled) is bool(doubled)

@@ -4,16 +4,14 @@ import argparse
 import json
 import os
 import signal
-import subprocess
 import sys
 import textwrap
 import threading
 import uuid
-from contextlib import ExitStack
 from dataclasses import asdict
-from pathlib import Path
 
 from desk import agent, corpus, reports
+from desk.processes import Addresses, Processes
 from desk.records import Answer
 from desk.wiring import wire
 
@@ -29,9 +27,11 @@ def main() -> None:
     report = commands.add_parser("report", help="write a report about a topic")
     report.add_argument("topic", nargs="+")
     report.set_defaults(run=_report)
-    serve = commands.add_parser("serve", help="start all services and print the page's address")
+    serve = commands.add_parser("serve", help="start all services; with CROSSFADE_BUS also what stands in front")
     serve.add_argument("--port", type=int, default=0, help="the page's port; 0 lets the system choose (default)")
     serve.add_argument("--verbose", action="store_true", help="write access logs to standard error")
+    serve.add_argument("--json", action="store_true", help="print the addresses as JSON")
+    serve.add_argument("--stop-with-stdin", action="store_true", help="stop when standard input ends")
     serve.set_defaults(run=_serve)
     index = commands.add_parser("index", help="build the index again")
     index.set_defaults(run=_index)
@@ -98,60 +98,26 @@ def _index(_: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    corpus.count()  # builds the index once, before seven processes want it
+    corpus.count()  # builds the index once, before all the processes want it
     os.environ.setdefault("DESK_JOURNAL", str(corpus.home() / "journal.jsonl"))
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
-    with ExitStack() as running:
-        shared = ["--verbose"] if options.verbose else []
-        tools = {
-            name: _start(running, "tool", name, *shared) for name in ("search", "fetch", "summarise", "write_report")
-        }
-        agent_url = _start(
-            running,
-            "agent",
-            *("--fetch", tools["fetch"], "--summarise", tools["summarise"], "--write-report", tools["write_report"]),
-            *shared,
-        )
-        page = _start(
-            running,
-            "frontend",
-            *("--agent", agent_url, "--search", tools["search"], "--fetch", tools["fetch"]),
-            *("--port", str(options.port), *shared),
-        )
-        print(f"Desk is at {page} (journal: {os.environ['DESK_JOURNAL']}). Ctrl-C stops it.", flush=True)
+    if options.stop_with_stdin:
+        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+    with Processes(verbose=options.verbose) as running:
+        start = running.start_on_bus if os.environ.get("CROSSFADE_BUS") else running.start_legacy
+        addresses = start(options.port)
+        print(json.dumps(asdict(addresses)) if options.json else _described(addresses), flush=True)
         stop.wait()
     return 0
 
 
-def _start(running: ExitStack, service: str, *arguments: str) -> str:
-    """Start a service that ends with this process, and wait for its address."""
-    command = [sys.executable, "-m", f"desk.services.{service}", *arguments, "--stop-with-stdin"]
-    here = str(Path(__file__).resolve().parents[1])
-    path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-    process = subprocess.Popen(  # noqa: S603 - our own module
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,  # Ctrl-C is for this process, which then stops them in order
-    )
-    running.callback(_stop, process)
-    line = process.stdout.readline() if process.stdout else ""
-    if not line:
-        raise SystemExit(f"desk: the {service} service did not start")
-    return str(json.loads(line)["url"])
-
-
-def _stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(timeout=12)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    for pipe in (process.stdin, process.stdout):
-        if pipe:
-            pipe.close()
+def _described(addresses: Addresses) -> str:
+    said = f"Desk is at {addresses.page} (journal: {os.environ['DESK_JOURNAL']}). Ctrl-C stops it."
+    if addresses.routes:
+        said += (
+            "\nIts bus side, when a seam is to move: crossfade worker desk.tools"
+            f"\n  and for the routes: crossfade worker --http {addresses.frontend} --routes {addresses.routes}"
+        )
+    return said

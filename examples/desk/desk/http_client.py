@@ -6,6 +6,11 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from desk import journal
+
+SHADOW = "Crossfade-Shadow"
+"""The field of a request that is run again to be compared, passed on to whoever is asked because of it."""
+
 
 class HttpError(Exception):
     """The call failed: ``status`` is the other side's, 504 when it was too slow, 502 when it could not be reached.
@@ -39,6 +44,8 @@ def _exchange(url: str, body: bytes, timeout: float, headers: Mapping[str, str])
     try:
         # A connection per call: a kept one can die between two calls, and a write must not be sent twice to find out.
         sent = {"Content-Type": "application/json", "Connection": "close", **headers}
+        if journal.is_shadow():
+            sent[SHADOW] = "?1"
         connection.request("POST", parts.path or "/", body, sent)
         response = connection.getresponse()
         return response.status, response.read()

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def execution(tool: str, request: str, *, role: str = "") -> Generator[None, Non
     ``role`` overrides ``DESK_ROLE`` for this execution.
     """
     target = os.environ.get("DESK_JOURNAL")
+    role = role or ("shadow" if is_shadow() else "")
     if not target:
         yield
         return
@@ -62,6 +64,24 @@ def execution(tool: str, request: str, *, role: str = "") -> Generator[None, Non
         yield
     finally:
         append(Path(target), _entry(tool, request, "end", role))
+
+
+_shadow = ContextVar("shadow", default=False)
+
+
+@contextmanager
+def shadow(*, on: bool) -> Generator[None, None, None]:
+    """Journal what happens inside as run to be compared when ``on``: its answer reaches nobody."""
+    before = _shadow.set(on)
+    try:
+        yield
+    finally:
+        _shadow.reset(before)
+
+
+def is_shadow() -> bool:
+    """Whether what happens here is only to be compared."""
+    return _shadow.get()
 
 
 def _entry(tool: str, request: str, phase: str, role: str) -> Entry:

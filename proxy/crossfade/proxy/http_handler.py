@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import aclosing
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from crossfade.shim.calls import current_call
 from crossfade.shim.errors import CrossfadeError
 from crossfade.shim.http import HttpResponse, StreamedResponse, add_http_handler
 
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 ANSWER_LIMIT: Final = 16 * 1024 * 1024
 """Bytes of an answer that is no stream of events; a larger one is an error, for the bus is no place for it."""
 
+SHADOW: Final = ("Crossfade-Shadow", "?1")
+"""The field of a request that is run again to be compared: nobody gets its answer."""
+
 _STREAMED: Final = b"text/event-stream"
 
 
@@ -46,6 +51,9 @@ class ToService:
 
     async def __call__(self, request: HttpRequest) -> HttpResponse | StreamedResponse:
         """See ``HttpHandler``. Raises ``UpstreamError``, ``AnswerTooLargeError``, and ``ValueError`` for no request."""
+        call = current_call()
+        if call is not None and call.shadow:
+            request = replace(request, headers=[*request.headers, SHADOW])
         asking = Asking(self._open(), request_head(request), request.body, method=request.method.encode("latin-1"))
         try:
             head = await asking.head()

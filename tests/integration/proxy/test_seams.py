@@ -227,6 +227,8 @@ def test_a_shadow_is_compared_and_its_caller_waits_for_nothing(stack, client):
         assert client.get(f"/v1/shadowed?n={n}").status_code == 200
     until(lambda: stack.service.count("/v1/shadowed") == 6)
     until(lambda: '"match"' in stack.run("events", "tail", "--type", "seam.compared", "--since", "60s", "--json"))
+    marks = [fields.get("Crossfade-Shadow") for _, path, fields, _ in stack.service.asked if "/shadowed" in path]
+    assert sorted(marks, key=str) == ["?1"] * 3 + [None] * 3, "a service cannot tell what is run again"
 
 
 def test_credentials_reach_the_handler_and_nothing_else(stack, client):

@@ -44,7 +44,7 @@ def routes(*, agent: str, search: str, fetch: str, stream_keys: Path | None = No
 
     def found(request: Request) -> Reply:
         query = text(dict(request.query), "q")
-        hits = toolbox.search(query, 20, request=f"{uuid.uuid4().hex}.1")
+        hits = toolbox.search(query, 20, request=f"{_id(request_id(dict(request.query)))}.1")
         return _page(page.hits(query, hits))
 
     def passage(request: Request) -> Reply:

@@ -15,6 +15,9 @@ from types import FrameType
 from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from desk import journal
+from desk.http_client import SHADOW
+
 BODY_LIMIT = 512 * 1024
 """Bytes; the largest honest body is a report with its sections."""
 
@@ -142,7 +145,9 @@ class _Handler(BaseHTTPRequestHandler):
             raw = self._read_body()
             route, rest, query = self._find()
             body = _decoded(raw) if self.command == "POST" else {}
-            return route(Request(rest=rest, query=query, body=body, cookies=_cookies(self.headers.get("Cookie", ""))))
+            request = Request(rest=rest, query=query, body=body, cookies=_cookies(self.headers.get("Cookie", "")))
+            with journal.shadow(on=self.headers.get(SHADOW) == "?1"):
+                return route(request)
         except Refusal as refusal:
             return Reply(content=refusal.body, status=refusal.status)
         except Exception as error:

@@ -6,6 +6,7 @@ import asyncio
 import importlib
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +18,7 @@ from crossfade.shim.errors import MissingExtraError
 from crossfade.shim.events import new_id
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
+from ._stdin import StdinOption, stop_with_stdin
 from ._text import read_span
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ def control(
     heartbeat: Annotated[float, typer.Option(min=0.1, help="Seconds between signs of life on a quiet stream.")] = 15.0,
     max_streams: Annotated[int, typer.Option(min=1, help="Open streams of this process.")] = 5000,
     max_streams_per_user: Annotated[int, typer.Option(min=1, help="Open streams of one user.")] = 50,
+    with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -83,6 +86,8 @@ def control(
     )
     if plain_because:
         logging.getLogger("crossfade").warning("listening on %s without TLS because: %s", host, plain_because)
+    if with_stdin:
+        stop_with_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
     with _part("serving").listen(settings) as listening:
         _run(_serve(settings, listening, bus, config, as_json=as_json))
 

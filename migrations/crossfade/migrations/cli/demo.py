@@ -15,6 +15,7 @@ from rich.table import Table
 from crossfade.migrations.demo.story import tell
 
 from ._session import JsonOption, print_json
+from ._text import plural
 
 if TYPE_CHECKING:
     from crossfade.migrations.demo.verdict import Verdict
@@ -27,7 +28,7 @@ def demo(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Move three seams of a real stack from legacy to the bus under traffic, kill workers, count what happened.
+    """Move functions and routes of a real stack to the bus under traffic, kill workers, count what happened.
 
     A bug is planted in the next version of one tool; comparison must catch it in shadow. Exit code 1 when a call
     was lost, doubled or answered differently, when a kill hit no call, or when the bug got through.
@@ -92,8 +93,13 @@ def _print(verdict: Verdict, console: Console) -> None:
     console.print(f"\n{good if verdict.good else bad}", highlight=False)
     console.print(
         f"{verdict.calls} calls, {verdict.lost} lost, {verdict.doubled} doubled, {len(verdict.mismatches)} different "
-        f"answers; {verdict.kills} workers killed in mid-call: {verdict.redelivered} read delivered again, "
-        f"{verdict.unknown} unsafe call whose outcome nobody can know.",
+        f"answers; {verdict.kills} workers killed in mid-call: {plural(verdict.redelivered, 'read')} delivered again, "
+        f"{plural(verdict.unknown, 'report')} of which nobody can know.",
+        highlight=False,
+    )
+    routed = ", ".join(f"{count} of {seam}" for seam, count in sorted(verdict.routed.items()))
+    console.print(
+        f"Requests that the bus answered: {routed or 'none'}; {plural(verdict.tasks, 'report')} as a task, 202 first.",
         highlight=False,
     )
     console.print(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final, Literal
@@ -14,6 +16,7 @@ from crossfade.shim.config import load_config
 from crossfade.shim.errors import ConfigurationError
 
 from ._session import JsonOption, print_json
+from ._stdin import StdinOption, stop_with_stdin
 from ._text import plural
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ def proxy(
         str | None,
         typer.Option(metavar="URL", help="Where routes are seams; else CROSSFADE_BUS, else crossfade.toml, else none."),
     ] = None,
+    with_stdin: StdinOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; with a file, SIGHUP applies what it says now."""
@@ -58,6 +62,8 @@ def proxy(
     url = (bus or load_config().bus) if settings.routes else None
 
     def ready(address: Address) -> None:
+        if with_stdin:  # now: workers are forked while there is no thread yet
+            stop_with_stdin(lambda: os.kill(os.getpid(), signal.SIGTERM))
         _say_ready(settings, address, workers, bus=url, as_json=as_json)
 
     from crossfade.proxy.running import run, run_together  # noqa: PLC0415 - the extra

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import signal
@@ -22,6 +21,7 @@ from crossfade.shim.worker import ACK_WAIT, BODIES, Worker, WorkerOptions
 
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
+from ._stdin import StdinOption, stop_with_stdin
 
 _LEAVING: Final = 0.5  # seconds for idle threads to end
 
@@ -53,9 +53,7 @@ def worker(
         bool, typer.Option("--health-anywhere", help="Let --health listen beyond this machine.")
     ] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
-    stop_with_stdin: Annotated[
-        bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends: with the process that holds it.")
-    ] = False,
+    with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -72,8 +70,8 @@ def worker(
         serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: serving.stop())
-        if stop_with_stdin:
-            threading.Thread(target=_stop_with_stdin, args=(serving,), name="stdin", daemon=True).start()
+        if with_stdin:
+            stop_with_stdin(serving.stop)
         server, thread = HealthServer(serving.health), connection.runtime.thread
         try:
             heard_at = thread.run(server.start(address)) if address else None
@@ -101,13 +99,6 @@ def _serve_by_http(url: str | None, seams: list[str], routes: str | None) -> Non
         raise ConfigurationError(f"{routes} has no route with seam {unknown[0]}", where="--seam")
     (target,) = targets(service_at(url, "--http"))
     serve_by_http({name: known.get(name) for name in seams or known}, target)
-
-
-def _stop_with_stdin(serving: Worker) -> None:
-    with contextlib.suppress(OSError):  # a terminal that is gone has ended as well
-        while os.read(0, 4096):  # not sys.stdin: a lock that its reader holds aborts the interpreter's exit
-            pass
-    serving.stop()
 
 
 def _leave_bodies_behind() -> None:

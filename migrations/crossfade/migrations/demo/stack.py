@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from base64 import b64encode
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,16 @@ class DemoFailedError(CrossfadeError):
     """The demo could not be carried out; the text says at which step."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Desk:
+    """Where the desk is: ``page`` for people, ``frontend`` behind it, the proxy's ``routes``, control's ``state``."""
+
+    page: str
+    frontend: str
+    routes: str
+    state: str
+
+
 @dataclass
 class Stack:
     """Everything that runs: used as a context manager, it leaves no process behind.
@@ -46,7 +57,10 @@ class Stack:
     regression: bool = True
     _exits: ExitStack = field(default_factory=ExitStack)
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
-    _first_line: dict[int, str] = field(default_factory=dict)
+    route_workers: list[subprocess.Popen[str]] = field(default_factory=list)
+    _lines: dict[str, str] = field(default_factory=dict)
+    _started: int = 0
+    _seal_key: str = field(default_factory=lambda: b64encode(os.urandom(32)).decode())
 
     def __enter__(self) -> Self:
         shutil.copytree(desk_source(), self.code, ignore=shutil.ignore_patterns("__pycache__"))
@@ -81,41 +95,46 @@ class Stack:
             raise DemoFailedError(f"the desk could not build its index:\n{done.stderr[-2000:]}")
         return int(done.stdout.split()[0])
 
-    def start_services(self) -> tuple[str, int]:
-        """Start the desk's services; returns the address of its page and how many processes there are."""
-        fetch = self._service("tool", "fetch")
-        search = self._service("tool", "search")
-        agent = self._service("agent", "--fetch", fetch)
-        page = self._service("frontend", "--agent", agent, "--search", search, "--fetch", fetch)
-        return page, 4
+    def start_services(self) -> Desk:
+        """Start the desk's services, and the control plane and the proxy that stand in front of them."""
+        process = self._begin("desk", ["-m", "desk", "serve", "--json", "--stop-with-stdin"], role="legacy")
+        return Desk(**json.loads(self._first_line("desk", process)))
 
-    def start_worker(self) -> subprocess.Popen[str]:
-        """Start a worker that serves the desk's seams, and wait until it is ready."""
-        modules = ["desk.tools", *(["desk.next_version"] if self.regression else [])]
-        command = [
-            "-m",
-            "crossfade",
-            "worker",
-            *modules,
-            "--ack-wait",
-            str(_WORKER_ACK_WAIT),
-            "--stop-with-stdin",
-            "--json",
-        ]
-        process = self._start(f"worker-{len(self.workers) + 1}", command, role="worker")
-        self.workers.append(process)
-        return process
+    def start_workers(self) -> None:
+        """Start two workers for the desk's functions and one for its routes, and wait until they are ready."""
+        begun = [self._begin_worker(), self._begin_worker(), self._begin_route_worker()]
+        for name, process in begun:
+            self._first_line(name, process)
 
-    def _service(self, name: str, *arguments: str) -> str:
-        process = self._start(
-            "-".join((name, *arguments[:1])).strip("-"),
-            ["-m", f"desk.services.{name}", *arguments, "--stop-with-stdin"],
-            role="legacy",
-        )
-        return str(json.loads(self._first_line[process.pid])["url"])
+    def start_worker(self) -> None:
+        """Start one more worker that serves the desk's functions."""
+        self._first_line(*self._begin_worker())
 
-    def _start(self, name: str, arguments: list[str], *, role: str) -> subprocess.Popen[str]:
-        log = (self.work / "logs" / f"{name.replace('/', '_')}.log").open("w", encoding="utf-8")
+    def start_route_worker(self) -> None:
+        """Start one more worker that asks the desk's frontend for the routes."""
+        self._first_line(*self._begin_route_worker())
+
+    def _begin_worker(self) -> tuple[str, subprocess.Popen[str]]:
+        named = ["desk.tools", *(["desk.next_version"] if self.regression else [])]
+        return self._begin_crossfade_worker("worker", self.workers, named)
+
+    def _begin_route_worker(self) -> tuple[str, subprocess.Popen[str]]:
+        addresses = json.loads(self._lines["desk"])
+        named = ["--http", addresses["frontend"], "--routes", addresses["routes"]]
+        return self._begin_crossfade_worker("route-worker", self.route_workers, named)
+
+    def _begin_crossfade_worker(
+        self, kind: str, running: list[subprocess.Popen[str]], arguments: list[str]
+    ) -> tuple[str, subprocess.Popen[str]]:
+        self._started += 1
+        name = f"{kind}-{self._started}"
+        options = ["--ack-wait", str(_WORKER_ACK_WAIT), "--stop-with-stdin", "--json"]
+        process = self._begin(name, ["-m", "crossfade", "worker", *arguments, *options], role="worker")
+        running.append(process)
+        return name, process
+
+    def _begin(self, name: str, arguments: list[str], *, role: str) -> subprocess.Popen[str]:
+        log = (self.work / "logs" / f"{name}.log").open("w", encoding="utf-8")
         with log:
             process = subprocess.Popen(  # noqa: S603 - our own interpreter
                 [sys.executable, *arguments],
@@ -128,17 +147,22 @@ class Stack:
                 start_new_session=True,  # Ctrl-C is for us; we stop them in order
             )
         self._exits.callback(stop, process)
+        return process
+
+    def _first_line(self, name: str, process: subprocess.Popen[str]) -> str:
+        """What it says when it is ready; asked for once."""
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             raise DemoFailedError(f"{name} did not start:\n{(self.work / 'logs' / f'{name}.log').read_text()[-2000:]}")
-        self._first_line[process.pid] = line
-        return process
+        self._lines[name] = line
+        return line
 
     def _environment(self, role: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("CROSSFADE_", "DESK_"))}
         return kept | {
             "PYTHONPATH": os.pathsep.join(filter(None, (str(self.code), os.environ.get("PYTHONPATH")))),
             "CROSSFADE_BUS": self.bus,
+            "CROSSFADE_SEAL_KEY": f"demo:{self._seal_key}",  # a visitor's cookie may travel, and only sealed
             "DESK_HOME": str(self.work / "desk"),
             "DESK_JOURNAL": str(self.journal),
             "DESK_ROLE": role,

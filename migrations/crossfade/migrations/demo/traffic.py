@@ -1,4 +1,4 @@
-"""Real traffic: people asking the desk over HTTP, each waiting for an answer before asking again."""
+"""Real traffic: people using the desk over HTTP, each waiting for an answer before asking again."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import json
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
-from urllib.parse import urlsplit
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from urllib.parse import urlencode, urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from crossfade.proxy.control.tokens import Keyring
 
 QUESTIONS: Final = (
     "How do I copy a list?",
@@ -26,14 +32,24 @@ QUESTIONS: Final = (
     "How do I run a subprocess?",
 )
 TOPICS: Final = ("context managers", "generators", "regular expressions", "sorting")
-_PEOPLE: Final = 3  # who ask; one more has reports written
-_PAUSE: Final = 0.02  # seconds a person takes to read; keeps two cores from saturating
+Kind = Literal["ask", "look", "report"]
+"""What a person does: ask the agent (`POST /ask`), look something up (`GET /search`), have a report written."""
+
+_PEOPLE: Final[Sequence[Kind]] = ("ask", "ask", "ask", "look")  # at once; one more has reports written
+_USERS: Final = 20  # whose names they bear in turn: a canary takes some of them
+# Seconds a person takes to read; keeps two cores from saturating.
+_PAUSE: Final[Mapping[Kind, float]] = {"ask": 0.03, "look": 0.08}
 _PATIENCE: Final = 40.0  # seconds a person waits; a call on the bus may take 30
+_ASIDE: Final = 8.0  # seconds after which the writer orders the next report and looks at this one later
+_TOKEN_LIFE: Final = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
-    """One request and what came of it. ``answer`` is ``None`` when none came; ``seconds`` as the person waited."""
+    """One request and what came of it. ``answer`` is ``None`` when none came; ``seconds`` as the person waited.
+
+    ``began`` is by ``time.monotonic``; ``task``: it was answered with 202 first.
+    """
 
     request: str
     question: str
@@ -41,21 +57,28 @@ class Asked:
     seconds: float
     answer: dict[str, Any] | None
     failure: str
-    report: bool = False
+    kind: Kind = "ask"
+    began: float = 0.0
+    task: bool = False
+
+    def was_under_way(self, moment: float) -> bool:
+        """Whether its person waited at this moment of ``time.monotonic``."""
+        return self.began <= moment <= self.began + self.seconds
 
 
 @dataclass
 class Traffic:
-    """People who ask until ``stop``; ``phase`` names what they are asked under now."""
+    """People who ask until ``stop``; ``phase`` names what they are asked under now, ``keys`` sign their tokens."""
 
     page: str
+    keys: Keyring
     phase: str = "legacy"
     asked: list[Asked] = field(default_factory=list[Asked])
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
         self._stopping = threading.Event()
-        self._people = [threading.Thread(target=self._ask_on, name=f"person-{n}") for n in range(_PEOPLE)]
+        self._people = [threading.Thread(target=self._go_on, args=(kind,), name=kind) for kind in _PEOPLE]
         self._people.append(threading.Thread(target=self._report_on, name="writer"))
 
     def start(self) -> None:
@@ -69,47 +92,94 @@ class Traffic:
         for person in self._people:
             person.join()
 
-    def wait_for(self, count: int, *, reports: int, seconds: float) -> bool:
-        """Wait until so many more answers and reports of this phase have come; ``False`` when that takes longer."""
-        goals = self.answered(self.phase) + count, self.answered(self.phase, report=True) + reports
+    def wait_for(self, goals: Mapping[Kind, int], *, seconds: float) -> bool:
+        """Wait until so many more answers of this phase have come; ``False`` when that takes longer."""
+        wanted: dict[Kind, int] = {kind: self.answered(self.phase, kind) + more for kind, more in goals.items()}
         end = time.monotonic() + seconds
-        while self.answered(self.phase) < goals[0] or self.answered(self.phase, report=True) < goals[1]:
+        while any(self.answered(self.phase, kind) < count for kind, count in wanted.items()):
             if time.monotonic() > end:
                 return False
             time.sleep(0.02)
         return True
 
-    def answered(self, phase: str, *, report: bool = False) -> int:
-        """How many answers (or reports) came under ``phase``."""
-        return sum(item.phase == phase and item.answer is not None and item.report == report for item in self.asked)
+    def answered(self, phase: str, kind: Kind) -> int:
+        """How many answers of this kind came under ``phase``."""
+        return sum(item.phase == phase and item.answer is not None and item.kind == kind for item in self.asked)
 
-    def _ask_on(self) -> None:
+    def _go_on(self, kind: Kind) -> None:
         with _Browser(self.page) as browser:
             while not self._stopping.is_set():
-                number = next(self._numbers)
-                question = QUESTIONS[number % len(QUESTIONS)]
-                self.asked.append(self._send(browser, "/ask", f"q{number}", "question", question))
-                self._stopping.wait(_PAUSE)
+                self._note(_Order(self, kind, next(self._numbers)), browser)
+                self._stopping.wait(_PAUSE[kind])
 
     def _report_on(self) -> None:
-        with _Browser(self.page) as browser:
-            while not self._stopping.is_set():
-                number = next(self._numbers)
-                topic = TOPICS[number % len(TOPICS)]
-                self.asked.append(self._send(browser, "/reports", f"r{number}", "topic", topic))
+        orders: list[threading.Thread] = []
+        while not self._stopping.is_set():
+            order = threading.Thread(target=self._report, args=(next(self._numbers),), name="report")
+            order.start()
+            order.join(_ASIDE)
+            orders.append(order)
+        for order in orders:
+            order.join()
 
-    def _send(self, browser: _Browser, path: str, request: str, name: str, text: str) -> Asked:
-        phase, began = self.phase, time.perf_counter()
-        answer, failure = browser.post(path, {name: text, "request_id": request})
-        return Asked(
-            request=request,
-            question=text,
-            phase=phase if phase == self.phase else "moving",
-            seconds=time.perf_counter() - began,
-            answer=answer,
-            failure=failure,
-            report=path == "/reports",
+    def _report(self, number: int) -> None:
+        with _Browser(self.page) as browser:
+            self._note(_Order(self, "report", number), browser)
+
+    def _note(self, order: _Order, browser: _Browser) -> None:
+        phase, began = self.phase, time.monotonic()
+        answer = order.place(browser)
+        self.asked.append(
+            Asked(
+                request=order.request,
+                question=order.question,
+                phase=phase if phase == self.phase else "moving",
+                seconds=time.monotonic() - began,
+                answer=answer.content,
+                failure=answer.failure,
+                kind=order.kind,
+                began=began,
+                task=answer.task,
+            )
         )
+
+
+class _Order:
+    """One thing that a person wants of the desk."""
+
+    def __init__(self, traffic: Traffic, kind: Kind, number: int) -> None:
+        self._keys = traffic.keys
+        self._user = f"user{number % _USERS}"
+        self.kind: Kind = kind
+        self.request = f"{kind[0]}{number}"
+        choices = TOPICS if kind == "report" else QUESTIONS
+        self.question = choices[number % len(choices)]
+
+    def place(self, browser: _Browser) -> _Answer:
+        """What came of it."""
+        headers = {"X-User": self._user}
+        if self.kind == "look":
+            asked = urlencode({"q": self.question, "request_id": self.request})
+            return browser.ask("GET", f"/search?{asked}", headers=headers)
+        if self.kind == "ask":
+            body = {"question": self.question, "request_id": self.request}
+            return browser.ask("POST", "/ask", body, headers=headers)
+        body = {"topic": self.question, "request_id": self.request}
+        answer = browser.ask("POST", "/reports", body, headers=headers | {"Idempotency-Key": self.request})
+        if not answer.location:
+            return answer
+        token = self._keys.mint(user=self._user, ttl=_TOKEN_LIFE)
+        return browser.follow(answer.location, {"Authorization": f"Bearer {token}"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Answer:
+    """``content`` is the answer, else ``failure`` says why there is none. ``location``: where to look further."""
+
+    content: dict[str, Any] | None = None
+    failure: str = ""
+    location: str = ""
+    task: bool = False
 
 
 class _Browser:
@@ -124,15 +194,37 @@ class _Browser:
     def __exit__(self, *_: object) -> None:
         self._connection.close()
 
-    def post(self, path: str, body: dict[str, str]) -> tuple[dict[str, Any] | None, str]:
-        """The answer, or ``None`` and why."""
+    def ask(self, method: str, path: str, body: object = None, *, headers: Mapping[str, str]) -> _Answer:
+        """What the desk answers; of a redirect or a 202 only where to look."""
         try:
-            self._connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
-            response = self._connection.getresponse()
+            response = self._send(method, path, body, headers)
             text = response.read().decode()
         except (OSError, http.client.HTTPException) as error:
             self._connection.close()
-            return None, repr(error)
-        if response.status < 300:
-            return json.loads(text), ""
-        return None, f"{response.status} {text[:300]}"
+            return _Answer(failure=repr(error))
+        if response.status in {202, 303}:
+            return _Answer(location=response.headers["Location"])
+        if response.status >= 300:
+            return _Answer(failure=f"{response.status} {text[:300]}")
+        is_json = response.headers.get_content_subtype() == "json"
+        return _Answer(content=json.loads(text) if is_json else {"page": text})
+
+    def follow(self, monitor: str, headers: Mapping[str, str]) -> _Answer:
+        """The result of a task: its events are read to the end, then its monitor says where the result is."""
+        try:
+            self._send("GET", f"{monitor}/events", None, headers).read()
+        except (OSError, http.client.HTTPException) as error:
+            self._connection.close()
+            return _Answer(failure=f"{monitor}/events: {error!r}", task=True)
+        said = self.ask("GET", monitor, headers=headers)
+        if said.location:
+            said = self.ask("GET", said.location, headers=headers)
+            return _Answer(content=said.content, failure=said.failure, task=True)
+        status = (said.content or {}).get("status")
+        failure = "outcome_unknown, says the task's monitor" if status == "unknown" else f"{status}: {said.failure}"
+        return _Answer(failure=failure, task=True)
+
+    def _send(self, method: str, path: str, body: object, headers: Mapping[str, str]) -> http.client.HTTPResponse:
+        sent = None if body is None else json.dumps(body)
+        self._connection.request(method, path, sent, {"Content-Type": "application/json", **headers})
+        return self._connection.getresponse()
