@@ -43,9 +43,9 @@ LOOK_UP: Final = "http.search"
 ORDER: Final = "http.reports"
 _SEAMS: Final = (SEARCH, SUMMARISE, REPORT, LOOK_UP, ORDER)
 _COMPARABLE: Final = (SEARCH, SUMMARISE, LOOK_UP)
-_ENOUGH: Final[Mapping[Kind, int]] = {"ask": 60, "look": 20, "report": 1}  # per stage; 60: p99 is not the single worst
+_ENOUGH: Final[Mapping[Kind, int]] = {"ask": 40, "look": 15, "report": 1}  # answers per stage
 _SLOW: Final = 25.0  # seconds after which a stage that brings no answers has failed
-_COMPARED: Final = 40  # verdicts of a seam on which the next step rests
+_COMPARED: Final = 25  # verdicts of a seam on which the next step rests
 _CANARY: Final = 50.0  # percent
 _IDLE: Final = 10  # seconds after which the broker of a demo that was killed has nobody left
 # Seconds: whoever waits for a killed worker's report waits this long; the route around it a little longer.
