@@ -28,6 +28,19 @@ def test_36_an_answer_to_head_has_no_body_whatever_comes(proxy):
     assert following.body == b"ok", f"the next answer was {word(following)} {following.problem}"
 
 
+def test_36_an_answer_to_head_ends_with_its_head(ours):
+    """Nothing follows an answer to HEAD, whatever length it names: the next request is served right behind it."""
+    ours.upstream.script = says(answer("200 OK", "Content-Length: 8"))
+    with ours.connect(patience=2) as client:
+        head = client.send(request("HEAD", "/")).answer("HEAD")
+        ours.upstream.script = ordinary
+        following = client.send(request("GET", "/")).answer()
+
+    assert (head.status, head.value("content-length")) == (200, b"8")
+    assert following.body == b"ok", f"the next answer was {word(following)} {following.problem}"
+    assert len(ours.upstream.peers) == 1, "the upstream's connection was given up"
+
+
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 def test_37_an_answer_without_body_stays_without(proxy, status):
     """204 and 304 have no body and no Transfer-Encoding, even if the upstream says so; a 304 keeps its ETag."""
@@ -126,6 +139,19 @@ def test_40_trailers_of_a_request_are_relayed_or_dropped(proxy):
     (seen,) = proxy.complete() or [None]
     assert seen, f"client got {word(response)}"
     assert (response.status, seen.body, seen.value("x-sum")) == (200, b"abc", None), word(response)
+
+
+@pytest.mark.parametrize("way", ["request", "answer"])
+def test_40_harmless_trailers_arrive(ours, way):
+    """A trailer that frames, routes and authorises nothing is one at the other end, too."""
+    trailing = chunk(b"abc") + b"0\r\nX-Sum: 7\r\n\r\n"
+    if way == "answer":
+        message = ours.get("/", "TE: trailers", "Connection: TE", script=says(answer("200 OK", CHUNKED), trailing))
+    else:
+        ours.ask(request("POST", "/", CHUNKED) + trailing)
+        (message,) = ours.complete()
+
+    assert message.trailers == [(b"X-Sum", b"7")]
 
 
 @pytest.mark.parametrize("how", ["close", "reset"])

@@ -186,6 +186,15 @@ def test_16_an_upgrade_that_was_not_granted_opens_no_tunnel(proxy):
     assert all(one.value("x-forwarded-for") for one in seen), "the second request went through a tunnel"
 
 
+def test_16_an_upgrade_to_h2c_does_not_go_on(ours):
+    """What would hide further requests in HTTP/2 from here is an ordinary request to the upstream."""
+    response = ours.get("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk")
+
+    (seen,) = ours.seen()
+    assert response.status == 200, word(response)
+    assert not seen.names() & {"upgrade", "http2-settings"}, "the upstream was asked to switch"
+
+
 def test_17_an_unread_body_never_becomes_a_request(proxy):
     """The upstream answers before the body it was promised: the body's bytes never become a request."""
     smuggled = request("GET", "/admin").ljust(50, b" ")

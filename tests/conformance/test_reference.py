@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from support import mutants
 from support.conformance_page import PAGE, PEERS, claims, render
-from support.verdicts import AS_ASSERTED, CAUGHT, ELSEWHERE, REASONS
+from support.verdicts import AS_ASSERTED, CAUGHT, ELSEWHERE, FAULTS, REASONS
 
 
 def test_the_page_is_the_claims_and_the_outcomes(pytestconfig):
@@ -42,4 +43,9 @@ def test_every_difference_has_a_reason():
 def test_the_mutants_tests_exist():
     """The tests that must fail on a mutant are tests of this suite."""
     names = {claim.name for claim in claims()}
-    assert set().union(*CAUGHT.values()) <= names
+    assert {case.partition("[")[0] for caught in [*CAUGHT.values(), *FAULTS.values()] for case in caught} <= names
+
+
+def test_every_fault_is_to_be_caught():
+    """Each fault that can be put into ours names the tests that find it; `-m slow` runs them."""
+    assert set(mutants.FAULTS) == set(FAULTS)

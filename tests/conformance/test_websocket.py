@@ -66,6 +66,18 @@ def test_64_a_handshake_that_is_none_opens_nothing(proxy, lacking):
     assert response.status in {400, 426}, f"client got {word(response)}"
 
 
+@pytest.mark.parametrize(
+    ("lacking", "status"), [({"key": None}, 400), ({"version": None}, 426), ({"version": "7"}, 426)]
+)
+def test_64_a_handshake_that_is_none_ends_here(ours, lacking, status):
+    """An upstream that would grant anything is not asked."""
+    response = ours.ask(upgrade(**lacking), script=_grants())
+    ours.upstream.script = ordinary
+
+    assert response.status == status, word(response)
+    assert ours.seen() == []
+
+
 def test_64_a_refusal_is_relayed(proxy):
     """The upstream answers 403: the client gets it with its body, and no tunnel."""
     proxy.upstream.script = says(answer("403 Forbidden", body=b"not you"))

@@ -1,4 +1,4 @@
-"""Runs each conformance test before every proxy: asserted of ours, observed of the peers, expected to fail on mutants.
+"""Runs each conformance test before every proxy: asserted of ours, observed of the peers, expected to fail on faults.
 
 A peer's outcome is compared with ``tests/conformance/peers.json``; ``--observe -n 0 -m slow`` writes it.
 """
@@ -14,7 +14,7 @@ import pytest
 from support.fronts import KINDS, PEERS
 from support.needs import needs
 from support.proxied import proxied
-from support.verdicts import AS_ASSERTED, CAUGHT, OPEN, RESULTS
+from support.verdicts import AS_ASSERTED, CAUGHT, FAULTS, OPEN, RESULTS
 
 _CASE = re.compile(r"test_(\d\d)_")
 _OBSERVED = pytest.StashKey[dict[str, dict[str, str]]]()
@@ -29,9 +29,14 @@ def pytest_configure(config):
 
 
 def pytest_generate_tests(metafunc):
+    name = metafunc.function.__name__
+    faults = [
+        pytest.param(fault, marks=_caught(fault)) for fault, caught in FAULTS.items() if name in map(_test, caught)
+    ]
+    if faults and "ours" in metafunc.fixturenames:
+        metafunc.parametrize("ours", ["ours", *faults], indirect=True)
     if "proxy" not in metafunc.fixturenames:
         return
-    name = metafunc.function.__name__
     kinds = ["ours"]
     if _CASE.match(name):
         kinds += [pytest.param(kind, marks=_peer(kind)) for kind in PEERS]
@@ -39,10 +44,28 @@ def pytest_generate_tests(metafunc):
         if name in caught:
             strict = pytest.mark.xfail(strict=True, raises=AssertionError, reason=f"{mutant}: the bug is found")
             kinds += [pytest.param(mutant, marks=strict), "mended"]
-    metafunc.parametrize("proxy", kinds, indirect=True)
+    metafunc.parametrize("proxy", [*kinds, *faults], indirect=True)
+
+
+def _test(case):
+    """The test of which ``case`` is a variant, or all."""
+    return case.partition("[")[0]
+
+
+def _caught(fault):
+    reason = f"{fault}: the fault is found"
+    return [pytest.mark.slow, pytest.mark.xfail(strict=True, raises=AssertionError, reason=reason)]
+
+
+def _is_spared(item):
+    """Whether it is a variant that need not find the fault in its proxy."""
+    params = item.callspec.params if hasattr(item, "callspec") else {}
+    caught = FAULTS.get(params.get("proxy") or params.get("ours"))
+    return caught is not None and not {item.originalname, case_key(item.originalname, item.callspec)} & caught
 
 
 def pytest_collection_modifyitems(items):
+    items[:] = [item for item in items if not _is_spared(item)]
     for item in items:
         callspec = getattr(item, "callspec", None)
         if "ours" in getattr(item, "fixturenames", ()) or (callspec and callspec.params.get("proxy") == "ours"):
@@ -79,9 +102,9 @@ def proxy(request, _proxies):
 
 
 @pytest.fixture
-def ours(_proxies):
+def ours(request, _proxies):
     """Ours alone, for what the other proxies cannot be asked."""
-    running = _proxies("ours")
+    running = _proxies(getattr(request, "param", "ours"))
     running.reset()
     yield running
     running.reset()
@@ -115,7 +138,7 @@ def _judge(item, kind, outcome):
 
 def case_key(name, callspec):
     """A test and its variant, without the proxy."""
-    variant = "-".join(part for part in callspec._idlist if part not in ("ours", *PEERS)) if callspec else ""
+    variant = "-".join(part for part in callspec._idlist if part not in ("ours", *PEERS, *FAULTS)) if callspec else ""
     return f"{name}[{variant}]" if variant else name
 
 

