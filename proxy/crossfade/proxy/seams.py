@@ -31,7 +31,7 @@ from crossfade.shim.events import new_id
 from crossfade.shim.hooks import report
 from crossfade.shim.http import arguments, is_secret_field, is_streamed
 from crossfade.shim.outcomes import Answer, NoAnswerError
-from crossfade.shim.tracecontext import TraceParent, parse_traceparent
+from crossfade.shim.tracecontext import parse_traceparent
 
 from .capturing import Capturing, UpstreamFailedError
 from .circuits import BreakerOpenError, failure_of
@@ -102,13 +102,13 @@ class SeamRoute:
         if exchange.head.upgrade:
             report.count("skipped", seam=self.seam.name, reason="upgrade")
             self.hit(found)
-            forward(exchange, self.pool, added=_lines(self._added(exchange, correlation)))
+            forward(exchange, self.pool, added=_lines(self._added(exchange)))
             return
         if found.kind == "legacy" or found.bus is None:
             self._pass(exchange, found, correlation)
             return
         wish = self._wish(exchange, identity) if found.kind == "bus" else None
-        added = self._added(exchange, correlation)
+        added = self._added(exchange)
         diverted = _Diverted(self, exchange, found, found.bus, correlation, added=added, wish=wish)
         task = asyncio.get_running_loop().create_task(diverted.run())
         self._tasks.add(task)
@@ -128,19 +128,19 @@ class SeamRoute:
             report.count("skipped", seam=self.seam.name, reason=f"identity-{identity.reason}")
         head = exchange.head
         traceparent = (head.get(b"traceparent") or b"").decode("latin-1")
-        parent = parse_traceparent(traceparent) or TraceParent(new_id(), new_id()[16:])
+        parent = parse_traceparent(traceparent) if traceparent else None
         return Correlation(
-            run=parent.trace_id,
+            run=parent.trace_id if parent else new_id(),
             user=identity.user,
             tenant=identity.tenant,
-            traceparent=str(parent),
+            traceparent=str(parent) if parent else None,
             key=_key_of(head, identity.user),
         )
 
     def _pass(self, exchange: Exchange, found: Way, correlation: Correlation) -> None:
         if found.observing is not None:
             exchange.tap = self.capturing(exchange, found.observing, correlation, started=exchange.started)
-        forward(exchange, self.pool, added=_lines(self._added(exchange, correlation)))
+        forward(exchange, self.pool, added=_lines(self._added(exchange)))
 
     def capturing(
         self, exchange: Exchange, observing: Observing, correlation: Correlation, *, started: float
@@ -160,18 +160,14 @@ class SeamRoute:
         if found.kind == "bus" and found.bus is not None:
             found.bus.hit(self.seam)
 
-    def _added(self, exchange: Exchange, correlation: Correlation) -> list[Field]:
-        """What the service is told besides, on both paths, of what the client did not say itself.
+    def _added(self, exchange: Exchange) -> list[Field]:
+        """What the service is told besides, on both paths: a key for an unsafe request, which it may see on both.
 
-        The trace, and an Idempotency-Key for an unsafe request: the same service may see it on both.
+        No traceparent: saying "sampled", or not, would take that decision from the service's own sampler.
         """
-        head = exchange.head
-        added: list[Field] = []
-        if self._route.effects == "unsafe" and head.get(b"idempotency-key") is None:
-            added.append((b"Idempotency-Key", new_id().encode()))
-        if head.get(b"traceparent") is None and correlation.traceparent is not None:
-            added.append((b"traceparent", correlation.traceparent.encode()))
-        return added
+        if self._route.effects != "unsafe" or exchange.head.get(b"idempotency-key") is not None:
+            return []
+        return [(b"Idempotency-Key", new_id().encode())]
 
 
 def _key_of(head: RequestHead, user: str | None) -> str | None:
