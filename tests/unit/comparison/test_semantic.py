@@ -83,3 +83,19 @@ def test_who_only_keeps_rules_needs_no_comparator():
     kept = Rules.parse(said, matchers=WELL_FORMED)
     sides = [Outcome(kind="value", value={"text": text}) for text in "ab"]
     assert compare(*sides, kept).reason == "matcher"
+
+
+def test_a_comparator_of_an_installed_package_is_found(tmp_path, monkeypatch):
+    """By its entry point, as any package would bring it."""
+    folder = tmp_path / "words-1.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: words\nVersion: 1\n")
+    (folder / "entry_points.txt").write_text("[crossfade.comparators]\nlength = words_of_a_test:length\n")
+    (tmp_path / "words_of_a_test.py").write_text("def length(old, new, options):\n    return len(old) == len(new)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    semantic._installed.cache_clear()
+    try:
+        assert judge("ab", "cd", by="length").kind == "match"
+        assert judge("ab", "c", by="length").kind == "mismatch"
+    finally:
+        semantic._installed.cache_clear()

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import jsonschema
 import pytest
 import yaml
 
+from crossfade.migrations.cli import main
 from crossfade.migrations.rules_file import NEEDED, OPTIONS, read_rules, schema
 from crossfade.shim.comparison import WELL_FORMED, Rules
 from crossfade.shim.errors import ConfigurationError
@@ -134,18 +134,23 @@ def test_the_published_schema_and_the_page_are_the_codes():
 # -- the command -------------------------------------------------------------------------------------------------------
 
 
-def crossfade(folder, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-m", "crossfade", "compare", *arguments],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
+@pytest.fixture
+def crossfade(tmp_path, monkeypatch, capsys):
+    """Runs the command in the test's folder; exit code, output, errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crossfade", "compare", *arguments])
+        try:
+            status = main()
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    return run
 
 
-def test_the_commands_exit_code_is_the_verdicts(tmp_path):
+def test_the_commands_exit_code_is_the_verdicts(crossfade, tmp_path):
     """0 match and ignored, 1 mismatch and inconclusive, 2 what cannot be read; of answers by HTTP as what they say."""
     files = {
         "a": {"n": 1},
@@ -159,14 +164,14 @@ def test_the_commands_exit_code_is_the_verdicts(tmp_path):
     (tmp_path / "rules.yaml").write_text("$.n: ignore")
     (tmp_path / "broken.json").write_text("{")
 
-    assert crossfade(tmp_path, "a.json", "a.json") == (0, "match\n", "")
-    assert crossfade(tmp_path, "a.json", "b.json", "--rules", "rules.yaml") == (0, "ignored ($.n)\n", "")
-    status, out, _ = crossfade(tmp_path, "a.json", "c.json")
+    assert crossfade("a.json", "a.json") == (0, "match\n", "")
+    assert crossfade("a.json", "b.json", "--rules", "rules.yaml") == (0, "ignored ($.n)\n", "")
+    status, out, _ = crossfade("a.json", "c.json")
     assert (status, out) == (1, "inconclusive (redacted)\n$.n\n")
-    assert crossfade(tmp_path, "x.json", "y.json", "--http")[:2] == (0, "match\n")
-    assert crossfade(tmp_path, "x.json", "y.json")[0] == 1
-    assert crossfade(tmp_path, "a.json", "broken.json")[::2] == (
+    assert crossfade("x.json", "y.json", "--http")[:2] == (0, "match\n")
+    assert crossfade("x.json", "y.json")[0] == 1
+    assert crossfade("a.json", "broken.json")[::2] == (
         2,
         "crossfade: broken.json:1: this is no JSON: Expecting property name enclosed in double quotes\n",
     )
-    assert crossfade(tmp_path, "a.json", "x.json", "--http")[0] == 2
+    assert crossfade("a.json", "x.json", "--http")[0] == 2
