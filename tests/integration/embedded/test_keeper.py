@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -119,3 +120,13 @@ def test_the_keeper_is_small(store, note):
     note(f"embedded keeper: {resident / 1024:.1f} MB resident, {private / 1024:.1f} MB of it private")
     assert resident < 20 * 1024
     stop(store)
+
+
+def test_a_server_whose_store_is_deleted_is_stopped(store):
+    """Nothing that it says it has stored is; and nobody could find it any more to stop it."""
+    ensure_server(store, idle=60)
+    (server,), (keeper,) = servers_on(store), keepers_of(store)
+    time.sleep(1.5)  # the keeper has looked once: that it did has no event
+    shutil.rmtree(store)
+    until(lambda: not Path(f"/proc/{server}").exists())
+    until(lambda: not Path(f"/proc/{keeper}").exists())

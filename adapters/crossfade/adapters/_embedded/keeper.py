@@ -1,7 +1,8 @@
 """Stops a store's server when nobody has used it for a while; one small process beside each embedded server.
 
 In use means: a client is connected, or ``ensure_server`` was called, or the server does not answer (unknown is
-not idle). Time is the monotonic clock, so a laptop that slept does not find its server gone.
+not idle). A server whose store was deleted is stopped at once: nothing that it says it has stored is. Time is the
+monotonic clock, so a laptop that slept does not find its server gone.
 
 Arguments: STORE and the descriptor of its locked ``keeper.lock``.
 """
@@ -53,15 +54,18 @@ def _is_held(lock: Path) -> bool:
 def keep(store: Path) -> None:
     """Watch, and stop the server when it is idle; returns when it is gone or is never to be stopped."""
     used = seen = time.monotonic()
-    mark = touched(store)
+    mark, last = touched(store), server_pid(store)
     while (idle := read_idle(store)) > 0:
         now = time.monotonic()
         if (pid := server_pid(store)) is not None:
-            seen = now
+            seen, last = now, pid
             if _in_use(store) or touched(store) != mark:
                 used, mark = time.monotonic(), touched(store)  # asking may have taken its time
             elif now - used >= idle:
                 terminate(pid, partial(_still, store, pid))
+        elif last is not None and not store.exists():
+            terminate(last, lambda: not store.exists())
+            return
         elif now - seen >= _GONE:
             return
         time.sleep(min(1.0, idle / 4))
