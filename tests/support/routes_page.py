@@ -66,9 +66,9 @@ def _limit_rows() -> list[str]:
     return rows
 
 
-def with_tables(page: str) -> str:
+def with_tables(page: str, shape: Shape = SHAPE) -> str:
     """The page with each marked table as the code has it."""
-    found = sections()
+    found = sections(shape)
     return _MARKED.sub(lambda mark: mark[1] + table(mark[2], found[mark[2]]), page)
 
 

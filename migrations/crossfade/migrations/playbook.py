@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from crossfade.proxy.documents import Document, read_document
-from crossfade.proxy.shapes import Key, ListOf, Number, Section, Text, json_schema
+from crossfade.proxy.shapes import Choice, Key, ListOf, Number, Section, Text, json_schema
 from crossfade.shim.errors import ConfigurationError, SeamDefinitionError
 from crossfade.shim.stages import ORDER, Stage
 from crossfade.shim.subjects import check_seam
@@ -126,7 +126,7 @@ _STEP: Final = Section(
         "gate": Key(shape=_GATE, what="What lets a seam go on from here.", default="nothing is asked for"),
         "abort": Key(shape=_ABORT, what="What takes it back from here.", default="the playbook's"),
         "approve": Key(
-            shape=Text(like="owner"),
+            shape=Choice(options=("owner", "anyone")),
             what="Who must say yes before a seam goes here: `owner` (one of `owners`) or `anyone`.",
             default="nobody",
         ),

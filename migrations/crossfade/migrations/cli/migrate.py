@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from crossfade.migrations.applied import Applied, Migrations
+from crossfade.migrations.builtin import builtins, write_builtin
 from crossfade.migrations.operating import Act, Operating
 from crossfade.migrations.overview import overview
 from crossfade.migrations.playbook import read_playbook
+from crossfade.migrations.watching import news
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.stages import parse_stage
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
-from ._text import actor, print_columns, safe
+from ._text import actor, clock, print_columns, safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from crossfade.migrations.gates import Abort, Gate
     from crossfade.migrations.overview import Overview, SeamView
     from crossfade.migrations.playbook import Playbook
+    from crossfade.migrations.watching import Sight
 
 app = typer.Typer(help="Playbooks: seams that move on evidence, and taking them back.", no_args_is_help=True)
 
@@ -34,7 +38,43 @@ ReasonOption = Annotated[str, typer.Option(help="Why; kept with what is done.")]
 NameOption = Annotated[str | None, typer.Option(help="Its name on the bus; else its own, else the file's.")]
 
 _TITLES: Final = ("seam", "playbook", "stage", "step", "status", "next", "why")
+_LOOK: Final = 1.0  # seconds, as often as the controller looks
 _MARKS: Final = {"met": "yes", "missing": "no data", "unmet": "not yet", "violated": "BROKEN"}
+
+
+@app.command("init")
+def init(
+    file: Annotated[str | None, typer.Argument(metavar="FILE", help="Where to write it; else its name.yaml.")] = None,
+    playbook: Annotated[str | None, typer.Option(metavar="NAME", help="Which; without it they are listed.")] = None,
+    seam: Annotated[list[str] | None, typer.Option(metavar="SEAM", help="What it moves; may be repeated.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a playbook to begin with, for your seams; without --playbook, list those there are."""
+    if playbook is None:
+        _list_builtins(as_json=as_json)
+        return
+    text, target = write_builtin(playbook, seam or ()), Path(file or f"{playbook}.yaml")
+    try:
+        with target.open("x", encoding="utf-8") as new:
+            new.write(text)
+    except FileExistsError as error:
+        raise ConfigurationError("is there already, and left as it is: name another file", where=str(target)) from error
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error.strerror}", where=str(target)) from error
+    if as_json:
+        print_json({"file": str(target), "playbook": playbook, "seams": seam})
+    else:
+        say(f"Wrote {safe(target)}. Read it, then: crossfade migrate plan {safe(target)}")
+
+
+def _list_builtins(*, as_json: bool) -> None:
+    known = builtins()
+    if as_json:
+        print_json([{"name": name, "title": found.title, "about": found.about} for name, found in known.items()])
+        return
+    for name, found in known.items():
+        say(f"{name}: {found.title}\n  {found.about}")
+    say("\nTake one: crossfade migrate init --playbook pilot --seam web.search")
 
 
 @app.command("plan")
@@ -119,6 +159,37 @@ def status(
         _print_findings(views[0])
     if not found.leader:
         say("\nNo controller runs, so nothing moves: start `crossfade control`.")
+
+
+@app.command("watch")
+def watch(
+    seam: Annotated[str | None, typer.Argument(metavar="SEAM", help="Only this one.")] = None,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print a line for each seam, and one for each change, with what holds it, until Ctrl-C."""
+
+    async def follow() -> None:
+        seen: dict[str, Sight] = {}
+        async with session(bus, config) as opened:
+            while True:
+                found = await overview(opened.bus, opened.subjects, opened.policies)
+                for sight in news(seen, [view for view in found.seams if seam in (None, view.progress.seam)]):
+                    _print_sight(sight, opened.bus.now(), as_json=as_json)
+                    seen[sight.seam] = sight
+                await asyncio.sleep(_LOOK)
+
+    asyncio.run(follow())
+
+
+def _print_sight(sight: Sight, now: datetime, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"time": now.isoformat(), **sight.to_json()})
+        return
+    why = "; ".join(sight.held) or sight.reason or "-"
+    say(f"{clock(now)}  {safe(sight.seam)}  {sight.stage or '-'}  step {sight.step}  {sight.status}  {safe(why)}")
+    sys.stdout.flush()  # a pipe is read line by line
 
 
 @app.command("advance")
@@ -232,7 +303,8 @@ async def _stages(playbook: Playbook, bus: str | None, config: str | None) -> di
 def _asked(rules: Gate | Abort) -> list[str]:
     """The rules as their playbook writes them."""
     found = {name: getattr(rules, name) for name in type(rules).__dataclass_fields__ if name != "confidence"}
-    return [f"{name} {value}" for name, value in found.items() if value]
+    times = ("hold", "replay")  # seconds
+    return [f"{name} {timedelta(seconds=value) if name in times else value}" for name, value in found.items() if value]
 
 
 def _cells(view: SeamView) -> list[str]:

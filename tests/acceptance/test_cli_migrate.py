@@ -1,0 +1,40 @@
+"""``crossfade migrate``: what each command prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+
+def test_playbooks_that_come_along_are_listed_and_written(shell):
+    """Once: a file that is there is left as it is."""
+    listed = shell.run("migrate", "init", "--json").json
+    words = ("migrate", "init", "mine.yaml", "--playbook", "pilot", "--seam", "shop.quote")
+    written = shell.run(*words)
+    mine = shell.folder / "mine.yaml"
+    text = mine.read_text()
+    mine.write_text("# edited\n" + text)
+    refused = shell.run(*words, code=2)
+
+    assert [each["name"] for each in listed] == ["long-running", "pilot", "retire", "tool-calls", "ui-subscriber"]
+    assert written.out == "Wrote mine.yaml. Read it, then: crossfade migrate plan mine.yaml\n"
+    assert "seams: [shop.quote]\n" in text
+    assert "mine.yaml: is there already" in refused.err
+    assert mine.read_text() == "# edited\n" + text
+    assert "no-such-folder" in shell.run("migrate", "init", "no-such-folder/x.yaml", *words[3:], code=2).err
+
+
+def test_what_is_watched_is_told_until_ctrl_c(shell):
+    """A line for a seam as it is, and one for what a person does; then exit code 130."""
+    (shell.folder / "p.yaml").write_text("seams: [shop.quote]\nsteps: [{to: shadow}]\n")
+    shell.declare()
+    shell.run("migrate", "apply", "p.yaml")
+    process = shell.start("migrate", "watch", "--json")
+    first = json.loads(process.stdout.readline())
+    shell.run("migrate", "pause", "shop.quote", "--reason", "lunch")
+    second = json.loads(process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+
+    assert (first["seam"], first["stage"], first["status"]) == ("shop.quote", "legacy", "waiting")
+    assert (second["status"], second["reason"].endswith(": lunch")) == ("paused", True)
+    assert process.wait(20) == 130
