@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import json
 import logging
-import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._runtime import seal_context
-from .calls import CurrentCall, Progress, serving
+from .bodies import Bodies, Ran, Running
+from .calls import CurrentCall, Progress
 from .claimcheck import load_data
 from .claims import GRACE
-from .correlate import Correlation, correlated, extensions, from_event
+from .correlate import Correlation, extensions, from_event
 from .domains import progress_type
 from .errors import (
     BusError,
@@ -30,14 +29,13 @@ from .errors import (
 )
 from .events import Event
 from .hooks import report
-from .http import StreamedResponse
 from .outcomes import NoAnswerError, error_payload, record_error, refusal_payload, value_payload
 from .projection import Projection
 
 if TYPE_CHECKING:
     import inspect
     from collections.abc import Callable, Mapping
-    from concurrent.futures import Executor, Future
+    from concurrent.futures import Executor
 
     from ._runtime import Runtime
     from .ports import Delivery
@@ -64,39 +62,6 @@ class Finished:
     late: asyncio.Task[Finished] | None = None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Ran:
-    """What the function returned or raised; ``later`` is how it ends, where it was not waited for."""
-
-    value: Any = None
-    error: BaseException | None = None
-    seconds: float = 0.0
-    items: int | None = None
-    later: asyncio.Future[Ran] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    """A call whose function runs; ``cancel`` stops a coroutine, and a plain function that has not begun."""
-
-    call: CurrentCall
-    ended: asyncio.Future[Ran]
-    cancel: Callable[[], object] = bool
-    overdue: bool = False
-
-    def tell_overdue(self) -> None:
-        """Tell the handler to stop, and wait no longer than for its last word."""
-        self.overdue = True
-        self.call.cancel()
-        self.cancel()
-        asyncio.get_running_loop().call_later(LAST_WORD, self._leave)
-
-    def _leave(self) -> None:
-        if not self.ended.done():
-            left, self.ended = self.ended, asyncio.get_running_loop().create_future()
-            left.set_result(Ran(error=asyncio.CancelledError(), later=self.ended))
-
-
 class Execution:
     """Runs commands of one service: coroutines on ``loop``, plain functions in ``executor``."""
 
@@ -105,11 +70,10 @@ class Execution:
     ) -> None:
         self._runtime = runtime
         self._service = service
-        self._executor = executor
-        self._loop = loop
+        self.bodies = Bodies(service, executor=executor, loop=loop)
         self.seam = service.name
         self.slots = slots
-        self.running: dict[str, _Running] = {}
+        self.running: dict[str, Running] = {}
         self._given_up: dict[str, None] = {}
 
     def read_call(self, delivery: Delivery, *, fence: str | None = None, slot: Slot | None = None) -> CurrentCall:
@@ -150,12 +114,12 @@ class Execution:
             return self.undecodable(error)
         if barred := await self._barred(event, call):
             return refused(barred)
-        running = _Running(call, asyncio.get_running_loop().create_future())
+        running = Running(call, asyncio.get_running_loop().create_future())
         self.running[call.callid] = running
         if (projection := self.projection(event)) is not None:
             projection.started(call.attempt)
         try:
-            ran = await self._execute(from_event(event), running, bound, lambda n, item: self._chunk(event, n, item))
+            ran = await self.bodies.run(from_event(event), running, bound, lambda n, item: self._chunk(event, n, item))
         finally:
             if self.running.get(call.callid) is running:
                 del self.running[call.callid]
@@ -238,56 +202,6 @@ class Execution:
             opened = self._runtime.sealer.open(text, context=seal_context(self._service.name, callid, name))
             values |= codec.decode_secret(name, opened)
         return codec.bound(values)
-
-    async def execute(self, correlation: Correlation, call: CurrentCall, bound: inspect.BoundArguments) -> Ran:
-        """Run the function on ``bound`` for nobody but who asks; a generator's items are counted only."""
-        running = _Running(call, asyncio.get_running_loop().create_future())
-        return await self._execute(correlation, running, bound, _ignore)
-
-    async def _execute(
-        self,
-        correlation: Correlation,
-        running: _Running,
-        bound: inspect.BoundArguments,
-        chunks: Callable[[int, Any], None],
-    ) -> Ran:
-        """Run the function on ``bound``; a generator's items go to ``chunks`` with their number."""
-        context = contextvars.copy_context()
-        context.run(serving.set, running.call)
-        began = time.perf_counter()
-        run = _Run(self._service, bound, correlation, chunks)
-        if self._service.kind in ("plain", "generator"):
-            self._start_thread(run, context, running)
-        else:
-            self._start_task(run, context, running)
-        try:
-            ran = await running.ended
-        except asyncio.CancelledError:  # the worker gives up waiting, and so must the body
-            running.cancel()
-            raise
-        seconds = time.perf_counter() - began
-        return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=seconds, later=ran.later)
-
-    def _start_thread(self, run: _Run, context: contextvars.Context, running: _Running) -> None:
-        here = asyncio.get_running_loop()
-        work = self._executor.submit(context.run, run.plain)
-        running.cancel = work.cancel
-        work.add_done_callback(lambda done: _pass_on(here, done, running))
-
-    def _start_task(self, run: _Run, context: contextvars.Context, running: _Running) -> None:
-        """Run a coroutine on the bodies' loop, by one task there and one future here."""
-        here = asyncio.get_running_loop()
-
-        def start() -> None:
-            if running.ended.done():  # given up before its first step
-                return
-            task = self._loop.create_task(run.coroutine(), context=context)
-            running.cancel = lambda: self._loop.call_soon_threadsafe(task.cancel)
-            if running.call.cancelled:  # before there was anything to cancel
-                task.cancel()
-            task.add_done_callback(lambda done: _pass_on(here, done, running))
-
-        self._loop.call_soon_threadsafe(start)
 
     def _overdue(self, ran: Ran, delivery: Delivery, call: CurrentCall) -> Finished:
         """The handler was told to stop, long after anybody waited: for an unsafe call nobody knows what it did."""
@@ -422,79 +336,6 @@ class Execution:
             report.count("dropped", seam=self._service.name, reason=type(error).__name__)
 
 
-def _pass_on(here: asyncio.AbstractEventLoop, work: asyncio.Task[Ran] | Future[Ran], running: _Running) -> None:
-    """Tell the waiting side, whose loop is ``here``, how a body ended, unless nobody waits any more."""
-
-    def tell() -> None:
-        if not running.ended.done():
-            running.ended.set_result(ran)
-
-    ran = Ran(error=asyncio.CancelledError()) if work.cancelled() else work.result()  # before its first step
-    with contextlib.suppress(RuntimeError):  # it outlived its worker, which said so
-        here.call_soon_threadsafe(tell)
-
-
-class _Run:
-    """One run of the function; nothing that it raises leaves here, so SystemExit cannot end the worker."""
-
-    def __init__(
-        self,
-        service: Service,
-        bound: inspect.BoundArguments,
-        correlation: Correlation,
-        chunks: Callable[[int, Any], None],
-    ) -> None:
-        self._service = service
-        self._bound = bound
-        self._correlation = correlation
-        self._chunks = chunks
-
-    def plain(self) -> Ran:
-        try:
-            with correlated(self._correlation):
-                returned = self._service.function(*self._bound.args, **self._bound.kwargs)
-                if self._service.kind != "generator":
-                    return Ran(value=returned)
-                return Ran(items=self._drain(returned))
-        except BaseException as error:
-            return Ran(error=error)
-
-    def _drain(self, items: Any) -> int:
-        call = serving.get()
-        number = 0
-        for number, item in enumerate(items, start=1):
-            if call is not None and call.cancelled:
-                items.close()
-                raise CallCancelledError("the caller cancelled it", callid=call.callid)
-            self._chunks(number - 1, item)
-        return number
-
-    async def coroutine(self) -> Ran:
-        try:
-            with correlated(self._correlation):
-                returned = self._service.function(*self._bound.args, **self._bound.kwargs)
-                if self._service.kind == "async generator":
-                    return Ran(items=await self._adrain(returned))
-                value = await returned
-                if isinstance(value, StreamedResponse):
-                    return Ran(value=value.head, items=await self._adrain(value.items()))
-                return Ran(value=value)
-        except BaseException as error:
-            return Ran(error=error)
-
-    async def _adrain(self, items: Any) -> int:
-        number = 0
-        async with contextlib.aclosing(items):
-            async for item in items:
-                self._chunks(number, item)
-                number += 1
-        return number
-
-
-def _ignore(_number: int, _item: Any) -> None:
-    """Nobody listens to a shadow's items."""
-
-
 def _settles(error: NoAnswerError, delivery: Delivery, call: CurrentCall) -> bool:
     """Whether what a handler did not hear is the call's end: no other delivery may have been heard either."""
     return call.fence is not None or (error.kind == "not-executed" and delivery.attempt == 1)
@@ -511,9 +352,6 @@ _NOTHING: Final = timedelta(0)
 
 MAX_DELIVER: Final = 5
 """Deliveries of a command until it is given up: four crashes or retries."""
-
-LAST_WORD: Final = 2.0
-"""Seconds that a handler which was told to stop has to end before it counts as stuck."""
 
 _LOOK_AGAIN: Final = 0.25  # seconds between looks at a policy that nobody answers
 _REASONS: Final[Mapping[type[CrossfadeError], str]] = {UnserialisableError: "arguments", ObjectMissingError: "dataref"}

@@ -9,26 +9,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from .calls import CurrentCall
-from .comparison import Outcome, Rules, Verdict, compare, http_outcome
+from .comparison import Rules, Verdict
 from .correlate import from_event
-from .errors import BusError, CrossfadeError, MalformedEventError
+from .errors import BusError, CrossfadeError
 from .events import Event, derived_id
 from .hooks import report
-from .outcomes import ErrorRecord, record_error
+from .judging import has_redacted, judge, outcome_of, read_observation
 from .ports import ConsumeOptions
-from .redaction import blank_marks, is_redacted
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
     from ._runtime import Runtime
-    from .comparison import Comparator
-    from .execution import Execution, Ran
+    from .bodies import Bodies, Ran
+    from .judging import Recorded
     from .policy import Policy
     from .ports import Delivery, Stored
     from .services import Service
@@ -37,27 +35,16 @@ _log = logging.getLogger("crossfade")
 
 MAX_AGE: Final = timedelta(seconds=60)
 _ACK_WAIT: Final = 60.0
-_SAME_KEY: Final = "its secrets are marked with two keys: set one CROSSFADE_REDACT_KEY for callers and workers"
 _AGAIN: Final = 2.0  # seconds until a consumer that ended is begun again
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Recorded:
-    """What an observation says: the arguments to run again and how legacy ended."""
-
-    arguments: bytes
-    outcome: Outcome
-    policy_revision: int
-    redaction: str = ""
 
 
 class Shadowing:
     """Consumes one seam's flagged observations, ``limit`` at once."""
 
-    def __init__(self, runtime: Runtime, service: Service, execution: Execution, *, limit: int) -> None:
+    def __init__(self, runtime: Runtime, service: Service, bodies: Bodies, *, limit: int) -> None:
         self._runtime = runtime
         self._service = service
-        self._execution = execution
+        self._bodies = bodies
         self._limit = limit
 
     async def run(self, joined: Callable[[], None]) -> None:
@@ -123,7 +110,7 @@ class Shadowing:
             # Where this side says nothing, the caller has: it marked the call for comparison.
             if self._service.harm(self._runtime.policy) == "unsafe":
                 return Verdict(kind="skipped", reason="unsafe"), {}
-            if _has_redacted(json.loads(recorded.arguments)):
+            if has_redacted(json.loads(recorded.arguments)):
                 return Verdict(kind="skipped", reason="redacted"), {}
             values, _ = self._service.codec.decode_command(recorded.arguments)
             bound = self._service.codec.bound(values)
@@ -133,7 +120,9 @@ class Shadowing:
         if ran is None:
             return Verdict(kind="inconclusive", reason="timeout"), {}
         # A comparison may take its whole budget of half a second: not on the loop that carries heartbeats.
-        return await asyncio.to_thread(self._compare, recorded, ran, rules)
+        verdict = await asyncio.to_thread(self._compare, recorded, ran, rules)
+        timing = {"legacy_ms": (recorded.outcome.duration or 0.0) * 1000, "bus_ms": ran.seconds * 1000}
+        return verdict, timing
 
     async def _run(self, stored: Stored, bound: Any, policy: Policy) -> Ran | None:
         """Run in a context of its own: own deadline, marked shadow, nobody to cancel it."""
@@ -146,31 +135,16 @@ class Shadowing:
         )
         try:
             async with asyncio.timeout(policy.timeout):
-                return await self._execution.execute(from_event(stored.event), call, bound)
+                return await self._bodies.execute(from_event(stored.event), call, bound)
         except TimeoutError:
             call.cancel()
             return None
 
-    def _compare(self, recorded: Recorded, ran: Ran, rules: Rules) -> tuple[Verdict, dict[str, float]]:
-        old, new = recorded.outcome, self._outcome(ran)
-        timing = {"legacy_ms": (old.duration or 0.0) * 1000, "bus_ms": ran.seconds * 1000}
-        if self._service.domain == "http":
-            old, new = http_outcome(old, rules), http_outcome(new, rules)
+    def _compare(self, recorded: Recorded, ran: Ran, rules: Rules) -> Verdict:
+        redactor = self._runtime.redactor
+        new = outcome_of(self._service, ran, redactor)
         comparator = self._runtime.registry.comparator(self._service.name)
-        if recorded.redaction == self._runtime.redactor.fingerprint:
-            return compare(old, new, rules, comparator=comparator), timing
-        return _compare_without_marks(old, new, rules, comparator), timing
-
-    def _outcome(self, ran: Ran) -> Outcome:
-        if ran.error is not None:
-            record = record_error(ran.error, redact=self._runtime.redactor.text)
-            return Outcome(kind="error", error=record, duration=ran.seconds)
-        try:
-            encoded = self._service.codec.encode_result(ran.value)
-        except CrossfadeError as error:
-            return Outcome(kind="error", error=record_error(error), duration=ran.seconds)
-        value = self._runtime.redactor.value(json.loads(encoded))["value"]
-        return Outcome(kind="value", value=value, duration=ran.seconds)
+        return judge(recorded, new, rules, service=self._service, comparator=comparator, redactor=redactor)
 
     async def _tell(self, stored: Stored, verdict: Verdict, timing: dict[str, float]) -> None:
         observed = stored.event
@@ -200,54 +174,8 @@ class Shadowing:
         await self._runtime.bus.publish(subject, event)
 
 
-def read_observation(event: Event) -> Recorded:
-    """Read a full observation. Raises ``MalformedEventError`` (reason ``payload``) for anything less."""
-    try:
-        payload = json.loads(event.data or b"")
-        arguments = json.dumps({"arguments": payload["arguments"]}).encode()
-        duration = float(payload["duration_ms"]) / 1000
-        if payload["outcome"] == "error":
-            error = ErrorRecord.from_json(payload["error"])
-            outcome = Outcome(kind="error", error=error, duration=duration)
-        else:
-            outcome = Outcome(kind="value", value=payload["value"], duration=duration)
-    except (ValueError, KeyError, TypeError) as failure:
-        raise MalformedEventError(f"this is no full observation: {failure!r}", reason="payload") from failure
-    revision = event.get("policyrev") or "0"
-    return Recorded(
-        arguments=arguments,
-        outcome=outcome,
-        policy_revision=int(revision) if revision.isdigit() else 0,
-        redaction=str(payload.get("redaction", "")),
-    )
-
-
 def _kind(observed: Event) -> str:
     try:
         return str(json.loads(observed.data or b"").get("kind", ""))
     except (ValueError, AttributeError):
         return ""
-
-
-def _compare_without_marks(old: Outcome, new: Outcome, rules: Rules, comparator: Comparator | None) -> Verdict:
-    """Two keys mark the same secret differently, so where only marks could differ nobody can tell whether they do."""
-    blank_old, blank_new = _blank(old), _blank(new)
-    verdict = compare(blank_old, blank_new, rules, comparator=comparator)
-    if verdict.kind != "mismatch" and (blank_old != old or blank_new != new):
-        return Verdict(kind="inconclusive", reason="redaction-key", detail=_SAME_KEY)
-    return verdict
-
-
-def _blank(outcome: Outcome) -> Outcome:
-    if outcome.error is None:
-        return replace(outcome, value=blank_marks(outcome.value))
-    message, args = blank_marks(outcome.error.message), tuple(map(blank_marks, outcome.error.args))
-    return replace(outcome, error=replace(outcome.error, message=message, args=args))
-
-
-def _has_redacted(value: Any) -> bool:
-    if is_redacted(value):
-        return True
-    if isinstance(value, dict):
-        return any(map(_has_redacted, cast("dict[str, Any]", value).values()))
-    return isinstance(value, list) and any(map(_has_redacted, cast("Iterable[Any]", value)))

@@ -189,7 +189,7 @@ class Worker:
                     self._executions.append(execution)
                     group.create_task(self._serve_one(service, execution))
                     if self._options.shadows:
-                        shadowing = Shadowing(self._runtime, service, execution, limit=self._options.shadows)
+                        shadowing = Shadowing(self._runtime, service, execution.bodies, limit=self._options.shadows)
                         helpers.append(asyncio.create_task(shadowing.run(self._joined)))
         finally:
             self.ready = False

@@ -13,6 +13,7 @@ from crossfade.shim import (
     HandlerOverdueError,
     OutcomeUnknownError,
     agent,
+    bodies,
     current_call,
     execution,
     outcome,
@@ -26,7 +27,7 @@ from support.nats_server import NatsServer
 def short(monkeypatch):
     """Ten seconds and two in earnest; nothing but the length of these tests depends on them."""
     monkeypatch.setattr(execution, "GRACE", timedelta(seconds=0.3))
-    monkeypatch.setattr(execution, "LAST_WORD", 0.3)
+    monkeypatch.setattr(bodies, "LAST_WORD", 0.3)
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""Runs what a service runs: a call's function on its arguments, in a thread or as a task, never raising.
+
+For callers, for comparison with the past second (a shadow) and with any other past (a replay).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from .calls import serving
+from .correlate import correlated
+from .errors import CallCancelledError
+from .http import StreamedResponse
+
+if TYPE_CHECKING:
+    import inspect
+    from collections.abc import Callable
+    from concurrent.futures import Executor, Future
+
+    from .calls import CurrentCall
+    from .correlate import Correlation
+    from .services import Service
+
+LAST_WORD: Final = 2.0
+"""Seconds that a handler which was told to stop has to end before it counts as stuck."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ran:
+    """What the function returned or raised; ``later`` is how it ends, where it was not waited for."""
+
+    value: Any = None
+    error: BaseException | None = None
+    seconds: float = 0.0
+    items: int | None = None
+    later: asyncio.Future[Ran] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A call whose function runs; ``cancel`` stops a coroutine, and a plain function that has not begun."""
+
+    call: CurrentCall
+    ended: asyncio.Future[Ran]
+    cancel: Callable[[], object] = bool
+    overdue: bool = False
+
+    def tell_overdue(self) -> None:
+        """Tell the handler to stop, and wait no longer than for its last word."""
+        self.overdue = True
+        self.call.cancel()
+        self.cancel()
+        asyncio.get_running_loop().call_later(LAST_WORD, self._leave)
+
+    def _leave(self) -> None:
+        if not self.ended.done():
+            left, self.ended = self.ended, asyncio.get_running_loop().create_future()
+            left.set_result(Ran(error=asyncio.CancelledError(), later=self.ended))
+
+
+class Bodies:
+    """Runs one service's function: coroutines on ``loop``, plain functions in ``executor``."""
+
+    def __init__(self, service: Service, *, executor: Executor, loop: asyncio.AbstractEventLoop) -> None:
+        self._service = service
+        self._executor = executor
+        self._loop = loop
+
+    async def execute(self, correlation: Correlation, call: CurrentCall, bound: inspect.BoundArguments) -> Ran:
+        """Run the function on ``bound`` for nobody but who asks; a generator's items are counted only."""
+        running = Running(call, asyncio.get_running_loop().create_future())
+        return await self.run(correlation, running, bound, _ignore)
+
+    async def run(
+        self,
+        correlation: Correlation,
+        running: Running,
+        bound: inspect.BoundArguments,
+        chunks: Callable[[int, Any], None],
+    ) -> Ran:
+        """Run the function on ``bound``; a generator's items go to ``chunks`` with their number."""
+        context = contextvars.copy_context()
+        context.run(serving.set, running.call)
+        began = time.perf_counter()
+        run = _Run(self._service, bound, correlation, chunks)
+        if self._service.kind in ("plain", "generator"):
+            self._start_thread(run, context, running)
+        else:
+            self._start_task(run, context, running)
+        try:
+            ran = await running.ended
+        except asyncio.CancelledError:  # the worker gives up waiting, and so must the body
+            running.cancel()
+            raise
+        seconds = time.perf_counter() - began
+        return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=seconds, later=ran.later)
+
+    def _start_thread(self, run: _Run, context: contextvars.Context, running: Running) -> None:
+        here = asyncio.get_running_loop()
+        work = self._executor.submit(context.run, run.plain)
+        running.cancel = work.cancel
+        work.add_done_callback(lambda done: _pass_on(here, done, running))
+
+    def _start_task(self, run: _Run, context: contextvars.Context, running: Running) -> None:
+        """Run a coroutine on the bodies' loop, by one task there and one future here."""
+        here = asyncio.get_running_loop()
+
+        def start() -> None:
+            if running.ended.done():  # given up before its first step
+                return
+            task = self._loop.create_task(run.coroutine(), context=context)
+            running.cancel = lambda: self._loop.call_soon_threadsafe(task.cancel)
+            if running.call.cancelled:  # before there was anything to cancel
+                task.cancel()
+            task.add_done_callback(lambda done: _pass_on(here, done, running))
+
+        self._loop.call_soon_threadsafe(start)
+
+
+def _pass_on(here: asyncio.AbstractEventLoop, work: asyncio.Task[Ran] | Future[Ran], running: Running) -> None:
+    """Tell the waiting side, whose loop is ``here``, how a body ended, unless nobody waits any more."""
+
+    def tell() -> None:
+        if not running.ended.done():
+            running.ended.set_result(ran)
+
+    ran = Ran(error=asyncio.CancelledError()) if work.cancelled() else work.result()  # before its first step
+    with contextlib.suppress(RuntimeError):  # it outlived its worker, which said so
+        here.call_soon_threadsafe(tell)
+
+
+class _Run:
+    """One run of the function; nothing that it raises leaves here, so SystemExit cannot end the worker."""
+
+    def __init__(
+        self,
+        service: Service,
+        bound: inspect.BoundArguments,
+        correlation: Correlation,
+        chunks: Callable[[int, Any], None],
+    ) -> None:
+        self._service = service
+        self._bound = bound
+        self._correlation = correlation
+        self._chunks = chunks
+
+    def plain(self) -> Ran:
+        try:
+            with correlated(self._correlation):
+                returned = self._service.function(*self._bound.args, **self._bound.kwargs)
+                if self._service.kind != "generator":
+                    return Ran(value=returned)
+                return Ran(items=self._drain(returned))
+        except BaseException as error:
+            return Ran(error=error)
+
+    def _drain(self, items: Any) -> int:
+        call = serving.get()
+        number = 0
+        for number, item in enumerate(items, start=1):
+            if call is not None and call.cancelled:
+                items.close()
+                raise CallCancelledError("the caller cancelled it", callid=call.callid)
+            self._chunks(number - 1, item)
+        return number
+
+    async def coroutine(self) -> Ran:
+        try:
+            with correlated(self._correlation):
+                returned = self._service.function(*self._bound.args, **self._bound.kwargs)
+                if self._service.kind == "async generator":
+                    return Ran(items=await self._adrain(returned))
+                value = await returned
+                if isinstance(value, StreamedResponse):
+                    return Ran(value=value.head, items=await self._adrain(value.items()))
+                return Ran(value=value)
+        except BaseException as error:
+            return Ran(error=error)
+
+    async def _adrain(self, items: Any) -> int:
+        number = 0
+        async with contextlib.aclosing(items):
+            async for item in items:
+                self._chunks(number, item)
+                number += 1
+        return number
+
+
+def _ignore(_number: int, _item: Any) -> None:
+    """Nobody listens to a shadow's items."""
