@@ -44,7 +44,7 @@ LEASE: Final = "controller"
 TICK: Final = 1.0  # seconds
 CHECKPOINT: Final = 10  # ticks between two checkpoints of evidence on which nothing was decided
 
-_FOLLOW: Final = 2.0  # seconds to wait for processes to follow a move
+_END: Final = 2.0  # seconds for the last checkpoints when it is asked to stop
 _log = logging.getLogger("crossfade")
 
 
@@ -120,9 +120,7 @@ class Controller:
         """Do it; a move that the stage table, the storage or a blocker refuses keeps the seam where it is, with why."""
         await self._gatherer.keep(progress.seam)  # first: a decision never rests on evidence that could be lost
         try:
-            change = await self._policies.set_stage(
-                progress.seam, _move(playbook, action, ruling, gathered), wait=_FOLLOW
-            )
+            change = await self._policies.set_stage(progress.seam, _move(playbook, action, ruling, gathered), wait=0)
         except PolicyChangedError:
             return progress  # somebody was faster: the next look begins with what is
         except StageChangeRefusedError as error:
@@ -142,7 +140,7 @@ class Controller:
 
     async def _let_go(self) -> None:
         try:
-            async with asyncio.timeout(_FOLLOW):
+            async with asyncio.timeout(_END):
                 for seam in list(self.views):
                     await self._gatherer.keep(seam)
                 await self._lease.release()
