@@ -33,6 +33,16 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _BELOW: Final[tuple[Sign, ...]] = ("<=", "<")
 _ABOVE: Final[tuple[Sign, ...]] = (">=", ">")
 _FROM_CANARY: Final = ("errors", "unknown")
+_NO_CALLS: Final = dict.fromkeys(_FROM_CANARY, "no call goes over the bus yet: ask for it from canary on")
+_NOT_COMPARED: Final = dict.fromkeys(("match", "coverage"), "nothing is compared: ask for it at shadow")
+_NOT_RUN: Final = dict.fromkeys(("p50", "p99"), "no handler runs yet: ask for it from shadow on")
+_UNKNOWABLE: Final[Mapping[Stage, Mapping[str, str]]] = {
+    Stage.OBSERVE: {**_NO_CALLS, **_NOT_COMPARED, **_NOT_RUN},
+    Stage.SHADOW: _NO_CALLS,
+    Stage.CANARY: _NOT_COMPARED,
+    Stage.BUS: _NOT_COMPARED,
+}
+"""What no evidence of a stage can ever show: a gate that asked for it would never open."""
 _STEPS: Final = "write observe, shadow, canary 5% or bus (retiring is `crossfade migrate retire`)"
 
 _LIMIT_ABOVE: Final = Text(like='">= 0.99"')
@@ -259,15 +269,9 @@ class _Building:
         )
 
     def _gate(self, keys: Keys, values: Mapping[str, Any], to: Stage) -> Gate:
-        for name in _FROM_CANARY:
-            if to in (Stage.OBSERVE, Stage.SHADOW) and values.get(name):
-                self._document.mistake(
-                    (*keys, name), f"at {to} no call goes over the bus yet: ask for it from canary on"
-                )
-        if to is Stage.OBSERVE and (
-            asked := [name for name in ("match", "coverage", "p50", "p99") if values.get(name)]
-        ):
-            self._document.mistake((*keys, asked[0]), "at observe nothing is compared yet: ask for it from shadow on")
+        for name, why in _UNKNOWABLE[to].items():
+            if values.get(name):
+                self._document.mistake((*keys, name), f"at {to} {why}")
         shares = {name: self._limit((*keys, name), values.get(name), _ABOVE) for name in ("match", "coverage")}
         bounds = {name: self._limit((*keys, name), values.get(name), _BELOW) for name in (*_FROM_CANARY, "p50", "p99")}
         return Gate(
