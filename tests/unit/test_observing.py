@@ -32,7 +32,9 @@ def watch():
     """Calls a body as an observed seam does: the observation read afterwards, and why the seam was blocked."""
     blocked = []
     observer = Observer()
-    runtime = SimpleNamespace(observer=observer, sealer=None, block=lambda _seam, why: blocked.append(why))
+    runtime = SimpleNamespace(
+        instance="here", sealer=None, observer=observer, block=lambda _seam, why: blocked.append(why)
+    )
 
     def call(body, *args, then=lambda: None):
         policy = Policy(stage="observe")

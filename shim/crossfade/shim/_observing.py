@@ -17,10 +17,10 @@ from time import perf_counter, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from .callers import NEW, calls_of, current_caller, enter, id_of, leave
 from .correlate import current_correlation
 from .coverage import kind_of_call
 from .errors import SeamDefinitionError, UnserialisableError
-from .events import new_id
 from .hooks import report
 from .observations import Observation, Seen
 from .outcomes import SeenError
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 
     from ._runtime import Runtime
+    from .callers import Caller
     from .policy import Policy
     from .seam import Seam
 
@@ -73,8 +74,9 @@ class Later:
 _Copy: TypeAlias = "bytes | _Encoded | Later | None"
 """Arguments or a value: marshal's copy, or encoded; empty when it has no JSON form, ``None`` when nobody wants it."""
 
-_Begun: TypeAlias = tuple[int, _Copy, float, float]
-"""A call's number, its arguments, when it began (seconds since the epoch), and the clock then."""
+_Begun: TypeAlias = "tuple[int, Caller | None, Caller | None, _Copy, float, float]"
+"""A call's number, inside which it began, what it is to those inside it where they are told so, its arguments, when it
+began (seconds since the epoch), and the clock then."""
 
 
 class Observing:
@@ -91,6 +93,7 @@ class Observing:
         self._sampled = policy.sample < 1
         self._observer = runtime.observer
         self._numbers = self._observer.numbers(seam.name)
+        self._calls = calls_of(runtime.instance, seam.name)
         self._block = runtime.block
         self._seals = runtime.sealer is not None
         with contextlib.suppress(SeamDefinitionError):  # told when a call is read
@@ -129,7 +132,7 @@ class Observing:
     def _watch(
         self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
     ) -> Generator[Any, Any, Any]:
-        begun = self._before(args, kwargs)  # at the first item: a stream that never begins is no call
+        begun = self._before(args, kwargs, streamed=True)  # at the first item: a stream that never begins is no call
         try:
             returned = yield from cast("Generator[Any, Any, Any]", items)
         except BaseException as error:
@@ -145,7 +148,7 @@ class Observing:
     async def _awatch(
         self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
     ) -> AsyncGenerator[Any, Any]:
-        begun = self._before(args, kwargs)
+        begun = self._before(args, kwargs, streamed=True)
         try:
             async with contextlib.aclosing(items):
                 resume = items.asend(None)
@@ -163,7 +166,7 @@ class Observing:
             raise
         self._after(begun, body, args, kwargs, None, streamed=True)
 
-    def _before(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> _Begun:
+    def _before(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, streamed: bool = False) -> _Begun:
         """Copy before the body runs, so that what it does to its arguments cannot change the record."""
         if self._instead:
             report.count("skipped", seam=self.seam.name, reason=self._instead)
@@ -173,7 +176,10 @@ class Observing:
                 before = _dumps((args, kwargs), _FORMAT)
             except Exception:  # not a plain value: whether that is a fault says the codec
                 before = self._encode(args, kwargs)
-        return next(self._numbers), before, time(), perf_counter()
+        n, outer, me = next(self._numbers), current_caller(), None
+        if outer is not None or self._calls.nest or n < NEW or not n & 15:
+            me = enter(self._calls, n, outer, streamed=streamed)
+        return n, outer, me, before, time(), perf_counter()
 
     def _after(
         self,
@@ -185,8 +191,10 @@ class Observing:
         *,
         streamed: bool = False,
     ) -> None:
-        n, before, started, clock = begun
+        n, outer, me, before, started, clock = begun
         duration = perf_counter() - clock
+        if me is not None:
+            leave(me, outer)
         try:
             copy: _Copy = None
             if before and not streamed:
@@ -197,7 +205,7 @@ class Observing:
             changed = n % _MUTATION_EVERY == 1 and self._changed(before, args, kwargs)
             heirs = self.seam.in_class and is_an_heirs(self.seam, body)
             self._observer.offer(
-                (self, n, started, duration, before, copy, None, current_correlation(), changed, streamed, heirs)
+                (self, n, started, duration, before, copy, None, current_correlation(), changed, streamed, heirs, outer)
             )
         except Exception as failure:
             self._lost(before, duration, failure)
@@ -216,14 +224,16 @@ class Observing:
         if streamed and isinstance(error, GeneratorExit):
             self._after(begun, body, args, kwargs, None, streamed=True)
             return
-        n, before, started, clock = begun
+        n, outer, me, before, started, clock = begun
         duration = perf_counter() - clock
+        if me is not None:
+            leave(me, outer)
         try:
             changed = n % _MUTATION_EVERY == 1 and self._changed(before, args, kwargs)
             heirs = is_an_heirs(self.seam, body)
             seen = SeenError(error)
             self._observer.offer(
-                (self, n, started, duration, before, None, seen, current_correlation(), changed, False, heirs)
+                (self, n, started, duration, before, None, seen, current_correlation(), changed, False, heirs, outer)
             )
         except Exception as failure:
             self._lost(before, duration, failure)
@@ -255,7 +265,9 @@ class Observing:
     ) -> None:
         """It ended. ``arguments`` make a mapping by parameter, ``None``: sampled out; ``started`` is epoch seconds."""
         correlation = current_correlation()
-        self._observer.offer((self, n, started, duration, arguments, value, error, correlation, False, streamed, False))
+        self._observer.offer(
+            (self, n, started, duration, arguments, value, error, correlation, False, streamed, False, current_caller())
+        )
 
     def told_credentials(self) -> None:
         """An answer holds what is for its client alone: without a key to seal it, no worker may give such an answer."""
@@ -297,7 +309,7 @@ class Observing:
 
     def read(self, seen: Seen) -> Observation:
         """See ``observations.Reader``."""
-        _, n, started, duration, before, value, error, correlation, changed, streamed, heirs = seen
+        _, n, started, duration, before, value, error, correlation, changed, streamed, heirs, outer = seen
         taken = self._open(before)
         if taken is not None:
             self._notice_mutation(taken, changed)
@@ -306,7 +318,8 @@ class Observing:
         return Observation(
             seam=self.seam,
             n=n,
-            callid=new_id(),
+            callid=id_of((self._calls, n, None)),
+            outer=outer,
             revision=self._policy.revision,
             started=started,
             duration=duration,

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from ._loop import wait_for
+from .callers import call_with_id, calling
 from .calls import CurrentCall, serving
 from .errors import BusUnavailableError
 from .hooks import report
@@ -130,11 +131,14 @@ def _call(command: Command, answer: Answer) -> CurrentCall:
 
 @contextmanager
 def _served(call: CurrentCall | None) -> Generator[None]:
+    outer = calling.get()
+    calls = calling.set(outer if call is None or call is serving.get() else call_with_id(call.callid))
     token = serving.set(call)
     try:
         yield
     finally:
         serving.reset(token)
+        calling.reset(calls)
 
 
 class _Steps:

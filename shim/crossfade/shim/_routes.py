@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._loop import wait_for
 from ._owned import arun_owned, owns, run_owned
+from .callers import caused
 from .calls import serving
-from .correlate import Correlation, current_correlation
+from .correlate import current_correlation
 from .errors import (
     BusUnavailableError,
     CallCancelledError,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from ._runtime import Runtime
+    from .correlate import Correlation
     from .policy import Policy
     from .seam import Route, Seam
 
@@ -216,7 +218,7 @@ class OverBus:
             callid=callid,
             data=b'{"arguments":' + arguments + sealed + b"}",
             sealed=bool(sealed),
-            correlation=correlation or Correlation(run=callid),
+            correlation=caused(correlation, callid=callid),
             deadline=self.runtime.deadline(self._policy.timeout),
             keyed=bool(key),
             detached=detached,

@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .callers import call_with_id, calling
 from .calls import serving
 from .correlate import correlated
 from .errors import CallCancelledError
@@ -86,6 +87,7 @@ class Bodies:
         """Run the function on ``bound``; a generator's items go to ``chunks`` with their number."""
         context = contextvars.copy_context()
         context.run(serving.set, running.call)
+        context.run(calling.set, call_with_id(running.call.callid))
         began = time.perf_counter()
         run = _Run(self._service, bound, correlation, chunks)
         if self._service.kind in ("plain", "generator"):

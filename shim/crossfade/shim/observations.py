@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
+from .callers import Caller, told_by
 from .correlate import Correlation, extensions
 from .coverage import Tally, kind_of_call
 from .domains import observed_type
@@ -59,6 +60,7 @@ class Observation:
     value: bytes | None
     error: SeenError | None
     correlation: Correlation | None
+    outer: Caller | None = None
     shadow: bool = False
 
     @property
@@ -86,9 +88,12 @@ class Reader(Protocol):
         ...
 
 
-Seen: TypeAlias = "tuple[Reader, int, float, float, Any, Any, SeenError | None, Correlation | None, Any, bool, bool]"
+Seen: TypeAlias = (
+    "tuple[Reader, int, float, float, Any, Any, SeenError | None, Correlation | None, Any, bool, bool, Caller | None]"
+)
 """A finished call as its thread left it: who can read it, its number, start (seconds since the epoch), duration (s),
-arguments, value, error, correlation, arguments again (or whether they changed), streamed, called on an heir.
+arguments, value, error, correlation, arguments again (or whether they changed), streamed, called on an heir, inside
+which call it began.
 
 A plain tuple, because making anything else takes a microsecond of the caller's time.
 """
@@ -210,6 +215,7 @@ class Observer:
     def _made(self, observation: Observation) -> _Made:
         seam, correlation = observation.seam, observation.correlation
         kind = observation.kind
+        run = extensions(correlation)
         return _Made(
             observation,
             kind,
@@ -217,7 +223,7 @@ class Observer:
                 seam.name, tenant=correlation.tenant if correlation else None, shadow=observation.shadow
             ),
             self._emitter(seam, observation.revision),
-            {"callid": observation.callid, "obsseq": str(observation.n), **extensions(correlation)},
+            {"callid": observation.callid, "obsseq": str(observation.n), **run, **told_by(observation.outer, run)},
             self._payload(observation, kind),
         )
 
