@@ -33,9 +33,13 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _BELOW: Final[tuple[Sign, ...]] = ("<=", "<")
 _ABOVE: Final[tuple[Sign, ...]] = (">=", ">")
 _FROM_CANARY: Final = ("errors", "unknown")
-_NO_CALLS: Final = dict.fromkeys(_FROM_CANARY, "no call goes over the bus yet: ask for it from canary on")
-_NOT_COMPARED: Final = dict.fromkeys(("match", "coverage"), "nothing is compared: ask for it at shadow")
-_NOT_RUN: Final = dict.fromkeys(("p50", "p99"), "no handler runs yet: ask for it from shadow on")
+_NO_CALLS: Final[Mapping[str, str]] = dict.fromkeys(
+    _FROM_CANARY, "no call goes over the bus yet: ask for it from canary on"
+)
+_NOT_COMPARED: Final[Mapping[str, str]] = dict.fromkeys(
+    ["match", "coverage"], "nothing is compared: ask for it at shadow"
+)
+_NOT_RUN: Final[Mapping[str, str]] = dict.fromkeys(["p50", "p99"], "no handler runs yet: ask for it from shadow on")
 _UNKNOWABLE: Final[Mapping[Stage, Mapping[str, str]]] = {
     Stage.OBSERVE: {**_NO_CALLS, **_NOT_COMPARED, **_NOT_RUN},
     Stage.SHADOW: _NO_CALLS,
