@@ -38,3 +38,22 @@ def test_what_is_watched_is_told_until_ctrl_c(shell):
     assert (first["seam"], first["stage"], first["status"]) == ("shop.quote", "legacy", "waiting")
     assert (second["status"], second["reason"].endswith(": lunch")) == ("paused", True)
     assert process.wait(20) == 130
+
+
+def test_what_a_playbook_moves_is_moved_by_hand_with_force_only(shell):
+    """Refused with exit code 4; forced, it is that person's act, kept as an event, and pauses the seam there."""
+    (shell.folder / "p.yaml").write_text("seams: [shop.quote]\nsteps: [{to: shadow}]\n")
+    shell.declare()
+    shell.run("migrate", "apply", "p.yaml")
+    refused = shell.run("stage", "set", "shop.quote", "observe", code=4)
+    same = shell.run("stage", "set", "shop.quote", "legacy", "--timeout", "3")
+    shell.run("stage", "set", "shop.quote", "observe", "--force", "--reason", "mine")
+    (moved,) = [
+        event["data"]
+        for event in shell.run("events", "tail", "--json", "--type", "seam.stage.changed").lines
+        if event["data"]["to"] == "observe"
+    ]
+
+    assert "playbook p moves shop.quote: say `crossfade migrate advance shop.quote`" in refused.err
+    assert same.out.startswith("shop.quote: legacy -> legacy (revision 1)")
+    assert (moved["reason"], "evidence" in moved) == ("mine", False)

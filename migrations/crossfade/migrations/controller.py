@@ -27,7 +27,9 @@ from .applied import Migrations
 from .gathering import Gatherer, OutrunError
 from .lease import Lease
 from .progress import CONTROLLER, Forward, decide, moved, reconcile
-from .ruling import live_of, rule_on
+from .replays import Replays
+from .requests import Requests
+from .ruling import asks_for_replay, live_of, rule_on
 
 if TYPE_CHECKING:
     from crossfade.shim.ports import Bus
@@ -67,6 +69,8 @@ class Controller:
         self._policies = Policies(bus, subjects)
         self._migrations = Migrations(bus)
         self._gatherer = Gatherer(bus, subjects)
+        self._replays = Replays(bus)
+        self._requests = Requests(bus, subjects)
         self._lease = Lease(bus, LEASE, instance)
         self._tick = tick
         self._ticks = 0
@@ -105,7 +109,15 @@ class Controller:
         playbook, live = applied.playbook, live_of(standing)
         progress = reconcile(playbook, applied.seams[seam], live)
         gathered = await self._gatherer.gather(seam, standing.declared.domain, live)
-        ruling = rule_on(playbook, progress, live, gathered, now=self._bus.now())
+        ruling = rule_on(
+            playbook,
+            progress,
+            live,
+            gathered,
+            now=self._bus.now(),
+            replayed=await self._replays.last(seam) if asks_for_replay(playbook, progress) else None,
+            requested=(await self._requests.newest()).get(seam),
+        )
         progress, action = decide(playbook, progress, live, ruling)
         if action is not None:
             progress = await self._act(playbook, progress, action, ruling, gathered)

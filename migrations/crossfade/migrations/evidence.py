@@ -4,7 +4,7 @@ Rules
 - It counts what happened under one revision of the policy; a change of the policy begins anew.
 - Live traffic only. A replay's verdicts are another evidence's.
 - Everything adds up: totals since the change, and apart from them the last sixty minutes, minute by minute.
-- It holds no payload: keys are hashes, and what differed lies in the samples, redacted before it left its process.
+- Keys are hashes. Of payloads it holds only a few samples of what differed, redacted before it left its process.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
+
+from crossfade.shim.comparison import Samples
 
 from .coverage import Covered
 from .sketch import Sketch
@@ -34,6 +36,9 @@ MOST_KEYS: Final = 1000
 """Distinct keys that are told apart; beyond them evidence says "at least"."""
 MINUTES: Final = 60
 
+_SAMPLES: Final = {"newest": 3, "signatures": 20}
+"""With ten differences each of a few hundred bytes, a checkpoint stays far below what a bus takes in one piece."""
+_DIFFERENCES: Final = 10
 _SERVER_ERROR: Final = 500  # RFC 9110, 15.6
 
 
@@ -95,6 +100,7 @@ class Evidence:
     keys: set[str] = field(default_factory=set[str])
     handlers: set[str] = field(default_factory=set[str])
     coverage: dict[str, Covered] = field(default_factory=dict[str, Covered])
+    samples: Samples = field(default_factory=lambda: Samples(**_SAMPLES), compare=False)
 
     # -- what is asked of it -----------------------------------------------------------------------------------
 
@@ -144,7 +150,9 @@ class Evidence:
     def _count(self, event: Event, time: datetime) -> bool:
         payload = _payload(event)
         if event.type == "seam.compared":
-            return self._count_verdict(payload, time)
+            if counted := self._count_verdict(payload, time):
+                self._sample(event, payload, time)
+            return counted
         if event.type.endswith(".observed"):
             return self._count_call("legacy", payload, time, seconds=_seconds(payload, "duration_ms"))
         timings = cast("dict[str, Any]", payload.get("timings") or {})
@@ -170,6 +178,18 @@ class Evidence:
         if (seconds := _seconds(payload, "bus_ms")) is not None:
             self._spread("shadow", Traffic(calls=1), time, seconds)
         return True
+
+    def _sample(self, event: Event, payload: Mapping[str, Any], time: datetime) -> None:
+        """Keep what a mismatch looked like: its differences are redacted and short already."""
+        if payload["verdict"] == "mismatch":
+            sample = {
+                "callid": event.get("callid") or "",
+                "correlationid": event.get("correlationid") or "",
+                "time": time.isoformat(),
+                "handler": payload.get("handler", ""),
+                "differences": payload.get("differences", [])[:_DIFFERENCES],
+            }
+            self.samples.add(self.seam, payload.get("signature", ""), sample)
 
     def _count_call(self, path: PathName, payload: Mapping[str, Any], time: datetime, *, seconds: float | None) -> bool:
         outcome = payload["outcome"]
@@ -217,6 +237,7 @@ class Evidence:
             },
             "keys": sorted(self.keys),
             "handlers": sorted(self.handlers),
+            "samples": self.samples.to_json(),
             "coverage": {
                 kind: [covered.eligible, covered.observed, covered.compared, covered.unjudged]
                 for kind, covered in sorted(self.coverage.items())
@@ -237,6 +258,7 @@ class Evidence:
             minutes={int(minute): _paths(paths) for minute, paths in stored["minutes"].items()},
             keys=set(stored["keys"]),
             handlers=set(stored["handlers"]),
+            samples=Samples.from_json(stored.get("samples", {}), **_SAMPLES),
             coverage={kind: Covered(**_covered(counts)) for kind, counts in stored["coverage"].items()},
         )
 

@@ -127,7 +127,7 @@ class Gatherer:
         if entry is not None:
             try:
                 return Gathered.decode(entry.value, written=entry.revision)
-            except (ValueError, KeyError, TypeError) as error:
+            except (CrossfadeError, ValueError, KeyError, TypeError) as error:
                 report.count("skipped", seam=seam, reason=f"evidence-{type(error).__name__}")
         fresh = Gathered(
             evidence=Evidence(seam=seam, revision=revision, since=since), written=entry.revision if entry else 0

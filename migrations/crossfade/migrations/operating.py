@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from crossfade.shim.policies import Policies, StageChange
     from crossfade.shim.ports import Bus
+    from crossfade.shim.standing import Standing
 
     from .applied import Applied
     from .playbook import Playbook, Step
@@ -41,6 +42,7 @@ class Operating:
     """Acts of people on the playbooks in force."""
 
     def __init__(self, bus: Bus, policies: Policies) -> None:
+        self._bus = bus
         self._policies = policies
         self._migrations = Migrations(bus)
 
@@ -66,7 +68,8 @@ class Operating:
         def go_on(_playbook: Playbook, progress: SeamProgress) -> SeamProgress:
             if progress.status not in ("paused", "rolled-back"):
                 raise StageChangeRefusedError(f"{seam} is {progress.status}: there is nothing to resume")
-            return replace(progress, status="holding", reason=f"resumed by {act.actor}: {act.reason}".rstrip(": "))
+            reason = f"resumed by {act.actor}: {act.reason}".rstrip(": ")
+            return replace(progress, status="holding", reason=reason, resumed=self._bus.now().isoformat())
 
         return await self._change(seam, go_on)
 
@@ -119,6 +122,21 @@ class Operating:
             applied.name, lambda known: known.with_progress(change(known.playbook, known.seams[seam]))
         )
         return changed.seams[seam]
+
+
+async def check_not_led(bus: Bus, standing: Standing, move: Move) -> None:
+    """Raise ``StageChangeRefusedError`` when ``move`` would move a seam that a playbook moves, without force."""
+    policy = standing.policy
+    percent = move.settings.get("percent", policy.percent)
+    moves = move.target is not policy.stage or (move.target is Stage.CANARY and percent != policy.percent)
+    if move.force or not moves:
+        return
+    applied = await Migrations(bus).of_seam(standing.seam)
+    if applied is not None:
+        raise StageChangeRefusedError(
+            f"playbook {applied.name} moves {standing.seam}: say `crossfade migrate advance {standing.seam}`, or "
+            "rollback or pause, or --force as your own decision, which pauses it there"
+        )
 
 
 def _next(playbook: Playbook, progress: SeamProgress) -> Step:

@@ -12,7 +12,8 @@ from .controller import LEASE
 from .gathering import Gatherer
 from .lease import holder
 from .progress import reconcile
-from .ruling import live_of, rule_on
+from .replays import Replays
+from .ruling import asks_for_replay, live_of, rule_on
 
 if TYPE_CHECKING:
     from crossfade.shim.policies import Policies
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from crossfade.shim.subjects import Subjects
 
     from .applied import Applied
+    from .evidence import Evidence
     from .gates import Ruling
     from .gathering import Gathered
     from .progress import Live, SeamProgress
@@ -91,7 +93,8 @@ async def _view(
     live = live_of(standing)
     progress = reconcile(applied.playbook, progress, live)
     gathered = await gatherer.gather(progress.seam, standing.declared.domain, live)
-    ruling = rule_on(applied.playbook, progress, live, gathered, now=bus.now())
+    replayed = await Replays(bus).last(progress.seam) if asks_for_replay(applied.playbook, progress) else None
+    ruling = rule_on(applied.playbook, progress, live, gathered, now=bus.now(), replayed=replayed)
     return SeamView(applied=applied, progress=progress, standing=standing, live=live, ruling=ruling, gathered=gathered)
 
 
@@ -109,6 +112,7 @@ def _evidence(gathered: Gathered) -> dict[str, Any]:
         "compared": evidence.compared,
         "coverage": covered.share,
         "digest": evidence.digest(),
+        "mismatches": mismatches(evidence),
         "paths": {
             path: {
                 "calls": traffic.calls,
@@ -121,3 +125,12 @@ def _evidence(gathered: Gathered) -> dict[str, Any]:
             for path, traffic in evidence.paths.items()
         },
     }
+
+
+def mismatches(evidence: Evidence) -> list[dict[str, Any]]:
+    """Each kind of mismatch, the one met last first: its signature, how many, and its newest samples."""
+    samples, seam = evidence.samples, evidence.seam
+    return [
+        {"signature": signature, "count": count, "samples": samples.newest(seam, signature)}
+        for signature, count in reversed(samples.counts(seam).items())
+    ]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from crossfade.proxy.documents import Document, read_document
 from crossfade.proxy.shapes import Choice, Key, ListOf, Number, Section, Text, json_schema
@@ -160,6 +160,12 @@ SHAPE: Final = Section(
         "owners": Key(shape=ListOf(item=Text(like="ann")), what="Who may approve.", default="anyone who may operate"),
         "steps": Key(shape=ListOf(item=_STEP), what="The way, in order.", required=True),
         "abort": Key(shape=_ABORT, what="What takes a seam back, at steps that say nothing else.", default="no limit"),
+        "breaker": Key(
+            shape=Choice(options=("rollback", "ignore")),
+            what="What becomes of a seam at canary or bus when a proxy whose breaker opened asks for a rollback.",
+            default="rollback",
+            danger="Ignored, the proxy answers by legacy where that is legal and with errors where it is not.",
+        ),
     }
 )
 """Every setting of a playbook: the reader, the JSON Schema and the check of the reference page use this table."""
@@ -195,6 +201,7 @@ class Playbook:
     title: str = ""
     about: str = ""
     owners: tuple[str, ...] = ()
+    breaker: Literal["rollback", "ignore"] = "rollback"
 
 
 def read_playbook(file: str, *, text: bytes | None = None) -> Playbook:
@@ -209,6 +216,7 @@ def read_playbook(file: str, *, text: bytes | None = None) -> Playbook:
         title=values.get("title") or "",
         about=values.get("about") or "",
         owners=tuple(values.get("owners") or ()),
+        breaker=values.get("breaker") or "rollback",
     )
     document.check()
     return playbook

@@ -35,6 +35,7 @@ class SeamProgress:
     """Where one seam is. ``step``: index of the step it stands at, -1 before the first.
 
     ``revision``: the policy's, as the controller last saw it. ``approved``: who said yes, by index of the step.
+    ``resumed``: when a person last gave it back to the controller (ISO, the broker's time).
     """
 
     seam: str
@@ -43,6 +44,7 @@ class SeamProgress:
     revision: int = 0
     reason: str = ""
     approved: Mapping[int, str] = field(default_factory=dict[int, str])
+    resumed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -53,6 +55,7 @@ class SeamProgress:
             "revision": self.revision,
             "reason": self.reason,
             "approved": {str(step): who for step, who in self.approved.items()},
+            "resumed": self.resumed,
         }
 
     @classmethod
@@ -67,6 +70,7 @@ class SeamProgress:
             revision=int(stored["revision"]),
             reason=stored["reason"],
             approved={int(step): who for step, who in stored["approved"].items()},
+            resumed=stored.get("resumed", ""),
         )
 
 
@@ -100,15 +104,18 @@ class Back:
 
 def reconcile(playbook: Playbook, progress: SeamProgress, live: Live) -> SeamProgress:
     """``progress`` as the live stage says it is."""
-    if progress.status == "retired" or live.revision == progress.revision:
+    if live.revision == progress.revision:
         return progress
     reached = _reached(playbook, live)
     seen = replace(progress, step=reached, revision=live.revision)
+    if live.stage is Stage.RETIRED:
+        return replace(seen, status="retired", reason="")
     if live.actor == CONTROLLER:
         status: Status = "rolled-back" if reached < progress.step else "holding"
         return seen if reached == progress.step else replace(seen, status=status)
     exactly = reached == -1 or _is_at(playbook.steps[reached], live)
-    if (reached == progress.step and exactly) or (progress.step, progress.status) == (-1, "waiting"):
+    kept = reached == progress.step and exactly and progress.status != "retired"
+    if kept or (progress.step, progress.status) == (-1, "waiting"):
         return seen  # a setting was changed, not the stage: the evidence begins anew, the way goes on
     return replace(seen, status="paused", reason=f"{live.actor or 'somebody'} moved it to {live.stage}")
 

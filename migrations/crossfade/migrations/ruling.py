@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 from crossfade.shim.stages import TABLE
 
-from .gates import Abort, Facts, Gate, judge
+from .gates import Abort, Facts, Gate, Ruling, judge
 from .progress import Live
 
 if TYPE_CHECKING:
     from crossfade.shim.standing import Standing
 
-    from .gates import Ruling
     from .gathering import Gathered
     from .playbook import Playbook
     from .progress import SeamProgress
+    from .requests import Requested
 
 
 def live_of(standing: Standing) -> Live:
@@ -31,13 +31,41 @@ def live_of(standing: Standing) -> Live:
     )
 
 
-def rule_on(playbook: Playbook, progress: SeamProgress, live: Live, gathered: Gathered, *, now: datetime) -> Ruling:
-    """What the step's gate and abort rules make of the evidence; before the first step nothing is asked for."""
+def rule_on(
+    playbook: Playbook,
+    progress: SeamProgress,
+    live: Live,
+    gathered: Gathered,
+    *,
+    now: datetime,
+    replayed: datetime | None = None,
+    requested: Requested | None = None,
+) -> Ruling:
+    """What the step's gate and abort rules make of the evidence; before the first step nothing is asked for.
+
+    ``replayed``: when a replay of the seam last passed. ``requested``: the newest request to take it back.
+    """
     step = playbook.steps[progress.step] if progress.step >= 0 else None
     facts = Facts(
         evidence=gathered.evidence,
         path="bus" if TABLE[live.stage].commands else "shadow",
         now=now,
         baseline=gathered.baseline,
+        replayed=replayed,
     )
-    return judge(step.gate if step else Gate(), step.abort if step else Abort(), facts)
+    ruling = judge(step.gate if step else Gate(), step.abort if step else Abort(), facts)
+    if requested is not None and _is_heard(requested, playbook, progress, live):
+        return Ruling("rollback", (requested.finding, *ruling.findings))
+    return ruling
+
+
+def asks_for_replay(playbook: Playbook, progress: SeamProgress) -> bool:
+    """Whether the gate of the step where the seam stands asks for one."""
+    return progress.step >= 0 and playbook.steps[progress.step].gate.replay is not None
+
+
+def _is_heard(requested: Requested, playbook: Playbook, progress: SeamProgress, live: Live) -> bool:
+    """Whether it is of the policy in force, while calls go over the bus, and younger than a person's go-ahead."""
+    if playbook.breaker == "ignore" or requested.revision != live.revision or not TABLE[live.stage].commands:
+        return False
+    return not progress.resumed or requested.time > datetime.fromisoformat(progress.resumed)

@@ -27,10 +27,22 @@ def stored(kind, payload, *, after=1.0, **attributes):
     return Stored(subject="-", event=event, position=Position(str(next(_numbers))), time=time)
 
 
-def verdict(kind, *, after=1.0, reason="", source="shadow", call="<1K <10ms value", milliseconds=2.0, **attributes):
+def verdict(
+    kind,
+    *,
+    after=1.0,
+    reason="",
+    source="shadow",
+    call="<1K <10ms value",
+    milliseconds=2.0,
+    signature="",
+    differences=(),
+    **attributes,
+):
     """A ``seam.compared``."""
     payload = {"verdict": kind, "reason": reason, "source": source, "kind": call, "handler": "new:search"}
-    return stored("seam.compared", {**payload, "bus_ms": milliseconds}, after=after, **attributes)
+    payload |= {"bus_ms": milliseconds, "signature": signature, "differences": list(differences)}
+    return stored("seam.compared", payload, after=after, **attributes)
 
 
 def observed(*, error=False, after=1.0, milliseconds=2.0, status=None, **attributes):

@@ -122,3 +122,19 @@ def test_an_hour_of_every_latency_stays_below_a_message(evidence):
         for n in range(60):
             evidence.add(result(milliseconds=1.13**n, after=60 * minute + n / 60, userid=f"{minute}-{n}"))
     assert len(json.dumps(evidence.to_json())) < 300_000
+
+
+def test_a_few_samples_of_each_mismatch_are_kept():
+    """What differed, by kind, through a checkpoint; matches leave none."""
+    found = Evidence(seam="web.search", revision=3, since=BEGAN)
+    for number in range(5):
+        found.add(verdict("mismatch", signature="s1", differences=[difference(number)] * 30, callid=f"c{number}"))
+    found.add(verdict("match"))
+    again = Evidence.from_json(json.loads(json.dumps(found.to_json())))
+    kept = again.samples.newest("web.search", "s1")
+    assert again.samples.counts("web.search") == {"s1": 5}
+    assert [(sample["callid"], len(sample["differences"])) for sample in kept] == [("c2", 10), ("c3", 10), ("c4", 10)]
+
+
+def difference(number):
+    return {"path": "$.cents", "kind": "changed", "legacy": "1", "bus": str(number)}

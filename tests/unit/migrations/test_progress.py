@@ -88,6 +88,14 @@ def test_a_person_s_move_pauses():
     assert reconcile(PLAYBOOK, at(2), live(2, revision=5, actor="ann")) == at(2, revision=5)
 
 
+def test_retired_is_the_end_unless_somebody_goes_back():
+    """Whoever retired it; and who leads it out of there by force, pauses it."""
+    retired = reconcile(PLAYBOOK, at(4, status="done"), Live(stage=Stage.RETIRED, percent=0, revision=5, actor="ann"))
+    assert (retired.status, retired.step) == ("retired", 4)
+    assert decide(PLAYBOOK, retired, Live(stage=Stage.RETIRED, percent=0, revision=5), BROKEN) == (retired, None)
+    assert reconcile(PLAYBOOK, retired, live(4, revision=6, actor="ann")).status == "paused"
+
+
 def test_a_seam_that_is_on_its_way_already_is_taken_up_there():
     """A playbook applied to a seam at shadow begins at shadow."""
     begun = reconcile(PLAYBOOK, SeamProgress(seam="a"), live(1, revision=9, actor="ann"))

@@ -8,12 +8,14 @@ import logging
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crossfade.migrations.controller import Controller
+from crossfade.migrations.operating import check_not_led
 from crossfade.shim.errors import MissingExtraError
 from crossfade.shim.events import new_id
 
@@ -159,7 +161,7 @@ async def _serve(
         controller = asyncio.create_task(Controller(opened.bus, opened.subjects, instance=instance).run())
         try:
             await _part("serving").serve(
-                _part("app").create_app(plane),
+                _part("app").create_app(plane, check=partial(check_not_led, opened.bus)),
                 plane,
                 listening,
                 when_ready=lambda: _say_ready(url, made, settings, as_json=as_json),

@@ -330,6 +330,12 @@ def _print_findings(view: SeamView) -> None:
         return
     say("")
     print_columns([("finding", "met"), *((safe(each.text), _MARKS[each.state]) for each in view.ruling.findings)])
+    for kind in view.to_json()["evidence"]["mismatches"]:
+        newest = kind["samples"][-1]
+        count = f"{kind['count']} mismatch{'' if kind['count'] == 1 else 'es'}"
+        say(f"\n{count} of kind {safe(kind['signature'])}, the last in call {safe(newest['callid'])}:")
+        for each in newest["differences"]:
+            say(safe(f"  {each['path']} {each['kind']}: {each['legacy'] or '-'} -> {each['bus'] or '-'}"))
 
 
 def _tell(done: Mapping[str, Any], *, as_json: bool) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from crossfade.migrations.coverage import read_coverage
+from crossfade.migrations.operating import check_not_led
 from crossfade.shim.errors import UnknownSeamError
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import ORDER, TABLE, Stage, parse_stage
@@ -99,7 +100,7 @@ def set_stage(
     unsafe_storage: Annotated[
         bool, typer.Option("--unsafe-storage", help="Accept that a power cut may let an unsafe call start twice.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Skip stages forward, or pass over blockers.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Skip stages, pass over blockers or a playbook.")] = False,
     wait: Annotated[float, typer.Option(help="Seconds to wait until every process follows.")] = 2.0,
     bus: BusOption = None,
     config: ConfigOption = None,
@@ -120,6 +121,9 @@ def set_stage(
 
     async def change() -> StageChange:
         async with session(bus, config) as opened:
+            for standing in await standings(opened.policies, opened.bus):
+                if standing.seam == seam:
+                    await check_not_led(opened.bus, standing, move)
             return await opened.policies.set_stage(seam, move, wait=wait)
 
     done = asyncio.run(change())

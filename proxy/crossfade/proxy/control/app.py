@@ -103,8 +103,8 @@ class Control:
             await asyncio.gather(*helpers, return_exceptions=True)
 
 
-def create_app(control: Control, *, routers: Sequence[APIRouter] = ()) -> Any:
-    """The whole control plane; ``routers`` of other parts are as protected as ours."""
+def create_app(control: Control, *, routers: Sequence[APIRouter] = (), check: seams.Check | None = None) -> Any:
+    """The whole control plane; ``routers`` of other parts are as protected as ours, ``check`` is asked before moves."""
     api = FastAPI(
         title="crossfade control",
         version=version("crossfade"),
@@ -119,7 +119,7 @@ def create_app(control: Control, *, routers: Sequence[APIRouter] = ()) -> Any:
     for router in (
         _operations(control),
         _documents(api),
-        seams.router(control.policies, control.bus),
+        seams.router(control.policies, control.bus, check),
         _tasks(control),
         _tokens(control),
         _sessions(control),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeAlias
 
 from fastapi import APIRouter, Header, Path, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +17,8 @@ from crossfade.shim.standing import standings
 from .problems import BODY, READS, WRITES, ProblemError, problems
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from crossfade.shim.policies import Policies, StageChange
     from crossfade.shim.ports import Bus
     from crossfade.shim.standing import Standing
@@ -103,7 +105,7 @@ class Change(BaseModel):
     compare: dict[str, Any] | None = Field(default=None, description="comparison rules by path")
     mode: Mode = Field(default="drain", description="a way back: let runs end on the bus, or refuse them")
     drain: float = Field(default=DRAIN.total_seconds(), ge=0, le=86_400, description="seconds in which runs may end")
-    force: bool = Field(default=False, description="skip stages forward, or pass over blockers")
+    force: bool = Field(default=False, description="skip stages forward, pass over blockers, or over a playbook")
     unsafe_storage: bool = Field(
         default=False, description="accept that a power cut may let an unsafe call start twice"
     )
@@ -121,11 +123,14 @@ class Changed(BaseModel):
     lagging: list[str]
 
 
+Check: TypeAlias = "Callable[[Standing, Move], Awaitable[None]]"
+"""Asked before a seam is changed; raises ``StageChangeRefusedError`` when somebody else moves it."""
+
 _SETTINGS: Final = ("percent", "sample", "timeout", "fallback", "ledger_down", "compare")
 
 
-def router(policies: Policies, bus: Bus) -> APIRouter:
-    """The routes over these policies."""
+def router(policies: Policies, bus: Bus, check: Check | None = None) -> APIRouter:
+    """The routes over these policies; ``check`` is asked before each change."""
     made = APIRouter(prefix="/api/v1/seams", tags=["seams"], responses=problems(*READS))
 
     @made.get("")
@@ -152,8 +157,11 @@ def router(policies: Policies, bus: Bus) -> APIRouter:
         found = await _find(policies, bus, seam)
         expected = _revision(if_match)
         actor = request.scope["crossfade.caller"].name
+        move = _move(change, found, actor, expected)
+        if check is not None:
+            await check(found, move)
         try:
-            done = await policies.set_stage(seam, _move(change, found, actor, expected), wait=change.wait)
+            done = await policies.set_stage(seam, move, wait=change.wait)
         except PolicyChangedError as error:
             raise ProblemError(412, str(error), headers={"ETag": _etag(error.actual)}) from error
         response.headers["ETag"] = _etag(done.revision)

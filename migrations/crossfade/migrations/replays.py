@@ -1,0 +1,39 @@
+"""Which replays of seams have passed, in the bucket ``replays`` by seam: a gate may ask for one."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from crossfade.shim.hooks import report
+
+if TYPE_CHECKING:
+    from crossfade.shim.ports import Bus
+
+BUCKET: Final = "replays"
+
+
+class Replays:
+    """Reads and writes when a replay of a seam last passed, over a connected bus."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+        self._state = bus.state(BUCKET)
+
+    async def passed(self, seam: str, *, digest: str, compared: int) -> None:
+        """Record that a replay of ``compared`` calls has passed now; ``digest`` names which. Raises ``BusError``."""
+        value = {"passed": self._bus.now().isoformat(), "digest": digest, "compared": compared}
+        await self._state.put(seam, json.dumps(value).encode())
+
+    async def last(self, seam: str) -> datetime | None:
+        """When one last passed, the broker's time; an entry that cannot be read is counted, and is none."""
+        entry = await self._state.get(seam)
+        if entry is None:
+            return None
+        try:
+            stored: dict[str, Any] = json.loads(entry.value)
+            return datetime.fromisoformat(stored["passed"]) if int(stored["compared"]) > 0 else None
+        except (ValueError, KeyError, TypeError) as error:
+            report.count("skipped", seam=seam, reason=f"replay-{type(error).__name__}")
+            return None
