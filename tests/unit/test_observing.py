@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from types import SimpleNamespace
 
 import pytest
 
+from crossfade.shim import hooks, observations
 from crossfade.shim._observing import Observing
 from crossfade.shim.policy import Policy
+from crossfade.shim.redaction import Redactor
 from crossfade.shim.seam import Seam
+from crossfade.shim.subjects import Subjects
 
 
 class Observer:
@@ -67,6 +71,26 @@ def test_a_body_that_changes_its_arguments_is_told_and_recorded_as_called(watch)
     _, seen, blocked = watch(lambda x: x.append(2), [1])
     assert json.loads(seen.arguments) == {"x": [1]}
     assert len(blocked) == 1
+
+
+def test_what_takes_long_to_write_ends_with_the_time_to_flush(monkeypatch):
+    """However few calls a batch would hold: what is not written by then is counted, and the loop is free again."""
+    clock = itertools.count(step=0.3)  # seconds that each look at the clock finds gone
+    monkeypatch.setattr(observations, "monotonic", lambda: next(clock))
+    counters = hooks.Counters()
+    monkeypatch.setattr(hooks.report, "hooks", counters)
+    wire = SimpleNamespace(emitter=lambda _alike: lambda *_sent: None)
+    observer = observations.Observer(wire, Subjects("t"), Redactor(key=b"k" * 16), instance="i")
+    policy = Policy(stage="observe")
+    seam = Seam("test.slow", lambda: None, domain="tool", policy=policy)
+    route = Observing(SimpleNamespace(observer=observer, sealer=None, block=None), seam, policy)
+    for _ in range(100):
+        route.call(seam, lambda: None, (), {})
+
+    asyncio.run(observer.flush(0.0))
+
+    assert counters.get("observed") == 1
+    assert counters.get("dropped", reason="exit") == 99
 
 
 def test_an_iterator_is_left_to_its_body(watch):

@@ -383,6 +383,22 @@ def test_long_texts_are_cut():
     assert len(error_payload(record, handler="self", handler_ms=1)) < 200_000
 
 
+def test_a_deep_recursion_keeps_its_innermost_frames():
+    """An error that passes 500 frames is told by its last 64; to hold all, at each seam it passes, takes seconds."""
+
+    def down(n):
+        if n:
+            down(n - 1)
+        raise ValueError("innermost")
+
+    with pytest.raises(ValueError, match="innermost") as caught:
+        down(500)
+    trace = SeenError(caught.value)._trace
+    assert len(trace.stack) == 64
+    assert trace.stack[-1].line == 'raise ValueError("innermost")'
+    assert len(caught.traceback) > 500, "the caller's own is whole"
+
+
 class UnprintableError(Exception):
     def __str__(self):
         raise RuntimeError("no")

@@ -14,6 +14,7 @@ import logging
 from collections import Counter, deque
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 from .callers import Caller, told_by
@@ -37,6 +38,7 @@ BUFFER: Final = 10_000  # calls; half a minute at 300 calls/s
 BUFFER_BYTES: Final = 64 * 1024 * 1024  # of arguments and values, because calls may be large
 _PAUSE: Final = 0.05  # seconds between drains: nobody waits, and waking the loop per call costs the caller 5-10 us
 _BATCH: Final = 256  # events between two yields of the loop
+_SLICE: Final = 0.02  # seconds after which it yields sooner: a deep traceback takes milliseconds to write
 
 _log = logging.getLogger("crossfade")
 
@@ -180,8 +182,11 @@ class Observer:
     def _publish_some(self) -> bool:
         """Publish a batch; ``False`` when the bus takes no more for now."""
         done: list[_Done] = []
+        end = monotonic() + _SLICE
         try:
             for at in range(min(_BATCH, len(self._buffer))):
+                if at and monotonic() > end:
+                    break
                 seen, sent = self._buffer[at], False
                 name = seen[0].seam.name
                 try:

@@ -20,6 +20,7 @@ from .redaction import between_marks, is_secret_name
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
+    from types import TracebackType
 
     from .ports import Position
 
@@ -34,6 +35,7 @@ EFFECTS_DIFFER: Final = "effects-differ"
 
 _MESSAGE_LIMIT: Final = 16 * 1024
 _TRACEBACK_LIMIT: Final = 64 * 1024
+_FRAMES: Final = 64  # the innermost: a deep recursion passes every level's seam, and all of each would be quadratic
 _ATTRIBUTES_LIMIT: Final = 64 * 1024
 _MAX_BITS: Final = 4096  # of an integer; Python itself refuses to write or read more than 4,300 digits
 
@@ -131,7 +133,10 @@ class SeenError:
         self._args = tuple(sent.pop("args", ()))
         self._attributes = sent
         self._notes = tuple(map(str, _items(getattr(error, "__notes__", None))))
-        self._trace = traceback.TracebackException.from_exception(error, lookup_lines=False)
+        innermost = _innermost(error.__traceback__)
+        self._trace = traceback.TracebackException(
+            type(error), error, innermost, lookup_lines=False, limit=-_FRAMES
+        )  # the limit is for causes
 
     def record(self, *, redact: Callable[[str], str] = str) -> ErrorRecord:
         """As ``record_error``."""
@@ -167,6 +172,17 @@ class SeenError:
 def record_error(error: BaseException, *, redact: Callable[[str], str] = str) -> ErrorRecord:
     """Describe ``error`` for the wire; ``redact`` sees every text, which is then cut to 16 KiB (traceback 64)."""
     return SeenError(error).record(redact=redact)
+
+
+def _innermost(trace: TracebackType | None) -> TracebackType | None:
+    """The last ``_FRAMES`` of a traceback, before anybody asks each of its frames for its line."""
+    start, length = trace, 0
+    while trace is not None:
+        length += 1
+        if start is not None and length > _FRAMES:
+            start = start.tb_next
+        trace = trace.tb_next
+    return start
 
 
 def _held(error: BaseException) -> dict[str, Any]:
