@@ -73,7 +73,7 @@ def test_the_policys_defaults_are_the_codes():
 
     assert dict(shown) == {
         field.name: f"{getattr(Policy(), field.name):g}"
-        if field.name in ("timeout", "percent", "sample")
+        if field.name in ("timeout", "percent", "sample", "noise")
         else str(getattr(Policy(), field.name))
         for field in fields(Policy)
         if field.name not in LIVE_ONLY
@@ -104,7 +104,7 @@ def test_every_decorator_option_is_on_the_page():
     page = sections(CONFIGURATION)
     options = set(inspect.signature(tool).parameters) - {"name"}
 
-    live = {"unsafe_storage", "compare"}  # set by file or live state only
+    live = {"unsafe_storage", "compare", "noise", "repeat"}  # set by file or live state only
     assert rows(page["Decorator options"]) | rows(page["The policy of a seam"]) - live == options
     assert options == set(re.findall(r"(\w+)=", page["Decorator options"].partition("\ndef ")[0]))
 

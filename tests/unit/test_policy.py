@@ -68,6 +68,24 @@ def test_unknown_words_are_refused(name, value):
         Policy(**{name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("noise", -0.01),
+        ("noise", 1.01),
+        ("noise", True),
+        ("repeat", 0),
+        ("repeat", 10),
+        ("repeat", 2.5),
+        ("repeat", "3"),
+    ],
+)
+def test_runs_beyond_the_first_have_bounds(name, value):
+    """A share of calls, and a whole number of runs that somebody pays for."""
+    with pytest.raises(ConfigurationError, match=name):
+        Policy(**{name: value})
+
+
 def test_a_setting_nobody_knows_is_refused_with_those_that_are():
     """A typing error in a file is said, with its place."""
     with pytest.raises(ConfigurationError, match=r"crossfade.toml: x.tiemout: unknown setting; .*timeout"):

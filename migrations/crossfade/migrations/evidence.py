@@ -87,6 +87,7 @@ class Evidence:
 
     ``reasons`` counts what was skipped or inconclusive, like ``skipped:stale``. ``handlers``: what ran in the
     handlers' place; ``self`` (the body itself) proves transport only. ``newest``: when the newest of it was stored.
+    ``judged``: matches that rest on what a comparator of texts said, somewhere (``part``) or of the ``whole`` answer.
     """
 
     seam: str
@@ -101,6 +102,7 @@ class Evidence:
     handlers: set[str] = field(default_factory=set[str])
     coverage: dict[str, Covered] = field(default_factory=dict[str, Covered])
     samples: Samples = field(default_factory=lambda: Samples(**_SAMPLES), compare=False)
+    judged: Counter[str] = field(default_factory=Counter[str])
 
     # -- what is asked of it -----------------------------------------------------------------------------------
 
@@ -167,6 +169,8 @@ class Evidence:
             return False
         kind, reason = payload["verdict"], payload.get("reason", "")
         self.verdicts[kind] += 1
+        if paths := payload.get("judged"):
+            self.judged["whole" if "$" in paths.split(", ") else "part"] += 1
         if kind not in JUDGED:
             self.reasons[f"{kind}:{reason}"] += 1
         covered = self.coverage.setdefault(payload.get("kind") or "unknown", Covered())
@@ -242,6 +246,7 @@ class Evidence:
                 kind: [covered.eligible, covered.observed, covered.compared, covered.unjudged]
                 for kind, covered in sorted(self.coverage.items())
             },
+            "judged": dict(sorted(self.judged.items())),
         }
 
     @classmethod
@@ -260,6 +265,7 @@ class Evidence:
             handlers=set(stored["handlers"]),
             samples=Samples.from_json(stored.get("samples", {}), **_SAMPLES),
             coverage={kind: Covered(**_covered(counts)) for kind, counts in stored["coverage"].items()},
+            judged=Counter(stored.get("judged", {})),
         )
 
     def digest(self) -> str:

@@ -7,11 +7,13 @@ Rules
   is not outvoted by a good past; it asks for less proof than a gate, because going back is cheap.
 - ``legacy`` in a limit is what the legacy path shows in the same evidence; where it has no traffic any more, what it
   showed last (``baseline``).
+- A comparator of texts is never all that a gate rests on: how many matches do is said, and where every one is a whole
+  answer that only a comparator called the same, a person decides.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -136,7 +138,7 @@ def _asks(gate: Gate, facts: Facts) -> Iterator[Finding]:
     if gate.keys:
         yield _enough("keys", len(evidence.keys), gate.keys)
     if gate.match:
-        yield _match(gate.match, evidence, gate.confidence)
+        yield _not_by_words_alone(_match(gate.match, evidence, gate.confidence), evidence)
     if gate.coverage:
         yield _coverage(gate.coverage, evidence)
     yield from _numbers(gate, traffic, _legacy(facts), gate.confidence)
@@ -156,8 +158,18 @@ def _match(limit: Limit, evidence: Evidence, confidence: float) -> Finding:
     if not evidence.compared:
         return _missing("match", limit, "nothing was compared yet")
     bounds = sequential_bounds(hits, misses, confidence=confidence)
-    measured = _Measured("match", hits / (hits + misses), bounds, f"of {hits + misses} compared", _percent)
+    judged = evidence.judged.total()
+    by_words = f", {judged} matches by a comparator of texts" if judged else ""
+    measured = _Measured("match", hits / (hits + misses), bounds, f"of {hits + misses} compared{by_words}", _percent)
     return _above(limit, measured)
+
+
+def _not_by_words_alone(finding: Finding, evidence: Evidence) -> Finding:
+    """It is not met where there is no match that anything but a comparator's word on the whole answer stands for."""
+    if finding.state != "met" or evidence.judged["whole"] < evidence.compared - evidence.verdicts["mismatch"]:
+        return finding
+    text = f"{finding.text}; every match is a comparator's word on the whole answer, so a person decides"
+    return replace(finding, state="unmet", text=text)
 
 
 def _coverage(limit: Limit, evidence: Evidence) -> Finding:

@@ -72,6 +72,10 @@ class Bodies:
         self._executor = executor
         self._loop = loop
 
+    def of(self, service: Service) -> Bodies:
+        """The same for another function, like the body beside its handler."""
+        return Bodies(service, executor=self._executor, loop=self._loop)
+
     async def execute(self, correlation: Correlation, call: CurrentCall, bound: inspect.BoundArguments) -> Ran:
         """Run the function on ``bound`` for nobody but who asks; a generator's items are counted only."""
         running = Running(call, asyncio.get_running_loop().create_future())

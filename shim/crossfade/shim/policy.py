@@ -42,6 +42,11 @@ class Policy:
         compare: Rules by path for comparing outcomes, like ``{"$.took_ms": "ignore"}``. Default none: exact.
             Danger: what is ignored can break unseen.
 
+        noise: Share of shadow runs after which the legacy body runs once more (else, where a worker has none, the
+            handler) and is compared with itself, 0 to 1. Default 0. Only where ``effects`` are ``none``.
+        repeat: How often a shadow runs the handler, 1 to 9; most of the runs decide. Default 1. Only where ``effects``
+            are ``none``. Danger: a model is asked, and paid, as often.
+
     Live state alone sets the rest: ``revision`` grows with every change (0: there is none), commands older than
     ``minrev`` are refused by workers, ``draining``: runs that began on the bus may end there, ``claiming``: a
     command may still be under way, so keyed unsafe calls ask the ledger on the legacy path, too.
@@ -56,6 +61,8 @@ class Policy:
     ledger_down: LedgerDown = "refuse"
     unsafe_storage: bool = False
     compare: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    noise: float = 0.0
+    repeat: int = 1
     revision: int = 0
     minrev: int = 0
     draining: bool = False
@@ -68,6 +75,10 @@ class Policy:
         _check_number("timeout", self.timeout, 0.01, _MAX_TIMEOUT, "seconds")
         _check_number("percent", self.percent, 0, 100, "percent")
         _check_number("sample", self.sample, 0, 1, "of all calls")
+        _check_number("noise", self.noise, 0, 1, "of all shadow runs")
+        _check_number("repeat", self.repeat, 1, 9, "runs")
+        if self.repeat % 1:
+            raise ConfigurationError(f"{self.repeat!r} is no whole number", where="repeat")
         if cast("object", self.unsafe_storage) not in (True, False):
             raise ConfigurationError(f"{self.unsafe_storage!r} is neither true nor false", where="unsafe_storage")
         if self.compare:

@@ -334,13 +334,29 @@ class Difference(Payload):
     bus: str = Field(default="", description="the same of the handler's")
 
 
+class Repeated(Payload):
+    """What several runs of one recorded call amount to."""
+
+    runs: int = Field(ge=2, description="how often the handler ran")
+    matched: int = Field(ge=0, description="runs that match: all of them is pass^k")
+    structure: int = Field(ge=0, description="runs in which all but the texts under semantic rules matches")
+    pairs: int = Field(ge=0, description="of runs, one after the other, compared with each other, texts exactly")
+    varied: int = Field(ge=0, description="pairs that differ: the answers' own variance")
+    asked: int = Field(ge=0, description="judgements by a comparator of texts, asked for twice")
+    flipped: int = Field(ge=0, description="of which came out otherwise: the comparator's variance")
+
+
 class SeamCompared(Payload):
-    """A handler's outcome was compared with the recorded one."""
+    """A handler's outcome was compared with the recorded one, or one side with itself."""
 
     seam: str
     callid: str
     verdict: Literal["match", "mismatch", "ignored", "skipped", "inconclusive"]
+    source: str = Field(
+        default="shadow", description="`shadow`, or `noise`: one side against itself, never counted as evidence"
+    )
     rule: str = Field(default="", description="paths of the rules that ignored, or `comparator`")
+    judged: str = Field(default="", description="paths of semantic rules without which it would be no match")
     reason: str = Field(default="", description="why it was skipped or inconclusive; `both-errors` of a match")
     detail: str = Field(default="", description="for people")
     differences: list[Difference] = Field(default=[], description="bounded; `more` counts the rest")
@@ -350,6 +366,7 @@ class SeamCompared(Payload):
     instance: str = Field(default="", description="the process that was observed")
     n: int | None = Field(default=None, description="the observation's number there")
     kind: str = Field(default="", description="of the observed call: what coverage is counted by")
+    repeated: Repeated | None = Field(default=None, description="where it ran more than once")
     legacy_ms: _Milliseconds | None = None
     bus_ms: _Milliseconds | None = None
     replay: bool = Field(default=False, description="from history: never counted as live traffic")

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from .errors import SeamDefinitionError
 from .hooks import report
 from .policy import Policy
 
@@ -67,6 +68,17 @@ def services(registry: Registry, only: Collection[str] | None = None) -> list[Se
     names = {service.name for service in found}
     handlers = [handler for handler in registry.handlers() if only is None or handler.name in only]
     return found + [_of_handler(handler) for handler in handlers if handler.name not in names]
+
+
+def legacy_of(service: Service, registry: Registry) -> Service | None:
+    """The body of a seam that ``service`` runs, or the handler of; ``None`` where it cannot be run here."""
+    if service.by == "self":
+        return service
+    found = next((seam for seam in registry.all() if seam.name == service.name and seam.has_body), None)
+    try:
+        return _of_seam(found, None) if found else None
+    except SeamDefinitionError:  # a method that nothing can be bound to
+        return None
 
 
 def _served_here(seam: Seam, registry: Registry, only: Collection[str] | None) -> bool:

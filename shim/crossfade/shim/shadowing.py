@@ -9,23 +9,28 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from .calls import CurrentCall
-from .comparison import Rules, Verdict
+from .comparison import Outcome, Rules, Verdict
 from .correlate import from_event
 from .errors import BusError, CrossfadeError
 from .events import Event, derived_id
 from .hooks import report
 from .judging import has_redacted, judge, outcome_of, read_observation
 from .ports import ConsumeOptions
+from .repeating import judge_runs
+from .routing import in_share
+from .services import legacy_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import inspect
+    from collections.abc import Callable, Mapping
 
     from ._runtime import Runtime
-    from .bodies import Bodies, Ran
+    from .bodies import Bodies
     from .judging import Recorded
     from .policy import Policy
     from .ports import Delivery, Stored
@@ -36,6 +41,30 @@ _log = logging.getLogger("crossfade")
 MAX_AGE: Final = timedelta(seconds=60)
 _ACK_WAIT: Final = 60.0
 _AGAIN: Final = 2.0  # seconds until a consumer that ended is begun again
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Case:
+    """A recorded call that may run again, and how its answer is judged."""
+
+    stored: Stored
+    recorded: Recorded
+    policy: Policy
+    rules: Rules
+
+    def arguments(self, service: Service) -> inspect.BoundArguments:
+        """Of its own for each run, which may change them. Raises ``CrossfadeError``."""
+        values, _ = service.codec.decode_command(self.recorded.arguments)
+        return service.codec.bound(values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a comparison found; ``outcome`` is the first run's, ``more`` goes into the payload."""
+
+    verdict: Verdict
+    outcome: Outcome | None = None
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 class Shadowing:
@@ -85,82 +114,143 @@ class Shadowing:
 
     async def _handle(self, delivery: Delivery) -> None:
         try:
-            verdict, timing = await self._judge(delivery)
-            await self._tell(delivery.stored, verdict, timing)
+            case = await self._read(delivery.stored)
+            found = _Found(case) if isinstance(case, Verdict) else await self._judge(case, delivery)
+            await self._tell(delivery.stored, found, by=self._service.by)
             await delivery.ack()
-            report.count("compared", seam=self._service.name, reason=verdict.kind)
+            report.count("compared", seam=self._service.name, reason=found.verdict.kind)
         except BusError as error:
             report.count("unsettled", seam=self._service.name, reason=type(error).__name__)
         except Exception as error:  # a shadow must not end the worker; it comes again once, then dead letters
             report.count("unsettled", seam=self._service.name, reason=type(error).__name__)
+        else:
+            if not isinstance(case, Verdict):
+                await self._look_for_noise(case, found)
 
-    async def _judge(self, delivery: Delivery) -> tuple[Verdict, dict[str, float]]:
-        if self._runtime.bus.now() - delivery.stored.time > MAX_AGE:
-            return Verdict(kind="skipped", reason="stale"), {}
+    # -- the comparison ------------------------------------------------------------------------------------------------
+
+    async def _read(self, stored: Stored) -> _Case | Verdict:
+        """What is to be run and judged, or why it is not."""
+        if self._runtime.bus.now() - stored.time > MAX_AGE:
+            return Verdict(kind="skipped", reason="stale")
         try:  # as it is now: rules set live hold from the next comparison on
             policy = self._runtime.policy(self._service.name, self._service.policy)
             rules = await asyncio.to_thread(Rules.parse, dict(policy.compare))  # a comparator may take long to import
         except CrossfadeError as error:
-            return Verdict(kind="skipped", reason="policy", detail=self._runtime.redactor.text(str(error))), {}
-        return await self._judge_under(policy, rules, delivery.stored)
-
-    async def _judge_under(self, policy: Policy, rules: Rules, stored: Stored) -> tuple[Verdict, dict[str, float]]:
+            return Verdict(kind="skipped", reason="policy", detail=self._runtime.redactor.text(str(error)))
         try:
             recorded = read_observation(stored.event)
             # Where this side says nothing, the caller has: it marked the call for comparison.
             if self._service.harm(self._runtime.policy) == "unsafe":
-                return Verdict(kind="skipped", reason="unsafe"), {}
+                return Verdict(kind="skipped", reason="unsafe")
             if has_redacted(json.loads(recorded.arguments)):
-                return Verdict(kind="skipped", reason="redacted"), {}
-            values, _ = self._service.codec.decode_command(recorded.arguments)
-            bound = self._service.codec.bound(values)
+                return Verdict(kind="skipped", reason="redacted")
+            case = _Case(stored=stored, recorded=recorded, policy=policy, rules=rules)
+            case.arguments(self._service)
         except CrossfadeError as error:
-            return Verdict(kind="skipped", reason="arguments", detail=self._runtime.redactor.text(str(error))), {}
-        ran = await self._run(stored, bound, policy)
-        if ran is None:
-            return Verdict(kind="inconclusive", reason="timeout"), {}
-        # A comparison may take its whole budget of half a second: not on the loop that carries heartbeats.
-        verdict = await asyncio.to_thread(self._compare, recorded, ran, rules)
-        timing = {"legacy_ms": (recorded.outcome.duration or 0.0) * 1000, "bus_ms": ran.seconds * 1000}
-        return verdict, timing
+            return Verdict(kind="skipped", reason="arguments", detail=self._runtime.redactor.text(str(error)))
+        return case
 
-    async def _run(self, stored: Stored, bound: Any, policy: Policy) -> Ran | None:
-        """Run in a context of its own: own deadline, marked shadow, nobody to cancel it."""
+    async def _judge(self, case: _Case, delivery: Delivery) -> _Found:
+        repeat = self._is_allowed(case.policy, "repeat") if case.policy.repeat > 1 else False
+        outcomes, lost = list[Outcome](), list[Verdict]()
+        for n in range(int(case.policy.repeat) if repeat else 1):
+            if n:
+                await delivery.extend()
+            outcome = await self._run(case, self._service, self._bodies, key=f"shadow-{n}" if n else "shadow")
+            if outcome is None:
+                lost.append(Verdict(kind="inconclusive", reason="timeout"))
+            else:
+                outcomes.append(outcome)
+        if not outcomes:
+            return _Found(lost[0])
+        # A comparison may take its whole budget of half a second: not on the loop that carries heartbeats.
+        return await asyncio.to_thread(self._compare, case, outcomes, lost)
+
+    def _compare(self, case: _Case, outcomes: list[Outcome], lost: list[Verdict]) -> _Found:
+        legacy, ours = case.recorded.outcome.duration or 0.0, outcomes[0].duration or 0.0
+        more: dict[str, Any] = {"legacy_ms": round(legacy * 1000, 3), "bus_ms": round(ours * 1000, 3)}
+        if len(outcomes) + len(lost) == 1:
+            return _Found(self._ask(case.recorded, outcomes[0], case.rules), outcomes[0], more)
+        redaction = self._runtime.redactor.fingerprint
+        verdict, repeats = judge_runs(case.recorded, outcomes, case.rules, self._ask, redaction=redaction, lost=lost)
+        return _Found(verdict, outcomes[0], more | {"repeated": repeats.to_json()})
+
+    def _ask(self, old: Recorded, new: Outcome, rules: Rules, /, *, asks: bool = True) -> Verdict:
+        comparator = self._runtime.registry.comparator(self._service.name) if asks else None
+        return judge(old, new, rules, service=self._service, comparator=comparator, redactor=self._runtime.redactor)
+
+    async def _run(self, case: _Case, service: Service, bodies: Bodies, *, key: str) -> Outcome | None:
+        """Run in a context of its own: own deadline, marked shadow, nobody to cancel it; ``None``: it took too long."""
+        event = case.stored.event
         call = CurrentCall(
-            callid=derived_id(stored.event.get("callid") or stored.event.id, "shadow"),
-            seam=self._service.name,
+            callid=derived_id(event.get("callid") or event.id, key),
+            seam=service.name,
             attempt=1,
-            deadline=self._runtime.deadline(policy.timeout),
+            deadline=self._runtime.deadline(case.policy.timeout),
             shadow=True,
         )
         try:
-            async with asyncio.timeout(policy.timeout):
-                return await self._bodies.execute(from_event(stored.event), call, bound)
+            async with asyncio.timeout(case.policy.timeout):
+                ran = await bodies.execute(from_event(event), call, case.arguments(service))
         except TimeoutError:
             call.cancel()
             return None
+        return outcome_of(service, ran, self._runtime.redactor)
 
-    def _compare(self, recorded: Recorded, ran: Ran, rules: Rules) -> Verdict:
-        redactor = self._runtime.redactor
-        new = outcome_of(self._service, ran, redactor)
-        comparator = self._runtime.registry.comparator(self._service.name)
-        return judge(recorded, new, rules, service=self._service, comparator=comparator, redactor=redactor)
+    # -- noise ---------------------------------------------------------------------------------------------------------
 
-    async def _tell(self, stored: Stored, verdict: Verdict, timing: dict[str, float]) -> None:
+    async def _look_for_noise(self, case: _Case, found: _Found) -> None:
+        """One side once more, on a share of calls: against the recorded answer where it is the body that runs.
+
+        It runs where and when the handler did, so that between the two comparisons of a call only the code differs.
+        After the acknowledgement: a worker that dies here loses a sample, and nothing runs twice for it.
+        """
+        name, event = self._service.name, case.stored.event
+        if not in_share(name, event.get("callid") or event.id, case.policy.noise * 100):
+            return
+        if not self._is_allowed(case.policy, "noise"):
+            return
+        legacy = legacy_of(self._service, self._runtime.registry)
+        service = legacy or self._service
+        try:
+            outcome = await self._run(case, service, self._bodies.of(service), key="noise")
+            if outcome is None or (legacy is None and found.outcome is None):
+                again = _Found(Verdict(kind="inconclusive", reason="timeout"))
+            else:
+                old = case.recorded if legacy else self._as_recorded(case.recorded, found.outcome)
+                again = _Found(await asyncio.to_thread(self._ask, old, outcome, case.rules))
+            await self._tell(case.stored, again, by=service.by, source="noise")
+            report.count("noise", seam=name, reason=again.verdict.kind)
+        except Exception as error:  # as in `_handle`; what is lost is one sample
+            report.count("noise", seam=name, reason=f"lost-{type(error).__name__}")
+
+    def _as_recorded(self, recorded: Recorded, outcome: Outcome | None) -> Recorded:
+        """The handler's first answer in the place of legacy's."""
+        return replace(recorded, outcome=outcome or recorded.outcome, redaction=self._runtime.redactor.fingerprint)
+
+    def _is_allowed(self, policy: Policy, setting: str) -> bool:
+        """Whether running it more than once is known to do nothing; counted where it is not."""
+        if policy.effects == "none":
+            return True
+        report.count("skipped", seam=self._service.name, reason=f"{setting}-effects")
+        return False
+
+    async def _tell(self, stored: Stored, found: _Found, *, by: str, source: str = "shadow") -> None:
         observed = stored.event
         payload = {
             "seam": self._service.name,
             "callid": observed.get("callid"),
-            "handler": self._service.by,
-            "source": "shadow",
-            **verdict.to_json(),
-            **{name: round(value, 3) for name, value in timing.items()},
+            "handler": by,
+            "source": source,
+            **found.verdict.to_json(),
+            **found.more,
             "kind": _kind(observed),
         }
         event = Event(
             type="seam.compared",
             source=f"urn:crossfade:{self._runtime.instance}",
-            id=derived_id(observed.id, "compared"),
+            id=derived_id(observed.id, "compared" if source == "shadow" else source),
             subject=self._service.name,
             extensions={
                 name: value

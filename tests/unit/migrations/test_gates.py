@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -55,6 +57,26 @@ def test_nothing_is_no_proof():
 def test_a_match_rate_is_judged_by_what_is_proven(matches, kind):
     """A hundred percent of 300 is not yet 99 % at 95 %, when one may look at any time."""
     assert judge(MATCH, Abort(), facts(*[verdict("match")] * matches)).kind == kind
+
+
+def judged(n, paths, **more):
+    found = verdict("match", **more)
+    payload = {**json.loads(found.event.data), "judged": paths}
+    return [replace(found, event=replace(found.event, data=json.dumps(payload).encode()))] * n
+
+
+def test_how_many_matches_rest_on_a_comparator_is_said():
+    """Beside exact structure it may have its part."""
+    [finding] = judge(MATCH, Abort(), facts(*[verdict("match")] * 400, *judged(100, "$.text"))).findings
+    assert (finding.state, "of 500 compared, 100 matches by a comparator of texts" in finding.text) == ("met", True)
+    assert judge(MATCH, Abort(), facts(*judged(500, "$.text"))).kind == "allow"
+
+
+def test_a_comparator_is_never_all_that_a_gate_rests_on():
+    """Where every match is its word on the whole answer, a person decides; one match that is not does."""
+    ruling = judge(MATCH, Abort(), facts(*judged(500, "$")))
+    assert (ruling.kind, "a person decides" in ruling.findings[0].text) == ("hold", True)
+    assert judge(MATCH, Abort(), facts(*judged(500, "$"), verdict("match"))).kind == "allow"
 
 
 def test_a_mismatch_costs_more_calls_and_many_are_proof_of_the_opposite():

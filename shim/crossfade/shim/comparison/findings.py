@@ -18,13 +18,15 @@ MOST_ALIKE: Final = 10  # of them, alike: the drift of a long list must not hide
 class Findings:
     """What was found so far.
 
-    ``ignored`` are the paths of the rules that did. ``undecided`` is a reason and a line for people.
+    ``ignored`` are the paths of the rules that did, ``judged`` those of semantic rules by which texts are the same.
+    ``undecided`` is a reason and a line for people.
     ``exhausted``: the budget ended the walk.
     """
 
     def __init__(self) -> None:
         self.differences: list[Difference] = []
         self.ignored: set[str] = set()
+        self.judged: set[str] = set()
         self.undecided: tuple[str, str] | None = None
         self.exhausted = False
         self._alike: Counter[bytes] = Counter()

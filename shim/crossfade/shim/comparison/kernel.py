@@ -104,9 +104,10 @@ def _verdict(found: Findings) -> Verdict:
         return Verdict(kind="inconclusive", reason="budget")
     if found.undecided:
         return Verdict(kind="inconclusive", reason=found.undecided[0], detail=found.undecided[1])
+    judged = ", ".join(sorted(found.judged))
     if found.ignored:
-        return Verdict(kind="ignored", rule=", ".join(sorted(found.ignored)))
-    return Verdict(kind="match")
+        return Verdict(kind="ignored", rule=", ".join(sorted(found.ignored)), judged=judged)
+    return Verdict(kind="match", judged=judged)
 
 
 def _asked(comparator: Comparator, old: Outcome, new: Outcome, ours: Verdict) -> Verdict:

@@ -47,6 +47,10 @@ IGNORE: Final = "ignore"
 """The matcher under which whatever differs is counted as ignored."""
 
 
+SEMANTIC: Final = "semantic"
+"""The matcher that leaves the word to a comparator of texts."""
+
+
 class Absent(Enum):
     """The type of ``MISSING``: there is no member or item here, which is not ``null``."""
 
@@ -248,8 +252,8 @@ _MATCHERS: Final[dict[str, MatcherFactory]] = {
     "uuid": _Plain("uuid", _both_uuids),
 }
 
-MATCHERS: Final[Mapping[str, MatcherFactory]] = MappingProxyType({**_MATCHERS, "semantic": semantic})
+MATCHERS: Final[Mapping[str, MatcherFactory]] = MappingProxyType({**_MATCHERS, SEMANTIC: semantic})
 """The matchers every rule may name."""
 
-WELL_FORMED: Final[Mapping[str, MatcherFactory]] = MappingProxyType({**_MATCHERS, "semantic": declared})
+WELL_FORMED: Final[Mapping[str, MatcherFactory]] = MappingProxyType({**_MATCHERS, SEMANTIC: declared})
 """The same for who keeps rules and does not compare: it needs no comparator installed."""

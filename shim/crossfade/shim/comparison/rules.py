@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from crossfade.shim.errors import ConfigurationError
 
-from .matchers import IGNORE, MATCHERS, AnyOrder, Matcher, MatcherFactory
+from .matchers import IGNORE, MATCHERS, SEMANTIC, AnyOrder, Matcher, MatcherFactory
 from .normalising import Step, read_steps
 from .options import meant
 from .paths import Path, parse_path
@@ -82,6 +82,11 @@ class Rule:
         return not (self.ignores or self.matcher == "exact" or isinstance(self.judge, AnyOrder))
 
     @property
+    def is_semantic(self) -> bool:
+        """Whether a comparator of texts decides under it."""
+        return self.matcher == SEMANTIC
+
+    @property
     def settles(self) -> bool:
         """Whether it settles objects and lists as a whole."""
         return self.matcher == "present"
@@ -112,6 +117,10 @@ class Rules:
             for path, said in _table(data, where=where).items()
         ]
         return cls(tuple(rules))
+
+    def with_semantic_as(self, matcher: str) -> Rules:
+        """The same rules, where those that a comparator of texts decides say ``matcher``, which takes no options."""
+        return Rules(tuple(Rule(rule.path, matcher) if rule.is_semantic else rule for rule in self.rules))
 
     def to_json(self) -> dict[str, Any]:
         """What ``parse`` reads back."""

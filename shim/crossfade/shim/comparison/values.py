@@ -158,6 +158,8 @@ class _Walk:
             self._meter.spend(weight(old) + weight(new))
         judgement = self._ask(rule, old, new)
         if judgement == "same":
+            if rule.is_semantic:
+                self.found.judged.add(rule.path)
             self._settled = rule
             return self._inside_settled(old, new)
         return self._compare(old, new) if judgement == "descend" else None

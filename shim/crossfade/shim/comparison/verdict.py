@@ -57,6 +57,7 @@ class Verdict:
     Attributes:
         kind: The finding. ``mismatch`` wins over ``inconclusive``, that over ``ignored``, that over ``match``.
         rule: For ``ignored`` the paths of the rules that did it; ``comparator`` where the user's one decided.
+        judged: Of a match or ``ignored`` the paths of semantic rules without which it would be a ``mismatch``.
         reason: Why ``skipped`` or ``inconclusive``. ``both-errors`` where two errors were found equal.
             ``budget`` on a ``mismatch``: it stopped there, more may differ.
         detail: One line for people, never for counting.
@@ -68,6 +69,7 @@ class Verdict:
 
     kind: VerdictKind
     rule: str = ""
+    judged: str = ""
     reason: str = ""
     detail: str = ""
     differences: tuple[Difference, ...] = ()
@@ -80,7 +82,8 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """The payload's members: ``verdict`` and what is not empty of the rest."""
-        texts = {"rule": self.rule, "reason": self.reason, "detail": self.detail, "signature": self.signature}
+        names = ("rule", "judged", "reason", "detail", "signature")
+        texts: dict[str, str] = {name: getattr(self, name) for name in names}
         fields: dict[str, Any] = {"verdict": self.kind, **{name: text for name, text in texts.items() if text}}
         if self.differences:
             fields["differences"] = [difference.to_json() for difference in self.differences]
@@ -96,6 +99,7 @@ class Verdict:
         return cls(
             kind=cast("VerdictKind", _one_of(fields, "verdict", _KINDS)),
             rule=_read(fields, "rule", str, ""),
+            judged=_read(fields, "judged", str, ""),
             reason=_read(fields, "reason", str, ""),
             detail=_read(fields, "detail", str, ""),
             differences=tuple(map(Difference.from_json, differences)),
