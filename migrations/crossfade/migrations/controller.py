@@ -25,6 +25,7 @@ from crossfade.shim.standing import standings
 
 from .applied import Migrations
 from .gathering import Gatherer, OutrunError
+from .histories import Histories
 from .lease import Lease
 from .progress import CONTROLLER, Forward, decide, moved, reconcile
 from .replays import Replays
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 LEASE: Final = "controller"
 TICK: Final = 1.0  # seconds
+LOOK: Final = 5  # ticks between two looks at legacy hits: a process's last report is kept for an hour
 CHECKPOINT: Final = 10  # ticks between two checkpoints of evidence on which nothing was decided
 
 _END: Final = 2.0  # seconds for the last checkpoints when it is asked to stop
@@ -69,6 +71,7 @@ class Controller:
         self._policies = Policies(bus, subjects)
         self._migrations = Migrations(bus)
         self._gatherer = Gatherer(bus, subjects)
+        self._histories = Histories(bus, self._policies.instances)
         self._replays = Replays(bus)
         self._requests = Requests(bus, subjects)
         self._lease = Lease(bus, LEASE, instance)
@@ -97,7 +100,11 @@ class Controller:
             return False
         self._ticks += 1
         playbooks = await self._migrations.all()
-        standing = {found.seam: found for found in await standings(self._policies, self._bus)} if playbooks else {}
+        counting = self._ticks % LOOK == 1
+        found = await standings(self._policies, self._bus) if playbooks or counting else []
+        if counting:
+            await self._histories.look(found)
+        standing = {each.seam: each for each in found}
         for applied in playbooks:
             now = applied
             for seam in applied.playbook.seams:

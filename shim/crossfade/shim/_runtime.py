@@ -150,7 +150,7 @@ class Runtime:
             await asyncio.wait([self._reporting], timeout=1)
         try:
             async with asyncio.timeout(1):
-                await self.policies.instances.leave(self.instance)
+                await self.policies.instances.leave(self._as_instance())
         except (BusError, TimeoutError) as error:  # it will be taken for gone in ten seconds
             report.count("report-failed", reason=type(error).__name__)
 
@@ -198,17 +198,8 @@ class Runtime:
         """Tell the bus that we live and which revisions we have applied: now and then, and after each change."""
         while True:
             self._report_now.clear()
-            instance = Instance(
-                instance=self.instance,
-                role=self.role,
-                seen=self.bus.now(),
-                seams={name: self._revision(name) for name in self.registry.names()},
-                remotes=[seam.name for seam in self.registry.all() if not seam.has_body],
-                legacy_hits=dict(self._legacy_hits),
-                breakers=dict(self._breakers),
-            )
             try:
-                await self.policies.instances.report(instance)
+                await self.policies.instances.report(self._as_instance())
             except BusError as error:
                 report.count("report-failed", reason=type(error).__name__)
             try:
@@ -216,6 +207,17 @@ class Runtime:
                     await self._report_now.wait()
             except TimeoutError:
                 continue  # nothing changed
+
+    def _as_instance(self) -> Instance:
+        return Instance(
+            instance=self.instance,
+            role=self.role,
+            seen=self.bus.now(),
+            seams={name: self._revision(name) for name in self.registry.names()},
+            remotes=[seam.name for seam in self.registry.all() if not seam.has_body],
+            legacy_hits=dict(self._legacy_hits),
+            breakers=dict(self._breakers),
+        )
 
     async def _report_coverage(self) -> None:
         while True:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +26,8 @@ class Instance:
 
     ``remotes`` are those of them that have no body here (``shim.remote``). ``legacy_hits`` counts, per seam, the calls
     that the legacy body served although commands were the rule; it only grows while the process lives. ``breakers``
-    are the seams for which it does not ask the bus now: ``open``, or ``half-open`` while it tries.
+    are the seams for which it does not ask the bus now: ``open``, or ``half-open`` while it tries. ``ended``: this is
+    the last report of a process that has ended and had hits to tell.
     """
 
     instance: str
@@ -36,6 +37,7 @@ class Instance:
     remotes: Sequence[str] = ()
     legacy_hits: Mapping[str, int] = field(default_factory=dict[str, int])
     breakers: Mapping[str, str] = field(default_factory=dict[str, str])
+    ended: bool = False
 
     def encode(self) -> bytes:
         """The value of the bucket ``instances``."""
@@ -47,6 +49,7 @@ class Instance:
                 "remotes": list(self.remotes),
                 "legacy_hits": dict(self.legacy_hits),
                 "breakers": dict(self.breakers),
+                "ended": self.ended,
             }
         ).encode()
 
@@ -62,16 +65,19 @@ class Instances:
         """Say that ``instance`` is alive."""
         await self._state.put(instance.instance, instance.encode())
 
-    async def leave(self, instance: str) -> None:
-        """Say goodbye: nobody waits for this process any more."""
-        await self._state.delete(instance)
+    async def leave(self, last: Instance) -> None:
+        """Say goodbye: nobody waits for this process any more. Its legacy hits stay for an hour, to be read."""
+        if last.legacy_hits:
+            await self._state.put(last.instance, replace(last, ended=True).encode())
+        else:
+            await self._state.delete(last.instance)
 
     async def live(self) -> list[Instance]:
         """Every process that has reported within ten seconds."""
         return [instance for instance in await self.known() if self.is_live(instance)]
 
     async def known(self) -> list[Instance]:
-        """Every process that has reported within an hour and said no goodbye; older ones are cleared away."""
+        """Every process that has reported within an hour and said no goodbye, or left hits; older ones are cleared."""
         found: list[Instance] = []
         for entry in await self._state.entries():
             instance = _read(entry)
@@ -82,8 +88,8 @@ class Instances:
         return found
 
     def is_live(self, instance: Instance) -> bool:
-        """Whether it has reported within ten seconds."""
-        return self._bus.now() - instance.seen <= ALIVE
+        """Whether it has reported within ten seconds, and has not ended."""
+        return not instance.ended and self._bus.now() - instance.seen <= ALIVE
 
 
 def _read(entry: Entry) -> Instance:
@@ -96,4 +102,5 @@ def _read(entry: Entry) -> Instance:
         remotes=stored.get("remotes", ()),
         legacy_hits=stored.get("legacy_hits", {}),
         breakers=stored.get("breakers", {}),
+        ended=stored.get("ended", False),
     )

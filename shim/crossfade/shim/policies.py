@@ -334,7 +334,7 @@ class Policies:
         end = loop.time() + wait
         while True:
             known = await self.instances.known()
-            having = [found for found in known if change.seam in found.seams]
+            having = [found for found in known if change.seam in found.seams and not found.ended]
             behind = [found for found in having if found.seams[change.seam] < change.revision]
             lagging = [found.instance for found in behind if self.instances.is_live(found)]
             if not lagging or loop.time() >= end:

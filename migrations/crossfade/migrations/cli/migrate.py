@@ -19,8 +19,9 @@ from crossfade.migrations.watching import news
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.stages import parse_stage
 
+from ._retiring import Asked, Done, carry_out
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
-from ._text import actor, clock, print_columns, safe
+from ._text import actor, clock, print_columns, read_span, safe
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -264,6 +265,45 @@ def pause(
             return {"seam": seam, "done": "paused", "status": progress.status}
 
     _tell(asyncio.run(do()), as_json=as_json)
+
+
+@app.command("retire")
+def retire(
+    seam: SeamArgument,
+    period: Annotated[
+        str, typer.Option(help="How long nobody may need the legacy code, at bus and again at retired: 12h, 7d, 35d.")
+    ] = "7d",
+    check: Annotated[bool, typer.Option("--check", help="Only tell; exit code 1 when it is too early.")] = False,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="After the second period: I know that the code goes. Says what can.")
+    ] = False,
+    routes: Annotated[str | None, typer.Option(metavar="FILE", help="routes.yaml, to find the route in.")] = None,
+    reason: ReasonOption = "",
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take the legacy code of a seam out of use in two quiet periods, then say what can be deleted."""
+    asked = Asked(
+        seam=seam,
+        period=read_span(period, where="--period"),
+        check=check,
+        acknowledge=acknowledge,
+        routes=routes,
+        act=Act(actor=actor(), reason=reason),
+    )
+
+    async def do() -> Done:
+        async with session(bus, config) as opened:
+            return await carry_out(asked, opened)
+
+    done = asyncio.run(do())
+    if as_json:
+        print_json(done.to_json())
+    else:
+        say("\n".join(map(safe, done.lines())))
+    if check and done.retirement.holds:
+        raise typer.Exit(1)
 
 
 @app.command("end")
