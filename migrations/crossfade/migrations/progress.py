@@ -114,7 +114,9 @@ def reconcile(playbook: Playbook, progress: SeamProgress, live: Live) -> SeamPro
         status: Status = "rolled-back" if reached < progress.step else "holding"
         return seen if reached == progress.step else replace(seen, status=status)
     exactly = reached == -1 or _is_at(playbook.steps[reached], live)
-    kept = reached == progress.step and exactly and progress.status != "retired"
+    # More than one change since the last look: the controller may have moved it on, and a person back to here.
+    kept = reached == progress.step and exactly and live.revision == progress.revision + 1
+    kept = kept and progress.status != "retired"
     if kept or (progress.step, progress.status) == (-1, "waiting"):
         return seen  # a setting was changed, not the stage: the evidence begins anew, the way goes on
     return replace(seen, status="paused", reason=f"{live.actor or 'somebody'} moved it to {live.stage}")

@@ -88,6 +88,11 @@ def test_a_person_s_move_pauses():
     assert reconcile(PLAYBOOK, at(2), live(2, revision=5, actor="ann")) == at(2, revision=5)
 
 
+def test_a_person_s_way_back_from_a_move_that_was_not_written_down_pauses():
+    """The controller moved it on and died, a person took it back to where it was remembered: their word holds."""
+    assert reconcile(PLAYBOOK, at(1, revision=4), live(1, revision=6, actor="ann")).status == "paused"
+
+
 def test_retired_is_the_end_unless_somebody_goes_back():
     """Whoever retired it; and who leads it out of there by force, pauses it."""
     retired = reconcile(PLAYBOOK, at(4, status="done"), Live(stage=Stage.RETIRED, percent=0, revision=5, actor="ann"))
