@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -12,6 +14,8 @@ from crossfade.shim.comparison.normalising import STEPS
 from crossfade.shim.errors import ConfigurationError, MissingExtraError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import yaml
 
     from crossfade.shim.comparison.paths import Path as Place
@@ -31,6 +35,32 @@ def read_rules(file: str) -> Rules:
         lines[rule.place] = line
         found.append(rule)
     return Rules(tuple(found))
+
+
+def add_rules(file: str, said: Mapping[str, Any]) -> None:
+    """Write rules at the end of ``file``, which is made where there is none; what stands there stays as it is.
+
+    The file is replaced as a whole or not at all. Raises ``ConfigurationError``: for a path that has a rule already,
+    and for a file to whose end nothing can be written, like one of JSON.
+    """
+    target = Path(file)
+    before = read_text(file) if target.exists() else ""
+    lines = [f"{json.dumps(path)}: {json.dumps(rule, ensure_ascii=False)}\n" for path, rule in said.items()]
+    joined = before if not before or before.endswith("\n") else f"{before}\n"
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    os.close(handle)
+    try:
+        Path(name).write_text(joined + "".join(lines), "utf-8")
+        if target.exists():
+            read_rules(file)  # what is wrong already is said by its own name and line
+        read_rules(name)
+        Path(name).chmod(target.stat().st_mode if target.exists() else 0o644)
+        Path(name).replace(target)
+    except ConfigurationError as error:
+        text = str(error).replace(name, file)
+        raise ConfigurationError(f"nothing was written: {text}", where=file) from None
+    finally:
+        Path(name).unlink(missing_ok=True)
 
 
 def _entries(file: str) -> list[tuple[str, Any, int]]:

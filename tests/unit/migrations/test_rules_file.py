@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from crossfade.migrations.cli import main
-from crossfade.migrations.rules_file import NEEDED, OPTIONS, read_rules, schema
+from crossfade.migrations.rules_file import NEEDED, OPTIONS, add_rules, read_rules, schema
 from crossfade.shim.comparison import WELL_FORMED, Rules
 from crossfade.shim.errors import ConfigurationError
 from support.project import TOP
@@ -27,6 +27,31 @@ def rules_of(tmp_path, monkeypatch):
         return read_rules("rules.yaml")
 
     return read
+
+
+@pytest.mark.parametrize("before", ["# ours\n$.a: ignore\n", "$.a: ignore", "", None])
+def test_rules_are_added_behind_what_stands_there(tmp_path, monkeypatch, before):
+    """Comments and order stay; a file that is not there is made."""
+    monkeypatch.chdir(tmp_path)
+    if before is not None:
+        (tmp_path / "rules.yaml").write_text(before)
+    add_rules("rules.yaml", {"$.b": "uuid", '$["c d"]': {"matcher": "approx", "abs": 0.1}})
+
+    assert (tmp_path / "rules.yaml").read_text().startswith(before or "")
+    assert [rule.path for rule in read_rules("rules.yaml").rules][-2:] == ["$.b", '$["c d"]']
+    assert list(tmp_path.iterdir()) == [tmp_path / "rules.yaml"]
+
+
+@pytest.mark.parametrize("before", ["$.b: ignore\n", '{"$.a": "ignore"}', "$.a: ignroe\n", "- 1\n"])
+def test_what_cannot_be_added_changes_nothing(tmp_path, monkeypatch, before):
+    """A path with a rule, JSON, and what is wrong already: the file is as it was, and nothing lies beside it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rules.yaml").write_text(before)
+    with pytest.raises(ConfigurationError, match=r"rules\.yaml.*nothing was written"):
+        add_rules("rules.yaml", {"$.b": "uuid"})
+
+    assert (tmp_path / "rules.yaml").read_text() == before
+    assert list(tmp_path.iterdir()) == [tmp_path / "rules.yaml"]
 
 
 def test_a_file_says_what_a_policy_says(rules_of):

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.migrations.statistics import fixed_bounds, is_proven_above, paired_p, sequential_bounds
+from crossfade.migrations.statistics import (
+    fixed_bounds,
+    is_proven_above,
+    paired_difference,
+    paired_p,
+    sequential_bounds,
+)
 from crossfade.shim import ConfigurationError
 
 counts = st.integers(0, 5000)
@@ -97,3 +103,23 @@ def test_a_confidence_that_is_none_is_refused(confidence):
     """Below one half, or certainty."""
     with pytest.raises(ConfigurationError, match="no confidence"):
         sequential_bounds(1, 1, confidence=confidence)
+
+
+@pytest.mark.parametrize(
+    ("counts", "low", "high"),
+    [((36, 12, 2, 0), 0.0569, 0.3404), ((18, 0, 0, 32), -0.0427, 0.0427), ((0, 0, 0, 0), -1.0, 1.0)],
+)
+def test_paired_differences_are_those_of_the_paper(counts, low, high):
+    """Newcombe (1998), method 10, both sides together at 95 %; nothing is known of no pair."""
+    found = paired_difference(*counts, confidence=0.975)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(*[st.integers(0, 300)] * 4)
+def test_a_paired_difference_is_the_same_from_the_other_side(both, first, second, neither):
+    """Its bounds hold what was seen, and change sides with the properties."""
+    found = paired_difference(both, first, second, neither, confidence=0.95)
+    mirrored = paired_difference(both, second, first, neither, confidence=0.95)
+    assert (found.low, found.high) == pytest.approx((-mirrored.high, -mirrored.low))
+    if n := both + first + second + neither:
+        assert found.low - 1e-12 <= (first - second) / n <= found.high + 1e-12
