@@ -6,6 +6,7 @@ Importing this package loads neither pydantic nor nats: what an application pays
 from __future__ import annotations
 
 from .calls import CurrentCall, Progress, current_call, report_progress
+from .clock import now
 from .connection import Connection, connect, outcome
 from .correlate import Correlation, correlate, current_correlation
 from .decorators import agent, comparator, handler, remote, tool
@@ -72,6 +73,7 @@ __all__ = [
     "current_call",
     "current_correlation",
     "handler",
+    "now",
     "outcome",
     "register_error",
     "remote",

@@ -36,8 +36,8 @@ _current: Connection | None = None
 class Connection:
     """What ``connect`` returns; also a context manager that disconnects."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime: Runtime | None = runtime
+    def __init__(self, runtime: Runtime | None) -> None:
+        self._runtime = runtime
         self._finalizers: list[Any] = []
 
     def close_at_exit(self) -> None:
@@ -98,7 +98,7 @@ class StandIn(Protocol):
 
 
 stand_in: StandIn | None = None
-"""Set while tests run, by ``crossfade.adapters.testing``: no test reaches a broker that it did not ask for."""
+"""Set while tests run, by ``crossfade.adapters.testing``, and in a replay: neither reaches a broker by itself."""
 
 
 def current() -> Connection | None:

@@ -149,6 +149,10 @@ class Subjects:
         """The filter of how the calls of one seam ended."""
         return f"{self.prefix}.*.*.*.{domain}.{seam_token(seam)}.*.*.result"
 
+    def logged(self, domain: str, seam: str, kind: CallKind) -> str:
+        """The filter of one kind of message of a seam's calls in the log, which keeps them without run and call id."""
+        return f"{self.prefix}log.*.*.{domain}.{seam_token(seam)}.{kind}"
+
     def call_filter(self, kind: CallKind) -> str:
         """The filter of one kind of message of every call."""
         return f"{self.prefix}.*.*.*.*.*.*.*.{kind}"

@@ -19,9 +19,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from ._loop import wait_for
-from ._observing import Observing
 from ._owned import arun_owned, run_owned
-from ._routes import Keyed, OverBus, Split, result_of
+from ._routes import OverBus, Split, result_of
 from .calls import CurrentCall, Progress, serving
 from .claims import Held, Won
 from .connection import current
@@ -91,7 +90,7 @@ def _prepare(
     if isinstance(route, Split):
         route = route.bus if route.takes_bus(seam) else None
     if not isinstance(route, OverBus):
-        if not seam.has_body:
+        if not seam.has_body and isinstance(route, Rejoining | None):
             raise NotConnectedError(f"{seam.name} is served elsewhere and is not on the bus here", callid="-")
         return None
     command = route.command(seam, body, args, kwargs, detached=True)
@@ -103,7 +102,7 @@ def _as_called(seam: Seam, body: Callable[..., Any]) -> Callable[..., Any]:
     route = seam.route.legacy if isinstance(seam.route, Split) else seam.route
     if isinstance(route, OverBus):
         return route.legacy(seam, body)
-    if not isinstance(route, Keyed | Observing):
+    if isinstance(route, Rejoining | None):
         return body
     call = route.acall if seam.call_kind == "coroutine" else route.call
     return lambda *args, **kwargs: call(seam, body, args, kwargs)

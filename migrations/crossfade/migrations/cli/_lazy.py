@@ -20,6 +20,8 @@ COMMANDS: Final = {
     "compare": "Compare two answers under rules, to try the rules out. "
     "Exit code 1 unless they match or differences are ignored.",
     "noise": "Show where a seam's answers differ by nature, and rules for it; write those that are accepted to a file.",
+    "replay": "Run recorded calls again with the code as it is here, and compare. "
+    "Exit code 1 unless every seam passes.",
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
     "dlq": "Dead letters: what could not be processed.",
     "control": "The control plane: API and streams for pages; serves when no command is given.",

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
-import threading
-import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
-from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.health import Address, HealthServer
-from crossfade.shim.worker import ACK_WAIT, BODIES, Worker, WorkerOptions
+from crossfade.shim.worker import ACK_WAIT, Worker, WorkerOptions
 
+from ._bodies import answer_by_http, leave_bodies_behind
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
 from ._stdin import StdinOption, stop_with_stdin
-
-_LEAVING: Final = 0.5  # seconds for idle threads to end
 
 
 def worker(
@@ -62,7 +57,7 @@ def worker(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     options = WorkerOptions(concurrency=concurrency, ack_wait=ack_wait, grace=grace, spool=spool, shadows=shadows)
     address = Address.parse(health, anywhere=health_anywhere) if health is not None else None
-    _serve_by_http(http, seam or [], routes)
+    answer_by_http(http, seam or [], routes)
     if not modules and http is None:
         raise typer.BadParameter("name the modules that declare seams, or a service with --http", param_hint="MODULE")
     import_modules(modules or [])
@@ -79,42 +74,7 @@ def worker(
             serving.run(when_ready=lambda: _say_ready(names, options, heard_at, as_json=as_json))
         finally:
             thread.run(server.close())
-    _leave_bodies_behind()
-
-
-def _serve_by_http(url: str | None, seams: list[str], routes: str | None) -> None:
-    """Put the bus in front of a service that is still synchronous; the file says what running a request twice does."""
-    if url is None:
-        if seams or routes:
-            raise ConfigurationError("names routes that are answered by HTTP: say --http URL, too", where="--seam")
-        return
-    if not seams and routes is None:
-        raise ConfigurationError("which routes? Say --routes FILE, or name seams with --seam", where="--http")
-    from crossfade.proxy.http_handler import serve_by_http  # noqa: PLC0415 - the extra
-    from crossfade.proxy.reading import read_config, service_at  # noqa: PLC0415 - the extra
-    from crossfade.proxy.routing import targets  # noqa: PLC0415 - the extra
-
-    known = {route.seam: route.policy for route in read_config(routes).routes} if routes else {}
-    if unknown := [name for name in seams if routes and name not in known]:
-        raise ConfigurationError(f"{routes} has no route with seam {unknown[0]}", where="--seam")
-    (target,) = targets(service_at(url, "--http"))
-    serve_by_http({name: known.get(name) for name in seams or known}, target)
-
-
-def _leave_bodies_behind() -> None:
-    """End now, although plain functions that outran the grace still run: Python itself would wait for their threads."""
-    end = time.monotonic() + _LEAVING
-    for thread in threading.enumerate():
-        if thread.name.startswith(BODIES):
-            thread.join(max(0.0, end - time.monotonic()))
-    running = sum(thread.name.startswith(BODIES) for thread in threading.enumerate())
-    if running:
-        logging.getLogger("crossfade").warning(
-            "ended while %d calls ran on: they are delivered again or unknown", running
-        )
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
+    leave_bodies_behind()
 
 
 def _say_ready(seams: list[str], options: WorkerOptions, health: Address | None, *, as_json: bool) -> None:
