@@ -21,9 +21,12 @@ class Replays:
         self._bus = bus
         self._state = bus.state(BUCKET)
 
-    async def passed(self, seam: str, *, digest: str, compared: int) -> None:
-        """Record that a replay of ``compared`` calls has passed now; ``digest`` names which. Raises ``BusError``."""
-        value = {"passed": self._bus.now().isoformat(), "digest": digest, "compared": compared}
+    async def passed(self, seam: str, *, digest: str, compared: int, build: str) -> None:
+        """Record that a replay of ``compared`` calls has passed now. Raises ``BusError``.
+
+        ``digest`` names calls and verdicts, ``build`` the code that ran: ``self``, or ``module:qualname[@version]``.
+        """
+        value = {"passed": self._bus.now().isoformat(), "digest": digest, "compared": compared, "build": build}
         await self._state.put(seam, json.dumps(value).encode())
 
     async def last(self, seam: str) -> datetime | None:

@@ -23,7 +23,7 @@ async def test_a_gate_waits_for_a_replay(bus, traffic):
     await world.apply(PLAYBOOK)
     assert await world.tick(times=4) == (Stage.SHADOW, "holding")
     assert (await world.migrations.find("tools")).seams["web.search"].reason == "no replay has passed"
-    await Replays(bus).passed("web.search", digest="d", compared=40)
+    await Replays(bus).passed("web.search", digest="d", compared=40, build="self")
     assert (await world.tick())[0] is Stage.CANARY
 
 

@@ -24,6 +24,7 @@ from crossfade.migrations.replay.recording import Recording
 from crossfade.migrations.replay.running import Replay, ReplayOptions, disconnected, serve
 from crossfade.migrations.replay.scoring import Scores
 from crossfade.migrations.replay.selecting import Gathering, Selection
+from crossfade.migrations.replays import Replays
 from crossfade.migrations.rules_file import read_rules
 from crossfade.shim._loop import LoopThread
 from crossfade.shim.errors import ConfigurationError
@@ -167,10 +168,10 @@ async def _replay(asked: _Asked, bus: str | None, config: str | None, *, as_json
                 scores = await _run(engine, opened, selection, served, asked)
         failures = scores.failures(named, asked.min_coverage)
         if asked.publish:
-            publishing = Publishing(opened.bus, opened.subjects)
+            replays = Replays(opened.bus)
             for name, score in scores.seams.items():
                 if score.compared and name not in failures:
-                    await publishing.passed(name, score)
+                    await replays.passed(name, digest=score.digest, compared=score.compared, build=score.handler)
     _print(scores, failures, asked.min_coverage, as_json=as_json)
     return 1 if failures else 0
 

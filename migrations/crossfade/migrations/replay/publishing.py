@@ -1,4 +1,4 @@
-"""What a replay may leave on the bus: its verdicts, marked as such, and that a seam passed."""
+"""What a replay says on the bus of each call: its verdict, marked as a replay's."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 
 from crossfade.shim.events import Event, derived_id, new_id
 
-from .scoring import BUCKET, passed
-
 if TYPE_CHECKING:
     from crossfade.shim.ports import Bus
     from crossfade.shim.subjects import Subjects
 
     from .running import Replayed
-    from .scoring import Score
 
 
 class Publishing:
@@ -50,8 +47,3 @@ class Publishing:
             data=json.dumps(payload, ensure_ascii=False).encode("utf-8", "backslashreplace"),
         )
         await self._bus.publish(self._subjects.verdict(call.seam, tenant=call.attributes.get("tenantid")), event)
-
-    async def passed(self, seam: str, score: Score) -> None:
-        """Note that the seam passed, which a gate may ask for. Raises ``BusError``."""
-        value = json.dumps(passed(score, at=self._bus.now().isoformat())).encode()
-        await self._bus.state(BUCKET).put(seam, value)

@@ -147,7 +147,8 @@ class Recording:
     def inside(self, call: RecordedCall) -> list[RecordedCall]:
         """The calls that were made inside ``call``, in order.
 
-        Where none names it as its cause: those of its run and cause that began and ended while it ran.
+        A call may have been told no cause, never a wrong one: where none names it, those of its run with a cause like
+        its own that began and ended while it ran.
         """
         named = self._ask("cause = ?", call.callid)
         if named or not call.run:

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
     from .running import Replayed
 
-BUCKET: Final = "replays"
-"""State bucket: by seam, the newest replay that passed, which gates may ask for."""
-
 JUDGED: Final = ("match", "mismatch", "ignored")
 _KEPT: Final = 50  # what did not match is kept in full so many times; the rest is counted, and in the JUnit file
 
@@ -110,8 +107,3 @@ class Scores:
         if not named:
             found["-"] = "no recorded call could be compared"
         return found
-
-
-def passed(score: Score, *, at: str) -> dict[str, Any]:
-    """The value of the bucket ``replays`` for a seam that passed. ``at``: ISO 8601, the broker's time."""
-    return {"passed": at, "digest": score.digest, "compared": score.compared, "build": score.handler}

@@ -8,7 +8,6 @@ from datetime import timedelta
 from crossfade.migrations.evidence import Evidence
 from crossfade.migrations.replay.publishing import Publishing
 from crossfade.migrations.replay.running import Replayed
-from crossfade.migrations.replay.scoring import Scores
 from crossfade.shim.comparison import Verdict
 from crossfade.shim.schemas import SeamCompared
 from crossfade.shim.subjects import Subjects
@@ -36,15 +35,3 @@ async def test_a_verdict_is_published_as_a_replays(bus):
     SeamCompared.model_validate(payload)
     assert [evidence.add(each) for each in stored] == [False, False]
     assert evidence.compared == 0
-
-
-async def test_a_pass_is_noted_for_gates(bus):
-    """Under the seam's name, the newest in the place of the one before."""
-    scores = Scores({"web.search": "app:search@1"})
-    scores.add(done())
-    await Publishing(bus, Subjects()).passed("web.search", scores.seams["web.search"])
-    [entry] = await bus.state("replays").entries()
-
-    noted = json.loads(entry.value)
-    assert (entry.key, noted["compared"], noted["build"]) == ("web.search", 1, "app:search@1")
-    assert abs((bus.now().fromisoformat(noted["passed"]) - bus.now()).total_seconds()) < 60

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from crossfade.migrations.replay.running import Replayed
-from crossfade.migrations.replay.scoring import Scores, passed
+from crossfade.migrations.replay.scoring import Scores
 from crossfade.shim.comparison import Verdict
 from unit.migrations.replay.conftest import call
 
@@ -56,10 +56,3 @@ def test_only_the_first_that_differ_are_kept():
     """A hundred thousand mismatches are counted, and cost no memory."""
     scores = scored(*["mismatch"] * 200)
     assert (len(scores.failed), scores.seams["a"].verdicts["mismatch"]) == (50, 200)
-
-
-def test_what_gates_are_told():
-    """When it passed, what was compared, and by which code."""
-    score = scored("match", "ignored", "skipped").seams["a"]
-    told = passed(score, at="2026-03-02T09:00:00+00:00")
-    assert told == {"passed": "2026-03-02T09:00:00+00:00", "digest": score.digest, "compared": 2, "build": "self"}
