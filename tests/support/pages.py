@@ -25,6 +25,11 @@ LANGUAGES = ("console", "json", "python", "toml", "yaml")
 
 _FENCE = re.compile(r"(?P<indent>\s*(?:(?:[-*+]|\d+[.)])\s+)?)(?P<ticks>`{3,}|~{3,})(?P<info>.*)")
 _TITLE = re.compile(r'title="([^"]+)"')
+# The pytest plugins that pages use; loading all that this repository installs takes five seconds of CPU a run.
+_PLUGINS = {
+    "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    "PYTEST_PLUGINS": "pytest_asyncio.plugin,anyio.pytest_plugin,xdist.plugin",
+}
 _NOT_RUN = re.compile(r"\s*<!--\s*not run:(?P<reason>.*)-->\s*")
 
 
@@ -164,7 +169,9 @@ def run_page(page: Path, folder: Path, *, seconds: float = 110) -> tuple[int, st
     Whatever the page started and left running is ended. Raises ``PageError`` after ``seconds``.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | {
+    environment = {
+        **os.environ,
+        **_PLUGINS,
         "HOME": str(folder),
         "CROSSFADE_BUS": f"embedded://{folder}/.crossfade",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
