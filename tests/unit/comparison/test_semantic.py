@@ -78,7 +78,7 @@ def test_who_only_keeps_rules_needs_no_comparator():
     said = {"$.text": {"matcher": "semantic", "by": "nobody-has-it"}}
 
     assert Policy(compare=said).compare == said
-    with pytest.raises(ConfigurationError, match="no comparator 'nobody-has-it'; none is installed"):
+    with pytest.raises(ConfigurationError, match="no comparator 'nobody-has-it'; installed are similarity"):
         Rules.parse(said)
     kept = Rules.parse(said, matchers=WELL_FORMED)
     sides = [Outcome(kind="value", value={"text": text}) for text in "ab"]
