@@ -1,0 +1,167 @@
+"""``crossfade replay`` on what real callers and workers left on a real broker."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import textwrap
+
+import pytest
+
+from crossfade import shim
+from crossfade.migrations.replays import Replays
+from crossfade.shim import connection, hooks, seam
+from crossfade.shim.config import Config
+from integration.shim import kit
+from support.commands import crossfade
+
+_names = itertools.count(1)
+APP = """
+from crossfade import shim
+
+ASKED = []
+
+@shim.tool("shop.price", effects="none", stage="{stage}")
+def price(item: str) -> int:
+    ASKED.append(item)
+    return len(item)
+
+@shim.tool("shop.note", stage="observe")
+def note(text: str) -> str:
+    ASKED.append(text)
+    return f"noted {{text}}"
+
+@shim.tool("shop.quote", effects="none", stage="{stage}", timeout=20)
+def quote(items: list[str]) -> dict[str, object]:
+    return {{"cents": sum(price(item) for item in items), "note": note("quoted")}}
+"""
+
+
+@pytest.fixture(autouse=True)
+def counts(monkeypatch):
+    """What a test declares and counts is its own."""
+    monkeypatch.setattr(hooks.report, "hooks", hooks.Counters())
+    for what in ("_seams", "_handlers", "_comparators"):
+        monkeypatch.setattr(seam.registry, what, {})
+
+
+@pytest.fixture
+def app(tmp_path, monkeypatch, nats_server, prefix):
+    """Writes the application's module, and imports it anew as a process that starts would."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CROSSFADE_BUS", nats_server.url)
+    monkeypatch.setenv("CROSSFADE_PREFIX", prefix)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    class App:
+        name = f"replayed_shop_{next(_names)}"
+
+        def write(self, text):
+            (tmp_path / f"{self.name}.py").write_text(textwrap.dedent(text))
+            self.leave()
+
+        def leave(self):
+            sys.modules.pop(self.name, None)
+            seam.registry._seams.clear()
+
+        def load(self):
+            return __import__(self.name)
+
+        def connect(self):
+            return connection.connect(nats_server.url, config=Config(prefix=prefix), required=True)
+
+        def replay(self, *arguments):
+            self.leave()
+            return crossfade("replay", "--app", self.name, *arguments)
+
+    made = App()
+    yield made
+    made.leave()
+
+
+def test_observed_calls_are_replayed_with_what_they_asked_for(app):
+    """The nested calls, harmful or not, are answered from the record; a change of the code is found."""
+    app.write(APP.format(stage="observe"))
+    shop = app.load()
+    with app.connect() as connected:
+        for items in (["tea"], ["tea", "coffee"]):
+            with shim.correlate(user="alice"):
+                shop.quote(items)
+        kit.observed(connected, 7)
+
+    done = app.replay("--seam", "shop.quote", "--json")
+
+    assert done.code == 0, done.out + done.err
+    assert done.json["seams"]["shop.quote"]["verdicts"] == {"match": 2}
+    assert sys.modules[app.name].ASKED == []
+
+    app.write(APP.format(stage="observe").replace("sum(", "1 + sum("))
+    broken = app.replay("--seam", "shop.quote", "--json")
+    assert broken.code == 1
+    assert [call["differences"][0]["path"] for call in broken.json["calls"]] == ["$.cents", "$.cents"]
+
+    dry = app.replay("--dry-run", "--json")
+    assert {name: (s["calls"], s["skipped"]) for name, s in dry.json["seams"].items()} == {
+        "shop.quote": (2, {}),
+        "shop.price": (3, {}),
+        "shop.note": (2, {"effects": 2}),
+    }
+
+
+def test_calls_over_the_bus_are_replayed_and_a_pass_is_told(app, tmp_path):
+    """From commands and results; published verdicts are a replay's, and gates hear that it passed."""
+    app.write(APP.format(stage="bus"))
+    shop = app.load()
+    with app.connect() as connected, kit.Workers(tmp_path / "spool") as workers:
+        workers.start(connected, shop.quote, shop.price)
+        with shim.correlate(user="alice"):
+            assert shop.quote(["tea"])["cents"] == 3
+            assert shop.price("coffee") == 6
+        kit.observed(connected, 1)
+
+    done = app.replay("--json", "--publish", "--junit", "replay.xml", "--since", "1h")
+
+    assert done.code == 0, done.out + done.err
+    seams = done.json["seams"]
+    assert {name: found["verdicts"] for name, found in seams.items()} == {
+        "shop.quote": {"match": 1},
+        "shop.price": {"match": 2},
+        "shop.note": {"skipped": 1},
+    }
+    assert 'tests="4" failures="0" errors="0" skipped="1"' in (tmp_path / "replay.xml").read_text()
+    with app.connect() as connected:
+        told = [json.loads(event.data) for event in kit.read(connected, "{p}v.>")]
+        assert [(each["source"], each["replay"]) for each in told] == [("replay", True)] * 4
+        replays = Replays(connected.runtime.bus)
+        assert kit.on_loop(connected, replays.last("shop.quote")) is not None
+        assert kit.on_loop(connected, replays.last("shop.note")) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--seam", "shop.nothing"], "cannot run shop.nothing; it has shop.note"),
+        (["--effects", "allow"], "--sandbox PREFIX"),
+        (["--sandbox", "x"], "--effects allow"),
+        (["--since", "yesterday"], "is no time"),
+        (["--speed", "fast"], "max, or 1x"),
+        (["--header", "Bearer"], "is no header"),
+        (["--rules", "none.yaml"], "there is no such file"),
+    ],
+)
+def test_wrong_usage_is_told(app, arguments, said):
+    """In one line that says what to do, with exit code 2."""
+    app.write(APP.format(stage="observe"))
+    done = app.replay(*arguments)
+    assert done.code == 2
+    assert said in done.err
+
+
+def test_nothing_to_compare_is_no_pass(app):
+    """An empty bus proves nothing."""
+    app.write(APP.format(stage="observe"))
+    done = app.replay()
+    assert done.code == 1
+    assert "FAILED -: no recorded call could be compared" in done.out
