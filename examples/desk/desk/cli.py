@@ -119,5 +119,11 @@ def _described(addresses: Addresses) -> str:
         said += (
             "\nIts bus side, when a seam is to move: crossfade worker desk.tools"
             f"\n  and for the routes: crossfade worker --http {addresses.frontend} --routes {addresses.routes}"
+            f"\nIts control plane is at {addresses.control}"
+        )
+        said += (
+            f", the operator's token (shown this once): {addresses.token}"
+            if addresses.token
+            else (f"; more tokens: crossfade control access NAME --state {addresses.state}")
         )
     return said

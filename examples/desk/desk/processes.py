@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Self
+from typing import IO, Any, Self
 from urllib.parse import urlsplit
 
 from desk import corpus
@@ -19,13 +19,16 @@ from desk import corpus
 class Addresses:
     """Where everything is. ``page`` is for people; on a bus it is the proxy, and the frontend is behind it.
 
-    ``routes`` is the proxy's file and ``state`` the control plane's folder, both ``""`` without a bus.
+    ``routes`` is the proxy's file, ``control`` the control plane with its dashboard, ``state`` its folder and
+    ``token`` its operator's, shown at its first start only. All of them are ``""`` without a bus.
     """
 
     page: str
     frontend: str
     routes: str = ""
+    control: str = ""
     state: str = ""
+    token: str = ""
 
 
 class Processes:
@@ -62,11 +65,19 @@ class Processes:
         agent = _url(self._service("agent", "--fetch", fetch))
         where = ("--agent", agent, "--search", search, "--fetch", fetch)
         frontend = _url(self._service("frontend", *where, "--stream-keys", str(state / "stream-keys.json")))
-        _write_routes(routes, frontend=frontend, control=_url(control))
+        ready = _ready(control)
+        _write_routes(routes, frontend=frontend, control=ready["url"])
         proxy = self._crossfade("proxy", "--config", str(routes), "--listen", f"127.0.0.1:{port}")
         page = _url(proxy)
         self._exits.callback(_stop, control)  # ends before the proxy, which waits for the streams that control serves
-        return Addresses(page=page, frontend=frontend, routes=str(routes), state=str(state))
+        return Addresses(
+            page=page,
+            frontend=frontend,
+            routes=str(routes),
+            control=ready["url"],
+            state=str(state),
+            token=ready["tokens"].get("operate", ""),
+        )
 
     def _service(self, name: str, *arguments: str) -> subprocess.Popen[str]:
         return self._begin(f"desk.services.{name}", *arguments, *self._shared)
@@ -100,12 +111,18 @@ def _write_routes(path: Path, *, frontend: str, control: str) -> None:
 
 
 def _url(process: subprocess.Popen[str]) -> str:
-    """Wait for its address, which is on its first line: ask once."""
+    """Wait for its address."""
+    return str(_ready(process)["url"])
+
+
+def _ready(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """Wait for its first line, which says where it listens: ask once."""
     line = process.stdout.readline() if process.stdout else ""
     if not line:
         arguments = process.args if isinstance(process.args, list) else [process.args]
         raise SystemExit(f"desk: this did not start: {' '.join(map(str, arguments[1:]))}")
-    return str(json.loads(line)["url"])
+    said: dict[str, Any] = json.loads(line)
+    return said
 
 
 def _stop(process: subprocess.Popen[str]) -> None:

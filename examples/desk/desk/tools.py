@@ -20,16 +20,21 @@ class UnknownPassageError(LookupError):
 def search(query: str, limit: int = 5, *, request: str = "") -> list[Hit]:
     """The ``limit`` passages (1 to 50) that fit ``query`` best, best first."""
     with journal.execution("search", request, role=_role()):
-        return [
-            Hit(
-                passage_id=found.passage_id,
-                title=found.title,
-                kind=found.kind,
-                summary=_first_sentence(found.text),
-                score=found.score,
-            )
-            for found in corpus.find(query, max(1, min(limit, 50)))
-        ]
+        return hits(query, limit)
+
+
+def hits(query: str, limit: int) -> list[Hit]:
+    """What ``search`` finds."""
+    return [
+        Hit(
+            passage_id=found.passage_id,
+            title=found.title,
+            kind=found.kind,
+            summary=_first_sentence(found.text),
+            score=found.score,
+        )
+        for found in corpus.find(query, max(1, min(limit, 50)))
+    ]
 
 
 def fetch(passage_id: str, *, request: str = "") -> Passage:

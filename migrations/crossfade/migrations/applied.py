@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from crossfade.shim.errors import ConfigurationError, WrongRevisionError
@@ -37,7 +38,7 @@ class Applied:
     @property
     def playbook(self) -> Playbook:
         """What its text says. Raises ``ConfigurationError``."""
-        return replace(read_playbook(f"playbook {self.name}", text=self.text.encode()), name=self.name)
+        return _parsed(self.name, self.text)
 
     @property
     def digest(self) -> str:
@@ -52,6 +53,12 @@ class Applied:
         """The value of the bucket."""
         seams = {name: progress.to_json() for name, progress in self.seams.items()}
         return json.dumps({"text": self.text, "actor": self.actor, "applied": self.applied, "seams": seams}).encode()
+
+
+@lru_cache(maxsize=256)
+def _parsed(name: str, text: str) -> Playbook:
+    """Kept, because the controller asks for each seam, each second, and reading YAML takes milliseconds."""
+    return replace(read_playbook(f"playbook {name}", text=text.encode()), name=name)
 
 
 class Migrations:

@@ -60,8 +60,9 @@ class Coverage:
 async def read_coverage(bus: Bus, subjects: Subjects, seam: str, *, revision: int) -> Coverage:
     """The coverage of ``seam`` since ``revision`` of its policy is in force. Raises ``BusError``.
 
-    Processes tell their counts every 15 seconds and when they end: until then a comparison may be known whose call
-    is not. Reads every ``seam.compared`` of the seam that is kept, in time linear in them.
+    Processes tell their counts every 15 seconds (sooner after a change of the policy) and when they end: until then a
+    comparison may be known whose call is not. Reads every ``seam.compared`` of the seam that is kept, in time linear in
+    them.
     """
     counted = await Coverages(bus).counted(seam)
     events = [stored.event async for stored in bus.read(subjects.verdicts(seam))]

@@ -117,6 +117,13 @@ class Ruling:
     findings: tuple[Finding, ...]
 
 
+def asked(rules: Gate | Abort) -> list[str]:
+    """The rules as their playbook writes them."""
+    found = {name: getattr(rules, name) for name in type(rules).__dataclass_fields__ if name != "confidence"}
+    times = ("hold", "replay")  # seconds
+    return [f"{name} {_time(value) if name in times else value}" for name, value in found.items() if value]
+
+
 def judge(gate: Gate, abort: Abort, facts: Facts) -> Ruling:
     """Roll back where an abort rule is proven to be broken, allow where all of the gate is met, hold otherwise."""
     broken = tuple(finding for finding in _aborts(abort, facts) if finding.state == "violated")

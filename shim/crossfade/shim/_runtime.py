@@ -22,6 +22,7 @@ from .buses import hide_credentials
 from .claimcheck import CLAIM_CHECK
 from .claims import Nonces
 from .coverage import REPORT_EVERY as COVERAGE_EVERY
+from .coverage import REPORT_FIRST as COVERAGE_FIRST
 from .coverage import Coverages
 from .errors import (
     BusAmbiguousError,
@@ -111,6 +112,7 @@ class Runtime:
         self._breakers: dict[str, str] = {}
         self.rollbacks = RollbackRequests(bus, self.subjects, instance=self.instance)
         self._report_now = asyncio.Event()
+        self._counts_anew = asyncio.Event()
         self._reporting: asyncio.Task[None] | None = None
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -220,9 +222,18 @@ class Runtime:
         )
 
     async def _report_coverage(self) -> None:
+        """Soon after a policy's change, because a gate has nothing to judge until then, and ever less often."""
+        wait = COVERAGE_FIRST
         while True:
-            await asyncio.sleep(COVERAGE_EVERY)
-            await self._tell_coverage()
+            try:
+                async with asyncio.timeout(wait):
+                    await self._counts_anew.wait()
+            except TimeoutError:
+                await self._tell_coverage()
+                wait = min(2 * wait, COVERAGE_EVERY)
+            else:
+                self._counts_anew.clear()
+                wait = COVERAGE_FIRST
 
     async def _tell_coverage(self) -> None:
         """What is not told now is told the next time; what a process that is killed had not told is lost."""
@@ -313,6 +324,7 @@ class Runtime:
             if seam.name == live.seam:
                 self._apply(seam)
         self._report_now.set()
+        self._counts_anew.set()
 
     async def refresh_policy(self, name: str) -> None:
         """Ask the leader for the live policy of ``name``, unless that was done in the last two seconds.

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 BUCKET: Final = "coverage"
 REPORT_EVERY: Final = 15.0  # seconds
+REPORT_FIRST: Final = 1.0
+"""Seconds after a policy's change: counts begin anew then, and a gate may wait for them. Each next wait is twice it."""
 
 _FORGET: Final = timedelta(days=1)
 _SIZES: Final = (1024, 16 * 1024, 256 * 1024)  # bytes of arguments

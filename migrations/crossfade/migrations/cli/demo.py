@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from crossfade.migrations.demo.stack import SEAMS, SUMMARISE
 from crossfade.migrations.demo.story import tell
 
 from ._session import JsonOption, print_json
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end, until Enter.")] = False,
+    regression: Annotated[
+        str, typer.Option(metavar="SEAM", help=f"Plant the bug in the next version of this one: {', '.join(SEAMS)}.")
+    ] = SUMMARISE,
     no_regression: Annotated[
         bool, typer.Option("--no-regression", help="Plant no bug: every seam goes all the way.")
     ] = False,
@@ -30,14 +36,17 @@ def demo(
 ) -> None:
     """Move functions and routes of a real stack to the bus under traffic, kill workers, count what happened.
 
-    A bug is planted in the next version of one tool; comparison must catch it in shadow. Exit code 1 when a call
-    was lost, doubled or answered differently, when a kill hit no call, or when the bug got through.
+    Two playbooks say how, and the controller follows them. A bug is planted in the next version of one seam, which
+    must be taken back. Exit code 1 when a call was lost, doubled or answered differently, when a kill hit no call,
+    when a seam did not get to its last step, or when the bug got through.
     """
+    if regression not in SEAMS:
+        raise typer.BadParameter(f"is no seam of the desk: {', '.join(SEAMS)}", param_hint="--regression")
     work = Path(tempfile.mkdtemp(prefix="crossfade-demo-"))
     teller = _Teller(Console(file=sys.stderr) if as_json else Console())
     good = False
     try:
-        verdict = tell(work, teller, keep=keep, regression=not no_regression)
+        verdict = tell(work, teller, keep=keep, regression="" if no_regression else regression)
         good = verdict.good
     finally:
         teller.close()
@@ -58,11 +67,13 @@ class _Teller:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._number = 0
+        self._began = time.monotonic()
         self._status = console.status("", spinner="dots")
 
     def step(self, text: str) -> None:
         self._number += 1
-        self._console.print(f"[bold]{self._number}.[/] {text}", highlight=False)
+        seconds = f"[dim]({time.monotonic() - self._began:.0f} s)[/]"
+        self._console.print(f"[bold]{self._number}.[/] {text} {seconds}", highlight=False)
         self._status.update(text.partition("  (")[0].partition(":")[0])
         self._status.start()
 
@@ -81,6 +92,7 @@ class _Teller:
 
 def _print(verdict: Verdict, console: Console) -> None:
     console.print()
+    _print_seams(verdict, console)
     table = Table("", "legacy", "bus", box=None, pad_edge=False)
     table.add_row("calls executed", str(verdict.executed["legacy"]), str(verdict.executed["bus"]))
     for quantile in ("p50", "p99"):
@@ -94,7 +106,7 @@ def _print(verdict: Verdict, console: Console) -> None:
     console.print(
         f"{verdict.calls} calls, {verdict.lost} lost, {verdict.doubled} doubled, {len(verdict.mismatches)} different "
         f"answers; {verdict.kills} workers killed in mid-call: {plural(verdict.redelivered, 'read')} delivered again, "
-        f"{plural(verdict.unknown, 'report')} of which nobody can know.",
+        f"{plural(verdict.unknown, 'report')} of which nobody can know, {verdict.spoiled} failed by the planted bug.",
         highlight=False,
     )
     routed = ", ".join(f"{count} of {seam}" for seam, count in sorted(verdict.routed.items()))
@@ -103,9 +115,20 @@ def _print(verdict: Verdict, console: Console) -> None:
         highlight=False,
     )
     console.print(
-        f"{verdict.observed} observations, {verdict.shadowed} shadow runs; stayed back: "
-        f"{', '.join(verdict.stayed_back) or 'none'}. {verdict.seconds} s.",
-        highlight=False,
+        f"{verdict.observed} observations, {verdict.shadowed} shadow runs. {verdict.seconds} s.", highlight=False
     )
     for mismatch in verdict.mismatches[:5]:
         console.print(f"  different: {mismatch}", highlight=False)
+
+
+def _print_seams(verdict: Verdict, console: Console) -> None:
+    """Per seam the stages it went through, with what let it through or took it back."""
+    table = Table("seam", "to", "because", box=None, pad_edge=False)
+    for seam, way in verdict.seams.items():
+        for at, move in enumerate(way.moves):
+            to = f"[bold red]back to {move.to}[/]" if move.ruling == "rollback" else move.to
+            table.add_row("" if at else seam, to, escape(move.reason))
+        if seam in verdict.stuck:
+            table.add_row("", f"[bold red]{way.status}[/]", escape(way.reason))
+    console.print(table)
+    console.print()

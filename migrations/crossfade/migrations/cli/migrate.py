@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -12,6 +12,7 @@ import typer
 
 from crossfade.migrations.applied import Applied, Migrations
 from crossfade.migrations.builtin import builtins, write_builtin
+from crossfade.migrations.gates import asked
 from crossfade.migrations.operating import Act, Operating
 from crossfade.migrations.overview import overview
 from crossfade.migrations.playbook import read_playbook
@@ -26,7 +27,6 @@ from ._text import actor, clock, print_columns, read_span, safe
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from crossfade.migrations.gates import Abort, Gate
     from crossfade.migrations.overview import Overview, SeamView
     from crossfade.migrations.playbook import Playbook
     from crossfade.migrations.watching import Sight
@@ -84,7 +84,7 @@ def plan(file: FileArgument, bus: BusOption = None, config: ConfigOption = None,
     playbook = read_playbook(file)
     standing = asyncio.run(_stages(playbook, bus, config))
     if as_json:
-        steps = [{"to": str(step), "gate": _asked(step.gate), "abort": _asked(step.abort)} for step in playbook.steps]
+        steps = [{"to": str(step), "gate": asked(step.gate), "abort": asked(step.abort)} for step in playbook.steps]
         print_json({"seams": standing, "steps": steps})
         return
     say(
@@ -96,8 +96,8 @@ def plan(file: FileArgument, bus: BusOption = None, config: ConfigOption = None,
         (
             str(at),
             str(step),
-            "; ".join(_asked(step.gate)) or "-",
-            "; ".join(_asked(step.abort)) or "-",
+            "; ".join(asked(step.gate)) or "-",
+            "; ".join(asked(step.abort)) or "-",
             step.approve or "-",
         )
         for at, step in enumerate(playbook.steps, 1)
@@ -338,13 +338,6 @@ async def _stages(playbook: Playbook, bus: str | None, config: str | None) -> di
             return str((live[seam].over(base, now=now) if seam in live else base).stage)
 
         return {seam: stage(seam) for seam in playbook.seams}
-
-
-def _asked(rules: Gate | Abort) -> list[str]:
-    """The rules as their playbook writes them."""
-    found = {name: getattr(rules, name) for name in type(rules).__dataclass_fields__ if name != "confidence"}
-    times = ("hold", "replay")  # seconds
-    return [f"{name} {timedelta(seconds=value) if name in times else value}" for name, value in found.items() if value]
 
 
 def _cells(view: SeamView) -> list[str]:

@@ -16,9 +16,24 @@ from typing import TYPE_CHECKING, Final, Self
 from crossfade.shim.errors import ConfigurationError, CrossfadeError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from types import TracebackType
 
-_REPORT: Final = 1.0  # seconds the long-running tool takes
+SEARCH: Final = "desk.search"
+SUMMARISE: Final = "desk.summarise"
+REPORT: Final = "desk.report"
+LOOK_UP: Final = "http.search"
+ORDER: Final = "http.reports"
+
+FUNCTIONS: Final[Mapping[str, str]] = {SEARCH: "search", SUMMARISE: "summarise", REPORT: "report"}
+"""By seam: the module of ``desk.next_version`` that holds the next version of a function."""
+
+ROUTES: Final[Mapping[str, str]] = {LOOK_UP: "look_up", ORDER: "order"}
+"""The same of a route."""
+
+SEAMS: Final = (*FUNCTIONS, *ROUTES)
+
+_REPORT: Final = 0.6  # seconds the long-running tool takes
 _STOP: Final = 10.0  # seconds a process gets to end by itself
 _WORKER_ACK_WAIT: Final = 2.0  # seconds; a killed worker's calls wait this long, and the audience with them
 
@@ -37,12 +52,18 @@ class DemoFailedError(CrossfadeError):
 
 @dataclass(frozen=True, kw_only=True)
 class Desk:
-    """Where the desk is: ``page`` for people, ``frontend`` behind it, the proxy's ``routes``, control's ``state``."""
+    """Where the desk is, as it says itself.
+
+    ``page`` for people, ``frontend`` behind it, the proxy's file ``routes``, and ``control`` with its ``state`` folder
+    and its operator's ``token``.
+    """
 
     page: str
     frontend: str
     routes: str
+    control: str
     state: str
+    token: str
 
 
 @dataclass
@@ -50,15 +71,16 @@ class Stack:
     """Everything that runs: used as a context manager, it leaves no process behind.
 
     Killed, it cannot stop them: each one reads its standard input, a pipe that we hold, and stops when that ends.
+    ``regression`` names the seam whose next version the workers run, empty for none.
     """
 
     work: Path
     bus: str
-    regression: bool = True
+    regression: str = ""
     _exits: ExitStack = field(default_factory=ExitStack)
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
     route_workers: list[subprocess.Popen[str]] = field(default_factory=list)
-    _lines: dict[str, str] = field(default_factory=dict)
+    _begun: list[tuple[str, subprocess.Popen[str]]] = field(default_factory=list)
     _started: int = 0
     _seal_key: str = field(default_factory=lambda: b64encode(os.urandom(32)).decode())
 
@@ -95,43 +117,41 @@ class Stack:
             raise DemoFailedError(f"the desk could not build its index:\n{done.stderr[-2000:]}")
         return int(done.stdout.split()[0])
 
+    @property
+    def playbooks(self) -> list[Path]:
+        """The playbooks that come with the desk."""
+        return sorted((self.code / "desk" / "playbooks").glob("*.yaml"))
+
     def start_services(self) -> Desk:
         """Start the desk's services, and the control plane and the proxy that stand in front of them."""
         process = self._begin("desk", ["-m", "desk", "serve", "--json", "--stop-with-stdin"], role="legacy")
         return Desk(**json.loads(self._first_line("desk", process)))
 
-    def start_workers(self) -> None:
-        """Start two workers for the desk's functions and one for its routes, and wait until they are ready."""
-        begun = [self._begin_worker(), self._begin_worker(), self._begin_route_worker()]
-        for name, process in begun:
-            self._first_line(name, process)
+    def begin_worker(self) -> None:
+        """Begin one more worker that serves the desk's functions; ``await_workers`` waits for it."""
+        self._begin_crossfade_worker("worker", self.workers, ["desk.tools", *self._next_version(FUNCTIONS)])
 
-    def start_worker(self) -> None:
-        """Start one more worker that serves the desk's functions."""
-        self._first_line(*self._begin_worker())
+    def begin_route_worker(self, desk: Desk) -> None:
+        """Begin one more worker that asks the desk's frontend for the routes, but for one that has a next version."""
+        old = [option for seam in ROUTES if seam != self.regression for option in ("--seam", seam)]
+        asking = ["--http", desk.frontend, "--routes", desk.routes, *old]
+        self._begin_crossfade_worker("route-worker", self.route_workers, [*self._next_version(ROUTES), *asking])
 
-    def start_route_worker(self) -> None:
-        """Start one more worker that asks the desk's frontend for the routes."""
-        self._first_line(*self._begin_route_worker())
+    def await_workers(self) -> None:
+        """Wait until every worker that was begun is ready."""
+        while self._begun:
+            self._first_line(*self._begun.pop())
 
-    def _begin_worker(self) -> tuple[str, subprocess.Popen[str]]:
-        named = ["desk.tools", *(["desk.next_version"] if self.regression else [])]
-        return self._begin_crossfade_worker("worker", self.workers, named)
+    def _next_version(self, modules: Mapping[str, str]) -> list[str]:
+        return [f"desk.next_version.{modules[self.regression]}"] if self.regression in modules else []
 
-    def _begin_route_worker(self) -> tuple[str, subprocess.Popen[str]]:
-        addresses = json.loads(self._lines["desk"])
-        named = ["--http", addresses["frontend"], "--routes", addresses["routes"]]
-        return self._begin_crossfade_worker("route-worker", self.route_workers, named)
-
-    def _begin_crossfade_worker(
-        self, kind: str, running: list[subprocess.Popen[str]], arguments: list[str]
-    ) -> tuple[str, subprocess.Popen[str]]:
+    def _begin_crossfade_worker(self, kind: str, running: list[subprocess.Popen[str]], arguments: list[str]) -> None:
         self._started += 1
         name = f"{kind}-{self._started}"
         options = ["--ack-wait", str(_WORKER_ACK_WAIT), "--stop-with-stdin", "--json"]
         process = self._begin(name, ["-m", "crossfade", "worker", *arguments, *options], role="worker")
         running.append(process)
-        return name, process
+        self._begun.append((name, process))
 
     def _begin(self, name: str, arguments: list[str], *, role: str) -> subprocess.Popen[str]:
         log = (self.work / "logs" / f"{name}.log").open("w", encoding="utf-8")
@@ -154,7 +174,6 @@ class Stack:
         line = process.stdout.readline() if process.stdout else ""
         if not line:
             raise DemoFailedError(f"{name} did not start:\n{(self.work / 'logs' / f'{name}.log').read_text()[-2000:]}")
-        self._lines[name] = line
         return line
 
     def _environment(self, role: str) -> dict[str, str]:
@@ -162,6 +181,7 @@ class Stack:
         return kept | {
             "PYTHONPATH": os.pathsep.join(filter(None, (str(self.code), os.environ.get("PYTHONPATH")))),
             "CROSSFADE_BUS": self.bus,
+            "CROSSFADE_CONFIG": str(self.code / "desk" / "crossfade.toml"),
             "CROSSFADE_SEAL_KEY": f"demo:{self._seal_key}",  # a visitor's cookie may travel, and only sealed
             "DESK_HOME": str(self.work / "desk"),
             "DESK_JOURNAL": str(self.journal),

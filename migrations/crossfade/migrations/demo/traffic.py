@@ -35,12 +35,13 @@ TOPICS: Final = ("context managers", "generators", "regular expressions", "sorti
 Kind = Literal["ask", "look", "report"]
 """What a person does: ask the agent (`POST /ask`), look something up (`GET /search`), have a report written."""
 
-_PEOPLE: Final[Sequence[Kind]] = ("ask", "ask", "ask", "look")  # at once; one more has reports written
+_PEOPLE: Final[Sequence[Kind]] = ("ask", "ask", "look")  # at once
+_WRITERS: Final = 3  # beside them: each has one report after the other written
 _USERS: Final = 20  # whose names they bear in turn: a canary takes some of them
 # Seconds a person takes to read; keeps two cores from saturating.
-_PAUSE: Final[Mapping[Kind, float]] = {"ask": 0.03, "look": 0.08}
+_PAUSE: Final[Mapping[Kind, float]] = {"ask": 0.06, "look": 0.04}
 _PATIENCE: Final = 40.0  # seconds a person waits; a call on the bus may take 30
-_ASIDE: Final = 8.0  # seconds after which the writer orders the next report and looks at this one later
+_ASIDE: Final = 4.0  # seconds after which a writer orders the next report and looks at this one later
 _TOKEN_LIFE: Final = timedelta(minutes=10)
 
 
@@ -79,7 +80,7 @@ class Traffic:
         self._numbers = itertools.count(1)
         self._stopping = threading.Event()
         self._people = [threading.Thread(target=self._go_on, args=(kind,), name=kind) for kind in _PEOPLE]
-        self._people.append(threading.Thread(target=self._report_on, name="writer"))
+        self._people += [threading.Thread(target=self._report_on, name="writer") for _ in range(_WRITERS)]
 
     def start(self) -> None:
         """Let everybody begin to ask."""

@@ -18,12 +18,37 @@ TOOLS: Final = ("search", "summarise", "write_report")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StageRow:
-    """One stage the seams stood at: seconds since the start, and answers given under it."""
+class Moved:
+    """A seam that moved: where to, who moved it, why, and on which findings; ``at`` by ``time.monotonic``."""
 
-    stage: str
-    at: float
-    answers: int
+    seam: str
+    was: str
+    to: str
+    actor: str
+    reason: str
+    ruling: str = ""
+    digest: str = ""
+    findings: Sequence[Mapping[str, Any]] = ()
+    at: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """What became of a seam on its playbook: where it ended, why it stays there, and every move."""
+
+    status: str
+    reason: str = ""
+    moves: Sequence[Moved] = ()
+
+    @property
+    def taken_back(self) -> Moved | None:
+        """The move by which the controller took it back, if it did."""
+        return next((move for move in self.moves if move.ruling == "rollback"), None)
+
+    @property
+    def stage(self) -> str:
+        """Where it stands."""
+        return self.moves[-1].to if self.moves else "legacy"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +61,17 @@ class Kill:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What the steps themselves saw: workers killed in mid-call, kills that missed, observations, verdicts.
+    """What the steps themselves saw: how each seam went, workers killed in mid-call, kills that missed, observations.
 
-    ``routed``: answers that the bus gave, by the route's seam.
+    ``routed``: answers that the bus gave, by the route's seam. ``regression``: the seam with a planted bug, or empty.
     """
 
-    stages: Sequence[StageRow]
+    ways: Mapping[str, Way] = field(default_factory=dict[str, Way])
     kills: Sequence[Kill] = ()
     missed_kills: int = 0
     routed: Mapping[str, int] = field(default_factory=dict[str, int])
     observed: int = 0
     verdicts: Mapping[str, Mapping[str, int]] = field(default_factory=dict[str, Any])
-    stayed_back: Sequence[str] = ()
     regression: str = ""
 
 
@@ -56,7 +80,9 @@ class Verdict:
     """The summary; its fields are the keys of ``crossfade demo --json``.
 
     ``unknown`` counts reports whose person was told that nobody can know whether they were written: the price of
-    killing a worker in the middle of one. ``tasks`` were answered with 202 first, ``routed`` over the bus.
+    killing a worker in the middle of one; ``spoiled`` those that the planted bug failed while it was at canary.
+    ``tasks`` were answered with 202 first, ``routed`` over the bus. ``seams``: how each went; ``stuck`` names those
+    that neither reached the last step nor had to be taken back.
     """
 
     calls: int
@@ -64,10 +90,11 @@ class Verdict:
     lost: int
     doubled: int
     unknown: int
+    spoiled: int
     mismatches: Sequence[str]
     kills: int
     redelivered: int
-    stages: Sequence[StageRow]
+    seams: Mapping[str, Way]
     latency_ms: Mapping[str, Mapping[str, float]]
     seconds: float
     tasks: int
@@ -76,13 +103,15 @@ class Verdict:
     observed: int
     shadowed: int
     verdicts: Mapping[str, Mapping[str, int]]
-    stayed_back: Sequence[str]
+    stuck: Sequence[str]
+    regression: str
     regression_caught: bool
 
     @property
     def good(self) -> bool:
-        """Whether nothing was lost, doubled or different, every kill hit, and the planted regression was caught."""
-        return self.regression_caught and not (self.lost or self.doubled or self.mismatches or self.missed_kills)
+        """Whether nothing was lost, doubled, different or stuck, every kill hit, and the planted bug was caught."""
+        bad = self.lost, self.doubled, self.mismatches, self.missed_kills, self.stuck
+        return self.regression_caught and not any(bad)
 
     def to_json(self) -> dict[str, Any]:
         """The summary as JSON."""
@@ -99,19 +128,21 @@ def judge(*, journal: Path, asked: Sequence[Asked], evidence: Evidence, seconds:
     unanswered = [item for item in asked if item.answer is None]
     # Only who waited when a worker was killed may be told that nobody can know.
     unknown = [item for item in unanswered if "outcome_unknown" in item.failure and _was_hit(item, evidence)]
+    spoiled = [item for item in unanswered if item not in unknown and _was_spoiled(item, evidence)]
     excused = {item.request for item in unknown}
     never_ran = [item for item in asked if item.answer is not None and ("search", f"{item.request}.1") not in ended]
     never_ended = [call for call in begun if call not in ended and call[1].rpartition(".")[0] not in excused]
     return Verdict(
         calls=len(begun),
         executed={"legacy": roles["legacy"], "bus": roles["worker"]},
-        lost=len(unanswered) - len(unknown) + len(never_ran) + len(never_ended),
+        lost=len(unanswered) - len(unknown) - len(spoiled) + len(never_ran) + len(never_ended),
         doubled=_doubled(real, asked, evidence) + _started_twice(begun),
         unknown=len(unknown),
+        spoiled=len(spoiled),
         mismatches=_mismatches(asked),
         kills=len(evidence.kills),
         redelivered=sum(count > 1 for count in begun.values()),
-        stages=evidence.stages,
+        seams=evidence.ways,
         latency_ms={
             "legacy": _latency(item.seconds for item in asked if item.phase == "legacy" and item.kind == "ask"),
             "bus": _latency(item.seconds for item in asked if item.phase == "bus" and item.kind == "ask"),
@@ -123,9 +154,21 @@ def judge(*, journal: Path, asked: Sequence[Asked], evidence: Evidence, seconds:
         observed=evidence.observed,
         shadowed=sum(entry["role"] == "shadow" and entry["phase"] == "end" for entry in entries),
         verdicts=evidence.verdicts,
-        stayed_back=evidence.stayed_back,
-        regression_caught=not evidence.regression or evidence.regression in evidence.stayed_back,
+        stuck=[seam for seam, way in evidence.ways.items() if way.status != "done" and seam != evidence.regression],
+        regression=evidence.regression,
+        regression_caught=not evidence.regression or _was_taken_back(evidence) is not None,
     )
+
+
+def _was_taken_back(evidence: Evidence) -> Moved | None:
+    way = evidence.ways.get(evidence.regression)
+    return way.taken_back if way and way.status == "rolled-back" else None
+
+
+def _was_spoiled(item: Asked, evidence: Evidence) -> bool:
+    """Whether the planted bug failed this report: at canary it answers people, until it is taken back."""
+    back = _was_taken_back(evidence)
+    return back is not None and back.was == "canary" and item.kind == "report" and item.began <= back.at
 
 
 def _call(entry: Mapping[str, Any]) -> tuple[str, str]:

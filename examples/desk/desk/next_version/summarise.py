@@ -1,7 +1,7 @@
-"""The next version of the summariser, not released yet: a worker that imports this runs it instead of the old one.
+"""The next version of the summariser.
 
-It keeps the sentences in the order of the sources, which reads better. It also has a bug that nobody has noticed:
-with more than one source it loses the last sentence.
+It keeps the sentences in the order of the sources, which reads better. Its bug: with
+more than one source it loses the last sentence.
 """
 
 from crossfade import shim
