@@ -8,7 +8,7 @@ def test_the_demo_loses_and_doubles_nothing(declared, note):
     done = declared.process("demo", "--json", seconds=110)
     summary = done.json
 
-    assert {"calls", "executed", "mismatches", "stages", "latency_ms", "seconds", "unknown"} <= summary.keys()
+    assert {"calls", "executed", "mismatches", "seams", "latency_ms", "seconds", "unknown"} <= summary.keys()
     assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 3)
     assert summary["redelivered"] >= 1
     assert summary["tasks"] > 0
@@ -17,9 +17,21 @@ def test_the_demo_loses_and_doubles_nothing(declared, note):
     assert summary["executed"].keys() == summary["latency_ms"].keys() == {"legacy", "bus"}
     assert min(summary["executed"].values()) > 0
     assert all(latency.keys() == {"p50", "p99"} for latency in summary["latency_ms"].values())
-    assert [row["stage"] for row in summary["stages"]] == ["legacy", "observe", "shadow", "canary", "bus"]
+    ways = {seam: [move["to"] for move in way["moves"]] for seam, way in summary["seams"].items()}
+    there = ["observe", "shadow", "canary", "bus"]
+    reads, writes = ("desk.search", "http.search"), ("desk.report", "http.reports")
+    assert ways == dict.fromkeys((*reads, *writes), there) | {"desk.summarise": ["observe", "shadow", "observe"]}
+    moves = [move for way in summary["seams"].values() for move in way["moves"]]
+    assert {move["actor"] for move in moves} == {"controller"}
+    assert all(move["digest"] for move in moves)
     assert summary["regression_caught"]
-    assert summary["stayed_back"] == ["desk.summarise"]
+    assert summary["stuck"] == []
+    back = summary["seams"]["desk.summarise"]["moves"][-1]
+    assert (back["ruling"], back["findings"][0]["metric"], back["findings"][0]["state"]) == (
+        "rollback",
+        "match",
+        "violated",
+    )
     assert summary["verdicts"]["desk.search"].keys() == {"match"}
     assert summary["verdicts"]["desk.summarise"]["mismatch"] > 0
     assert set(summary["verdicts"]["http.search"]) <= {"match", "ignored"}

@@ -115,15 +115,11 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _described(addresses: Addresses) -> str:
     said = f"Desk is at {addresses.page} (journal: {os.environ['DESK_JOURNAL']}). Ctrl-C stops it."
-    if addresses.routes:
-        said += (
-            "\nIts bus side, when a seam is to move: crossfade worker desk.tools"
-            f"\n  and for the routes: crossfade worker --http {addresses.frontend} --routes {addresses.routes}"
-            f"\nIts control plane is at {addresses.control}"
-        )
-        said += (
-            f", the operator's token (shown this once): {addresses.token}"
-            if addresses.token
-            else (f"; more tokens: crossfade control access NAME --state {addresses.state}")
-        )
-    return said
+    if not addresses.routes:
+        return said
+    token = f", the operator's token (shown this once): {addresses.token}" if addresses.token else ""
+    return (
+        f"{said}\nIts bus side, when a seam is to move: crossfade worker desk.tools"
+        f"\n  and for the routes: crossfade worker --http {addresses.frontend} --routes {addresses.routes}"
+        f"\nIts control plane is at {addresses.control}{token}"
+    )

@@ -30,7 +30,7 @@ from .errors import (
 from .events import Event
 from .hooks import report
 from .outcomes import NoAnswerError, error_payload, record_error, refusal_payload, value_payload
-from .projection import Projection
+from .projection import Projection, projection_of
 
 if TYPE_CHECKING:
     import inspect
@@ -284,15 +284,7 @@ class Execution:
 
     def projection(self, command: Event) -> Projection | None:
         """What to tell the UI through, when somebody follows the call."""
-        if not command.get("task"):
-            return None
-        return Projection(
-            runtime=self._runtime,
-            seam=self._service.name,
-            domain=self._service.domain,
-            callid=command.get("callid") or "",
-            correlation=from_event(command),
-        )
+        return projection_of(self._runtime, command, seam=self._service.name, domain=self._service.domain)
 
     def _progress(self, event: Event, progress: Progress) -> None:
         """Send a step of the call, fail-open, from whatever thread the handler runs in."""

@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from .correlate import extensions
+from .correlate import extensions, from_event
 from .domains import progress_type
 from .errors import BusError, CallCancelledError
 from .events import Event, derived_id, new_id
@@ -101,6 +101,25 @@ class Projection:
         return self.runtime.subjects.ui(
             event.type, run=correlation.run, tenant=correlation.tenant, user=correlation.user
         )
+
+
+def projection_of(runtime: Runtime, command: Event, *, seam: str, domain: str) -> Projection | None:
+    """What to tell the UI of this command's call through, when somebody follows it."""
+    if not command.get("task"):
+        return None
+    return Projection(
+        runtime=runtime,
+        seam=seam,
+        domain=domain,
+        callid=command.get("callid") or "",
+        correlation=from_event(command),
+    )
+
+
+def tell_unknown(runtime: Runtime, command: Event, *, seam: str, domain: str) -> None:
+    """Say to who follows this command's call that nobody knows how it ended: its owner is not there to say anything."""
+    if (projection := projection_of(runtime, command, seam=seam, domain=domain)) is not None:
+        projection.ended("unknown")
 
 
 def ending(payload: bytes) -> tuple[Ending, str]:

@@ -10,6 +10,7 @@ from .claims import GRACE, CallPlace, ClaimRecord, find_terminal, log_unknown, o
 from .errors import BusError, MalformedEventError
 from .hooks import report
 from .ports import ConsumeOptions
+from .projection import tell_unknown
 
 if TYPE_CHECKING:
     from ._runtime import Runtime
@@ -85,9 +86,16 @@ class Reaper:
         elif overdue(bus, record):
             if bus.now() - (record.expires + GRACE) > _BEHIND:
                 report.count("reaped-late", seam=record.seam)  # no worker was there, or more claims than places
-            await log_unknown(bus, place, record, reason="owner-silent", writer=self._runtime.instance)
+            if await log_unknown(bus, place, record, reason="owner-silent", writer=self._runtime.instance):
+                await self._tell(place, record)
             await delivery.ack()
         else:
             # Most calls end within moments: a first look after two seconds, each next one after twice that.
             wait = (record.expires + GRACE - bus.now()).total_seconds() + 0.1
             await delivery.retry(max(0.5, min(wait, 2.0**delivery.attempt)), reason="under-way")
+
+    async def _tell(self, place: CallPlace, record: ClaimRecord) -> None:
+        command = await self._runtime.bus.last(place.invoke)
+        if command is not None:
+            domain = command.event.type.partition(".")[0]
+            tell_unknown(self._runtime, command.event, seam=record.seam, domain=domain)

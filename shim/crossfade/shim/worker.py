@@ -38,7 +38,7 @@ from .health import Health
 from .hooks import report
 from .outcomes import EFFECTS_DIFFER, ErrorRecord, error_payload, type_name
 from .ports import ConsumeOptions
-from .projection import ending
+from .projection import ending, tell_unknown
 from .reaping import Reaper
 from .services import services
 from .shadowing import Shadowing
@@ -376,7 +376,8 @@ class Worker:
             return
         if overdue(self._runtime.bus, claim.record):
             place, writer = CallPlace.of(delivery.stored.subject), self._runtime.instance
-            await log_unknown(self._runtime.bus, place, claim.record, reason="owner-silent", writer=writer)
+            if await log_unknown(self._runtime.bus, place, claim.record, reason="owner-silent", writer=writer):
+                tell_unknown(self._runtime, delivery.stored.event, seam=service.name, domain=service.domain)
             await self._answered_before(delivery, service)
         else:
             report.count("left-to-owner", seam=service.name, reason=claim.record.role)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
 import time
@@ -35,6 +36,23 @@ def test_a_worker_dies_with_the_claim(world, at):
     assert [answer.kind for answer in world.terminals(other)] == ["unknown"]
     assert len(world.journal.lines) == (at == "effect")
     assert caller.run(caller.runtime.calls.outcome(callid)).reason == "owner-silent"
+
+
+def test_who_follows_a_call_hears_that_nobody_knows(world):
+    """A page waits for the end of what its user has submitted: the owner cannot tell it any more, so others do."""
+    member = world.member("claimed")
+    caller = world.side(timeout=1.5)
+    task = caller.call.submit("a")
+    until(world.mark("halted").exists)
+    kill(member)
+    world.side().serve()
+
+    async def told():
+        pattern = f"{world.prefix}ui.>"
+        seen = [found.event async for found in caller.bus.read(pattern) if found.event.get("callid") == task.callid]
+        return [json.loads(event.data)["outcome"] for event in seen if event.type == "call.ended"]
+
+    assert until(lambda: caller.run(told())) == ["unknown"]
 
 
 def test_a_worker_dies_before_the_acknowledgement(world, counts):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from crossfade.migrations.coverage import read_coverage
 from crossfade.shim import observations, tool
-from crossfade.shim.coverage import Coverages
+from crossfade.shim.coverage import REPORT_FIRST, Coverages
 from integration.shim import kit
 
 
@@ -96,3 +98,16 @@ def test_counts_are_told_at_the_end_and_begin_anew_with_a_revision(connect):
     kit.set_live(connection, "web.covered", {"sample": 1.0})
     kit.until(lambda: "web.covered" in runtime._live)
     assert coverage(connection, runtime._live["web.covered"].revision).total.share is None
+
+
+def test_counts_are_told_soon_after_a_change(connect):
+    """A gate that asks for coverage has nothing to judge before: it must not wait for the quarter of a minute."""
+    covered = declare()
+    connection = connect()
+    runtime = connection.runtime
+    kit.set_live(connection, "web.covered", {"sample": 1.0})
+    kit.until(lambda: "web.covered" in runtime._live)
+    covered(1)
+    began = time.monotonic()
+    assert kit.until(lambda: kit.on_loop(connection, Coverages(runtime.bus).counted("web.covered")))
+    assert time.monotonic() - began < 2 * REPORT_FIRST + 5  # seconds for a busy machine

@@ -214,12 +214,12 @@ class _Events:
                 yield items[: end + 1]
                 return
             yield items
-            if over and not following.behind:
-                yield [await self._end(task, following)]
-                return
             if items and items[-1].kind == HEARTBEAT:
                 task = await self._tasks.again(task)
                 over = task.over
+            if over and not following.behind:
+                yield [await self._end(task, following)]
+                return
 
     async def _end(self, task: Task, following: Following) -> Item:
         said = {"specversion": "1.0", "type": ENDED, "callid": task.id, "seam": task.seam}
