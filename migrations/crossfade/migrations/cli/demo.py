@@ -36,7 +36,7 @@ def demo(
 ) -> None:
     """Move functions and routes of a real stack to the bus under traffic, kill workers, count what happened.
 
-    Two playbooks say how, and the controller follows them. A bug is planted in the next version of one seam, which
+    Playbooks say how, and the controller follows them. A bug is planted in the next version of one seam, which
     must be taken back. Exit code 1 when a call was lost, doubled or answered differently, when a kill hit no call,
     when a seam did not get to its last step, or when the bug got through.
     """
