@@ -91,7 +91,7 @@ def test_a_person_sees_where_it_listens_and_what_goes_where(services, tmp_path):
         "  GET /a/{id} \u2192 legacy, as seam http.a",
         f"  everything else \u2192 legacy ({services[0]})",
         "Access log: none",
-        "Bus: none, so every route passes through (see --bus)",
+        "Bus: none, so every route passes through: name one with --bus or CROSSFADE_BUS, like embedded://.crossfade",
         "SIGHUP reloads the file, Ctrl-C stops.",
     ]
 
@@ -282,6 +282,44 @@ def test_check_finds_a_certificate_that_is_none(tmp_path):
 
     assert done.code == 2
     assert "the certificate cannot be used" in done.err
+    assert f"{tmp_path}/cert.pem, {tmp_path}/key.pem" in done.err
+    assert "check that each file is PEM, that the key is the certificate's" in done.err
+
+
+@pytest.mark.parametrize(("workers", "code"), [(1, 2), (2, 1)])
+def test_an_access_log_that_cannot_be_opened_is_one_line(tmp_path, workers, code):
+    """`check` warns of a folder that is missing, and a start ends at once with the file, why, and what to do."""
+    file = tmp_path / "routes.yaml"
+    file.write_text("listen: 127.0.0.1:0\nupstreams: {a: 'http://h:1'}\naccess_log: nowhere/access.jsonl\n")
+
+    (warning,) = crossfade("proxy", "check", file, "--json").json["warnings"]
+    assert warning.startswith("access_log: there is no folder nowhere: make it")
+    with Process("proxy", "--config", file, "--workers", workers, folder=tmp_path) as it:
+        assert it.process.wait(20) == code
+
+    said = set(it.log.read_text().splitlines())  # by each worker
+    why = (
+        "cannot be written: No such file or directory; make its folder, let this user write there, or name another file"
+    )
+    assert said == {f"crossfade: access_log: nowhere/access.jsonl {why}"}
+
+
+def test_check_warns_of_what_another_router_would_have_meant(tmp_path):
+    """`:id` and `*` are letters of a path here, and a mistyped method is somebody's own: legal, and never asked."""
+    file = tmp_path / "routes.yaml"
+    text = "upstreams: {a: 'http://h:1'}\nroutes: [{seam: a.b, match: %s, effects: none}]\n"
+    for match, says in {
+        "GET /users/:id": "a.b compares the segment `:id` letter by letter: write {name}",
+        "GET /files/*": "a.b compares the segment `*` letter by letter: write {name}",
+        "GTE /users": "a.b takes the method GTE: did you mean GET?",
+    }.items():
+        file.write_text(text % match)
+        (warning,) = crossfade("proxy", "check", file, "--json").json["warnings"]
+        assert warning.startswith(says)
+
+    for match in ("PROPFIND /v1/a:cancel", "PURGE /cache"):
+        file.write_text(text % match)
+        assert crossfade("proxy", "check", file, "--json").json["warnings"] == []
 
 
 def test_the_access_log_has_a_line_a_request(proxy, services, tmp_path):

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.hooks import report
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ class AccessLog:
     """Appends to the file ``path`` (``-``: standard output), whole lines at a time, so that processes may share it.
 
     What does not fit in its memory, or on the disk, is counted (``dropped``, reason ``access-log``).
+    Raises ``ConfigurationError`` for a file that cannot be opened.
     """
 
     def __init__(self, path: str) -> None:
-        self._out = os.dup(1) if path == "-" else os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        self._out = os.dup(1) if path == "-" else _opened(path)
         self._lines: deque[str] = deque()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="crossfade-access-log", daemon=True)
@@ -93,6 +95,15 @@ class AccessLog:
                 data = data[os.write(self._out, data) :]
         except OSError:
             report.count("dropped", reason="access-log", n=data.count(b"\n"))
+
+
+def _opened(path: str) -> int:
+    try:
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+    except OSError as error:
+        why = error.strerror or str(error)
+        remedy = "make its folder, let this user write there, or name another file"
+        raise ConfigurationError(f"{path} cannot be written: {why}; {remedy}", where="access_log") from error
 
 
 def line_of(record: Record) -> str:

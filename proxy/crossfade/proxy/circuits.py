@@ -141,7 +141,8 @@ class Circuit:
         request: RollbackRequest | None = None
         if before.state == "closed":
             counts = dict(self._reasons)
-            _log.warning("seam %s: the bus fails its %s (%s): not asked for a while", seam, self._failing, counts)
+            why = ", ".join(f"{reason} {times} times" for reason, times in counts.items())
+            _log.warning("seam %s: the bus fails its %s (%s): not asked for a while", seam, self._failing, why)
             if TABLE[command.policy.stage].commands:  # else its keys are claimed only: there is no way further back
                 request = RollbackRequest(
                     seam=seam, revision=command.policy.revision, failing=self._failing, reason=reason, counts=counts

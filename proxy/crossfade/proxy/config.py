@@ -151,16 +151,19 @@ class Config:
         """What is legal and hardly meant, each with its remedy."""
         tasks = [] if self.control else [route for route in self.routes if route.mode == "task"]
         keyed = [] if self.identity.user else [route for route in self.routes if route.effects == "unsafe"]
-        return [
+        found = [f"{route.seam} {text}" for route in self.routes for text in route.pattern.doubts()]
+        found += [
             f"{route.seam} has `mode: task` and nobody could look its tasks up, so its clients wait for their answers: "
             "add `control: HOST:PORT`, where `crossfade control` listens"
             for route in tasks
-        ] + [
+        ]
+        found += [
             f"{route.seam} is unsafe and `identity` names no user, so its clients without Authorization share their "
             "Idempotency-Keys, and who repeats another's key and request is given the answer: say who asks, like "
             "`identity: {user: 'cookie:session'}`"
             for route in keyed
         ]
+        return found
 
     def router(self) -> Router[Route]:
         """The routes, compiled."""

@@ -189,7 +189,20 @@ def _syntax(error: yaml.MarkedYAMLError) -> Mistake:
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     what = ", ".join(part for part in (error.problem, error.context) if part)
-    return Mistake(line=line, column=column, message=f"this is no YAML: {what}")
+    return Mistake(line=line, column=column, message=f"this is no YAML: {what}{_remedy(what)}")
+
+
+def _remedy(what: str) -> str:
+    """What most often was meant where libyaml says this."""
+    if "cannot start any token" in what:
+        return "; indent with spaces, not tabs, and put what begins with @, ` or % in quotes"
+    if "flow mapping" in what or "flow sequence" in what:
+        return (
+            "; inside {...} or [...] put a value with braces in quotes, like 'GET /users/{id}', and close what is open"
+        )
+    if "block mapping" in what or "block collection" in what:
+        return "; keys of one mapping, and items of one list, begin in the same column"
+    return ""
 
 
 def _place(node: Node) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
@@ -49,6 +50,11 @@ class Head(Protocol):
 
 
 _METHOD: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+# RFC 9110, 5789 and 4918: a mistyped one is near one of them; any other is somebody's own.
+_METHODS: Final = (
+    *("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "CONNECT"),
+    *("PROPFIND", "PROPPATCH", "MKCOL", "COPY", "MOVE", "LOCK", "UNLOCK", "REPORT", "SEARCH"),
+)
 _HOST: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\Z")
 _SEGMENT: Final = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@%-]*\Z")  # RFC 3986, pchar
 _PARAMETER: Final = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(\.\.\.)?\}\Z")
@@ -92,6 +98,17 @@ class Pattern:
             headers=frozenset(parse_header(name, value) for name, value in (headers or {}).items()),
             text=text,
         )
+
+    def doubts(self) -> list[str]:
+        """What is legal and hardly meant, each with its remedy: another router's wildcards, a mistyped method."""
+        foreign = [part.decode() for part in self.segments if part.startswith(b":") or part in {b"*", b"**"}]
+        strange = [method.decode() for method in sorted(self.methods) if method.decode() not in _METHODS]
+        meant = {method: get_close_matches(method, _METHODS, 1) for method in strange}
+        return [
+            f"compares the segment `{part}` letter by letter: write {{name}} for any one segment, "
+            "{name...} at the end for all the rest"
+            for part in foreign
+        ] + [f"takes the method {method}: did you mean {near[0]}?" for method, near in meant.items() if near]
 
     def path_parameters(self, path: bytes) -> dict[str, bytes]:
         """The raw values of the pattern's parameters in a ``path`` that it matches."""

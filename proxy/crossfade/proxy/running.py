@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import secrets
@@ -117,7 +118,8 @@ async def _serve(
 def cannot_listen(address: Address, error: OSError) -> ConfigurationError:
     """Why not, in the operating system's words, and what to do."""
     why = os.strerror(error.errno) if error.errno else str(error)
-    remedy = "stop what listens there, or choose another address"
+    taken = error.errno == errno.EADDRINUSE
+    remedy = "stop what listens there, or choose another address" if taken else "choose an address of this machine's"
     return ConfigurationError(f"cannot listen on {address}: {why}; {remedy}", where="listen")
 
 

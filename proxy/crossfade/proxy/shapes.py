@@ -84,7 +84,7 @@ def describe(shape: Shape) -> str:
         case Text():
             words = f"text like {shape.like}"
         case Number():
-            words = f"{'a whole number' if shape.whole else 'a number'} from {shape.least:,g} to {shape.most:,.15g}"
+            words = f"{'a whole number' if shape.whole else 'a number'} from {shape.least:,g} to {shape.most:,.16g}"
         case Flag():
             words = "true or false"
         case Choice():

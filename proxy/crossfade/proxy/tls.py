@@ -26,7 +26,7 @@ def server_context(certificate: str, key: str = "", *, client_ca: str = "") -> s
             context.load_verify_locations(client_ca)
             context.verify_mode = ssl.CERT_REQUIRED
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"the certificate cannot be used: {error}", where=f"tls: {certificate}") from error
+        raise _unusable(error, "tls", certificate, key, client_ca) from error
     return context
 
 
@@ -43,5 +43,16 @@ def upstream_context(ca: str = "", certificate: str = "", key: str = "") -> ssl.
         if certificate:
             context.load_cert_chain(certificate, key or None, password=_NO_PASSWORD)
     except (OSError, ssl.SSLError) as error:
-        raise ConfigurationError(f"the certificates cannot be used: {error}", where=f"upstream tls: {ca}") from error
+        raise _unusable(error, "upstream tls", ca, certificate, key) from error
     return context
+
+
+def _unusable(error: OSError, where: str, *files: str) -> ConfigurationError:
+    """OpenSSL's words do not say which file it minds, nor what to do: all of them are named."""
+    named = ", ".join(file for file in files if file)
+    reason = (error.reason if isinstance(error, ssl.SSLError) else error.strerror) or str(error)
+    return ConfigurationError(
+        f"the certificate cannot be used ({reason}): check that each file is PEM, that the key is the certificate's "
+        "and has no password, and that this user may read them",
+        where=f"{where}: {named}",
+    )

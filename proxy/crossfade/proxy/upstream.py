@@ -35,7 +35,9 @@ class Failure:
 CONNECT_REFUSED = Failure(502, "upstream-refused", "connect", "The upstream takes no connections.")
 CONNECT_TIMEOUT = Failure(504, "upstream-unreachable", "connect", "The upstream did not take the connection in time.")
 CONNECT_NAME = Failure(502, "upstream-unknown", "resolve", "The upstream's name has no address.")
-CONNECT_TLS = Failure(502, "upstream-tls", "tls", "The upstream's certificate or TLS version was not accepted.")
+CONNECT_TLS = Failure(
+    502, "upstream-tls", "tls", "The upstream has no TLS, or its certificate or TLS version was not accepted."
+)
 POOL_FULL = Failure(503, "upstream-busy", "queue", "All connections to the upstream are in use.")
 SEND_STALLED = Failure(504, "upstream-stalled", "send", "The upstream stopped reading the request.")
 HEAD_TIMEOUT = Failure(504, "upstream-silent", "head", "The upstream did not begin its answer in time.")

@@ -47,6 +47,17 @@ async def test_a_frame_is_an_id_an_event_and_its_data(plane):
     assert (frame["event"], frame["data"]["data"]) == ("tool.progress", {"message": "reading"})
 
 
+async def test_no_log_line_holds_a_token(plane, caplog):
+    """A WebSocket's URL does, and a server's own log has URLs: whoever reads logs would read that user's events."""
+    token = plane.token()
+    with caplog.at_level("INFO"):
+        async with connect(url(plane, token)) as socket:
+            await hear(socket)
+        with pytest.raises(InvalidStatus):
+            await connect(url(plane, f"{token}x"))
+    assert [record.getMessage() for record in caplog.records if token in record.getMessage()] == []
+
+
 async def test_a_message_or_the_query_says_where_to_go_on(plane):
     """What was missed comes first, once, and then what happens; a browser may also ask when it is connected."""
     async with connect(url(plane)) as socket:

@@ -266,6 +266,30 @@ def route(**settings):
         (UP + "routes: {seam: a}", "2:9: `routes` must be a list, each item a mapping with keys of seam,"),
         ("a: b: c", "1:5: this is no YAML: mapping values are not allowed in this context"),
         ("a: [", "2:1: this is no YAML"),
+        (
+            "a:\n\tb: c",
+            (
+                "2:1: this is no YAML: found character that cannot start any token, "
+                "while scanning for the next token; "
+                "indent with spaces, not tabs"
+            ),
+        ),
+        (
+            "a: {b: GET /c/{d}}",
+            (
+                "1:15: this is no YAML: did not find expected ',' or '}', "
+                "while parsing a flow mapping; "
+                "inside {...} or [...] put a value with braces in quotes, like 'GET /users/{id}'"
+            ),
+        ),
+        (
+            "a:\n  - b: c\n   d: e",
+            (
+                "3:4: this is no YAML: did not find expected '-' indicator, "
+                "while parsing a block collection; "
+                "keys of one mapping, and items of one list, begin in the same column"
+            ),
+        ),
         ("a: !!python/object:os.system x", "1:1: `upstreams` is missing"),
         (UP + "---\n" + UP, "2:1: this is no YAML"),
         ("a: \x07", "1:1: "),

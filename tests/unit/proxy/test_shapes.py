@@ -54,6 +54,7 @@ def test_values_arrive_in_their_shape():
         (Text(like="a"), "text like a"),
         (Number(least=0, most=1), "a number from 0 to 1"),
         (Number(least=1, most=1048576, whole=True), "a whole number from 1 to 1,048,576"),
+        (Number(least=0, most=2**53, whole=True), "a whole number from 0 to 9,007,199,254,740,992"),
         (Flag(), "true or false"),
         (Choice(options=("x", "y")), "x or y"),
         (ListOf(item=Flag()), "a list, each item true or false"),

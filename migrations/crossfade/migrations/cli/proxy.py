@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
@@ -82,7 +83,7 @@ def check(file: FileArgument, as_json: JsonOption = False) -> None:
 
     config = read_config(file)
     serving_of(config)
-    warnings = config.warnings()
+    warnings = [*config.warnings(), *_missing_folder(config)]
     if as_json:
         print_json({**_summary(config), "warnings": warnings})
         return
@@ -141,7 +142,8 @@ def _say_ready(config: Config, address: Address, workers: int, *, bus: str | Non
     processes = f", {plural(workers, 'worker')}" if workers > 1 else ""
     lines = [f"Listening on {scheme}://{address}{processes}", *_description(config)]
     if config.routes:
-        lines.append(f"Bus: {hide_credentials(bus) if bus else 'none, so every route passes through (see --bus)'}")
+        none = "none, so every route passes through: name one with --bus or CROSSFADE_BUS, like embedded://.crossfade"
+        lines.append(f"Bus: {hide_credentials(bus) if bus else none}")
     lines.append(stop)
     sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
@@ -155,6 +157,13 @@ def _description(config: Config) -> list[str]:
     lines.append(f"  {rest} {_CHANGED} {config.default.name} ({config.default.url})")
     lines.append(f"Access log: {config.access_log or 'none'}")
     return lines
+
+
+def _missing_folder(config: Config) -> list[str]:
+    path = Path(config.access_log or "-")
+    return (
+        [] if path.parent.is_dir() else [f"access_log: there is no folder {path.parent}: make it, or no start succeeds"]
+    )
 
 
 def _summary(config: Config) -> dict[str, object]:

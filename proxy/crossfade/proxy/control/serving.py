@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import ssl
@@ -96,6 +97,7 @@ async def serve(app: Any, control: Control, listening: socket.socket, *, when_re
         lifespan="on",
         log_config=None,
         access_log=False,  # a stream's URL holds its token
+        log_level=logging.WARNING,  # below it uvicorn logs each WebSocket with its URL, and so with its token
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,

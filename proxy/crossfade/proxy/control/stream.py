@@ -109,6 +109,8 @@ class Streams:
         """Whose stream it is. Raises ``RefusedError`` (401)."""
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         text = bearer.strip() if scheme.lower() == "bearer" else query.get("token", "")
+        if not text:
+            raise RefusedError(401, "whose? Send Authorization: Bearer, or ?token=, with a token of your user")
         try:
             found = self.keyring.read(text)
         except TokenRefusedError as error:
