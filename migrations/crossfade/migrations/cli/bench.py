@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ._session import JsonOption, print_json, say, terminal
+from ._text import print_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -110,6 +111,48 @@ def _pair(figures: list[float | None], unit: str) -> str:
 
 def _number(figure: float) -> str:
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
+
+
+@app.command("gates")
+def gates(
+    migrations: Annotated[int, typer.Option(min=1, help="How many are made up.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of chance: the same again for the same seed.")] = 1,
+    as_json: JsonOption = False,
+) -> None:
+    """Make up migrations of good and bad candidates, and count how often gates and abort rules judge wrongly."""
+    from crossfade.migrations.simulation import simulate  # noqa: PLC0415 - with the rest of the bench
+
+    found = list(simulate(migrations, seed=seed))
+    if as_json:
+        print_json(
+            [
+                {
+                    "candidate": each.candidate.name,
+                    "migrations": each.migrations,
+                    "endings": dict(each.endings),
+                    "wrong": each.candidate.wrong,
+                    "share": each.wrong,
+                    "promised": each.candidate.promise,
+                    "kept": each.kept,
+                }
+                for each in found
+            ]
+        )
+    else:
+        rows = [
+            (
+                each.candidate.name,
+                str(each.migrations),
+                each.candidate.wrong,
+                f"{each.wrong:.2%}",
+                f"<= {each.candidate.promise:.0%}",
+                "kept" if each.kept else "BROKEN",
+            )
+            for each in found
+        ]
+        print_columns([("candidate", "migrations", "wrongly", "share", "promised", ""), *rows])
+    if not all(each.kept for each in found):
+        raise typer.Exit(1)
 
 
 @app.command("stream")
