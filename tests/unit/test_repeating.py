@@ -85,6 +85,14 @@ def test_the_wrong_tool_is_no_match_however_alike_the_texts(comparator):
     assert (repeats.runs, repeats.matched, repeats.structure) == (3, 0, 0)
 
 
+def test_a_text_that_is_refused_leaves_the_structure_right(comparator):
+    """The same tool with the same arguments in words that the comparator does not accept: a mismatch by it alone."""
+    comparator(lambda old, new, options: False)
+    verdict, repeats = judged(*({**SAME, "text": str(n)} for n in range(3)))
+    assert verdict.kind == "mismatch"
+    assert (repeats.matched, repeats.structure, repeats.asked) == (0, 3, 3)
+
+
 def test_a_match_says_that_it_rests_on_a_comparator(comparator):
     """Of the runs that decide, every one's word is remembered; equal texts are nobody's word."""
     comparator(lambda old, new, options: True)
