@@ -6,6 +6,8 @@ import itertools
 import json
 import sys
 import textwrap
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -13,6 +15,7 @@ from crossfade import shim
 from crossfade.migrations.replays import Replays
 from crossfade.shim import connection, hooks, seam
 from crossfade.shim.config import Config
+from crossfade.shim.events import Event
 from integration.shim import kit
 from support.commands import crossfade
 
@@ -165,3 +168,59 @@ def test_nothing_to_compare_is_no_pass(app):
     done = app.replay()
     assert done.code == 1
     assert "FAILED -: no recorded call could be compared" in done.out
+
+
+def test_recorded_requests_are_sent_to_a_candidate(app):
+    """A GET is compared with what the service answers now, a POST is not sent, credentials are ours."""
+    seen = []
+
+    class Candidate(BaseHTTPRequestHandler):
+        def do_GET(self):
+            seen.append((self.path, self.headers["Authorization"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain")
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_):
+            pass
+
+    with app.connect() as connected:
+        for n, (method, secret) in enumerate([("GET", "a"), ("GET", ""), ("POST", "")]):
+            kit.on_loop(connected, connected.runtime.bus.publish(*request(connected, n, method, secret)))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Candidate) as server:
+        serving = threading.Thread(target=server.serve_forever)
+        serving.start()
+        try:
+            url = f"http://127.0.0.1:{server.server_port}"
+            asked = ("replay", "--http", url, "--seam", "http.a", "--json", "--header", "Authorization: Bearer ours")
+            done = crossfade(*asked)
+        finally:
+            server.shutdown()
+            serving.join()
+
+    assert done.code == 1, done.out + done.err
+    found = done.json["seams"]["http.a"]
+    assert (found["verdicts"], found["reasons"]) == ({"match": 1, "mismatch": 1, "skipped": 1}, {"skipped:effects": 1})
+    assert sorted(seen) == [("/0", "Bearer ours"), ("/1", "Bearer ours")]
+
+
+def request(connected, n, method, secret):
+    """What a proxy leaves behind of a request, and where."""
+    runtime = connected.runtime
+    arguments = {"method": method, "target": f"/{n}", "headers": []}
+    if secret:
+        arguments["credentials"] = runtime.redactor.digest(b'[["authorization", "Bearer theirs"]]')
+    text = "ok" if n == 0 else "it was this"
+    payload = {
+        "arguments": arguments,
+        "outcome": "value",
+        "value": {"status": 200, "headers": [["Content-Type", "text/plain"]], "text": text, "body": ""},
+        "duration_ms": 1.0,
+        "redaction": runtime.redactor.fingerprint,
+    }
+    extensions = {"seam": "http.a", "callid": f"call{n}"}
+    data = json.dumps(payload).encode()
+    event = Event(type="http.observed", source="urn:x", id=f"call{n}", extensions=extensions, data=data)
+    return runtime.subjects.observation("http.a"), event
