@@ -77,8 +77,10 @@ def show_stage(
     if coverage.kinds:
         total = [("all", coverage.total)] if len(coverage.kinds) > 1 else []
         print_columns([_COVERAGE, *(_covered(kind, found) for kind, found in [*coverage.kinds.items(), *total])])
+    elif not TABLE[Stage(row["stage"])].observes:
+        say(f"At {row['stage']} no call is observed, so there is no coverage to show.")
     else:
-        say(f"No call was counted since revision {row['revision']}: processes tell every 15 seconds.")
+        say(f"No call was counted since revision {row['revision']}: processes tell within 15 seconds.")
 
 
 def _covered(kind: str, found: Covered) -> list[str]:
