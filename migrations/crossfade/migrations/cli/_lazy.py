@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "stage": "Where each seam stands, and moving it.",
     "migrate": "Playbooks: seams that move on evidence, and taking them back.",
     "events": "What travels on the bus.",
+    "traces": "Runs as trees of calls: on the legacy path, on the bus, and beside each other.",
     "compare": "Compare two answers under rules, to try the rules out. "
     "Exit code 1 unless they match or differences are ignored.",
     "noise": "Show where a seam's answers differ by nature, and rules for it; write those that are accepted to a file.",
