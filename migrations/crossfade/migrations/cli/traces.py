@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -25,13 +25,15 @@ from ._session import BusOption, ConfigOption, JsonOption, print_json, say, sess
 from ._text import clock, plural, print_columns, read_span, safe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 
     from crossfade.migrations.traces.run import Call, Node, Run
 
 app = typer.Typer(
     help="Runs as trees of calls: on the legacy path, on the bus, and beside each other.", no_args_is_help=True
 )
+
+T = TypeVar("T")
 
 _PART: Final = 6  # characters of a run's id that may stand for it
 _DEFAULT: Final = ".crossfade/traces.sqlite"
@@ -358,10 +360,10 @@ def _ago(text: str | None, where: str) -> float | None:
 # -- the index -------------------------------------------------------------------------------------------------------
 
 
-def _asked(ask: Any, index: str, bus: str | None, config: str | None) -> Any:
+def _asked(ask: Callable[[TraceIndex], T], index: str, bus: str | None, config: str | None) -> T:
     """What ``ask`` finds in the index, once it is up to date."""
 
-    async def run() -> Any:
+    async def run() -> T:
         async with _opened(index, bus, config) as traces:
             return ask(traces)
 

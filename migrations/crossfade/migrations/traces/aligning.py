@@ -1,7 +1,7 @@
 """Two trees laid side by side: which call of one is which call of the other.
 
-What counts is who called what, and in which order: a call of a seam matches the first call of the same seam, made by its
-match, that is not taken. How a call travelled is folded: a call over the bus is one node, as a legacy call is.
+What counts is who called what, and in which order: a call of a seam matches the first call of the same seam that its
+match made and that is not taken. How a call travelled is folded: a call over the bus is one node, as a legacy call is.
 Calls under way at the same time have no order. Time grows with the number of calls, and its logarithm.
 """
 
@@ -61,7 +61,7 @@ def changes(pairs: Sequence[Pair]) -> Counter[Change]:
 
 
 def _aligned(old: Sequence[Node], new: Sequence[Node]) -> Iterator[Pair]:
-    stack = [pair for pair in reversed(_siblings(old, new, 0))]
+    stack = _siblings(old, new, 0)[::-1]
     while stack:
         pair = stack.pop()
         yield pair

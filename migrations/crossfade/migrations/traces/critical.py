@@ -36,39 +36,30 @@ def critical_path(run: Run) -> list[Piece]:
     """What the run waited for, in order of time, without gaps."""
     pieces: list[Piece] = []
     work: list[tuple[Node, float, float]] = []
-    _between(None, run.roots, run.began, run.end, "idle", pieces, work)
+    for piece, waited in _between(None, run.roots, run.began, run.end):
+        pieces.append(piece)
+        work.extend(waited)
     while work:
         node, low, high = work.pop()
-        pieces.extend(_of(node, low, high, work))
+        start, end = node.call.handled
+        pieces.append(Piece(node, "queue", low, min(high, max(low, start))))
+        pieces.append(Piece(node, "transport", max(low, min(high, end)), high))
+        for piece, waited in _between(node, node.children, max(low, start), min(high, end)):
+            pieces.append(piece)
+            work.extend(waited)
     return sorted((piece for piece in pieces if piece.seconds > 0), key=lambda piece: piece.began)
 
 
-def _of(node: Node, low: float, high: float, work: list[tuple[Node, float, float]]) -> Iterator[Piece]:
-    """The pieces of one call between ``low`` and ``high``; its children's go to ``work``."""
-    start, end = node.call.handled
-    yield Piece(node, "queue", low, min(high, max(low, start)))
-    yield Piece(node, "transport", max(low, min(high, end)), high)
-    inside: list[Piece] = []
-    _between(node, node.children, max(low, start), min(high, end), "handler", inside, work)
-    yield from inside
-
-
 def _between(
-    node: Node | None,
-    children: Sequence[Node],
-    low: float,
-    high: float,
-    part: Part,
-    pieces: list[Piece],
-    work: list[tuple[Node, float, float]],
-) -> None:
-    """Cover ``low`` to ``high`` by the children that were waited for, and by the call itself."""
+    node: Node | None, children: Sequence[Node], low: float, high: float
+) -> Iterator[tuple[Piece, list[tuple[Node, float, float]]]]:
+    """Cover ``low`` to ``high`` by ``node`` itself, each piece with the child that was waited for before it, if any."""
+    part: Part = "handler" if node else "idle"
     at = high
     for child in sorted(children, key=lambda child: child.call.end, reverse=True):
         began, ended = max(child.call.began, low), min(child.call.end, at)
-        if child.call.path == "shadow" or ended <= began or began >= at:
+        if child.call.path == "shadow" or ended <= began:
             continue
-        pieces.append(Piece(node, part, ended, at))
-        work.append((child, began, ended))
+        yield Piece(node, part, ended, at), [(child, began, ended)]
         at = began
-    pieces.append(Piece(node, part, low, max(low, at)))
+    yield Piece(node, part, low, max(low, at)), []

@@ -52,7 +52,7 @@ _MERGE: Final = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """Which runs: those with a call of ``seam`` that took ``path``, begun from ``since`` to ``until`` (epoch seconds)."""
+    """Which runs: with a call of ``seam`` that took ``path`` and began from ``since`` to ``until`` (epoch seconds)."""
 
     seam: str | None = None
     path: str | None = None
@@ -81,7 +81,7 @@ class TraceIndex:
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file
         try:
-            self._base = sqlite3.connect(file, isolation_level=None)
+            self._base = sqlite3.connect(file, isolation_level=None, check_same_thread=False)  # one at a time
             self._prepare(source)
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(
@@ -229,8 +229,9 @@ def _call(row: dict[str, Any]) -> Call | None:
     began = row["began"] if row["began"] is not None else row["ended"]
     if began is None or row["seam"] is None:
         return None
-    given = {name: value for name, value in row.items() if value is not None}
-    return Call(**{"run": row["id"], "path": "legacy", **given, "began": began})
+    told: dict[str, Any] = {name: value for name, value in row.items() if value is not None}
+    given: dict[str, Any] = {"run": row["id"], "path": "legacy", **told, "began": began}
+    return Call(**given)
 
 
 def _where(wanted: Selection) -> tuple[str, list[Any]]:

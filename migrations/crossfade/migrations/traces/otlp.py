@@ -1,8 +1,8 @@
 """Traces of other tools in, and ours out: OTLP JSON, and Jaeger's.
 
-Sources: OpenTelemetry protocol 1.x, its JSON encoding (ids in hex, times as text of nanoseconds, enums as numbers; names
-in camelCase); Jaeger's query API (``data[].spans[]``, microseconds). A file may hold one document or one a line, as the
-collector's file exporter writes.
+Sources: OpenTelemetry protocol 1.x, its JSON encoding (ids in hex, times as text of nanoseconds, enums as numbers,
+names in camelCase); Jaeger's query API (``data[].spans[]``, microseconds). A file may hold one document or one a line,
+as the collector's file exporter writes.
 """
 
 from __future__ import annotations

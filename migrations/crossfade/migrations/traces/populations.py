@@ -1,6 +1,6 @@
 """Many runs against many runs: which calls they make, how often, and how long each takes, with what is certain of it.
 
-An edge is a chain of seams, caller before called: ``agent.answer > web.search``. A run is added and forgotten, so memory
+An edge is a chain of seams, caller before called: ``agent.answer > web.search``. A run is added and forgotten: memory
 grows with the number of different edges, which is bounded, and not with that of runs. Bounds hold whenever they are
 looked at, each with the confidence asked for.
 """
@@ -21,6 +21,7 @@ Part = Literal["total", "queue", "handler", "transport"]
 PARTS: Final[tuple[Part, ...]] = ("total", "queue", "handler", "transport")
 MAX_EDGES: Final = 2000
 _DEEPEST: Final = 32
+_MOST_COUNTED: Final = 100  # calls of one edge in one run
 
 
 @dataclass(slots=True)
@@ -30,6 +31,7 @@ class Edge:
     runs: int = 0
     calls: int = 0
     errors: int = 0
+    counts: Counter[int] = field(default_factory=Counter[int])
     times: dict[Part, Sketch] = field(default_factory=lambda: {part: Sketch() for part in PARTS})
 
     def add(self, node: Node) -> None:
@@ -40,8 +42,11 @@ class Edge:
         if call.ended is None:
             return
         start, end = call.handled
-        for part, seconds in zip(PARTS, (call.seconds, start - call.began, end - start, call.transport), strict=True):
-            self.times[part].add(seconds)
+        self.times["total"].add(call.seconds)
+        self.times["handler"].add(end - start)
+        if call.path == "bus" and call.queue is not None:  # legacy calls wait in no queue, and travel nowhere
+            self.times["queue"].add(start - call.began)
+            self.times["transport"].add(call.transport)
 
 
 @dataclass(slots=True)
@@ -79,13 +84,14 @@ class Population:
                 return
             edge = self.edges[name] = Edge()
         edge.runs += 1
+        edge.counts[min(len(nodes), _MOST_COUNTED)] += 1
         for node in nodes:
             edge.add(node)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Side:
-    """One edge in one population: in which share of its runs, calls a run, share of errors, quantiles by part (seconds)."""
+    """One edge in one population: the share of runs that have it, calls a run, share of errors, times (seconds)."""
 
     runs: Bounds
     calls_a_run: float
@@ -95,7 +101,7 @@ class Side:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """One edge in both populations. ``certain`` names what differs beyond chance: ``runs``, ``errors``, ``total p50``."""
+    """One edge in both populations. ``certain``: what differs beyond chance: ``runs``, ``calls``, ``total p50``."""
 
     edge: str
     old: Side
@@ -111,7 +117,14 @@ def compare(old: Population, new: Population, *, confidence: float = 0.95) -> li
     found: list[Difference] = []
     for edge in sorted({*old.edges, *new.edges}):
         sides = _side(old, edge, confidence), _side(new, edge, confidence)
-        found.append(Difference(edge=edge, old=sides[0], new=sides[1], certain=tuple(_certain(*sides))))
+        found.append(
+            Difference(
+                edge=edge,
+                old=sides[0],
+                new=sides[1],
+                certain=tuple(_certain(*sides, usual=_usual(old, new, edge, confidence))),
+            )
+        )
     return sorted(found, key=lambda each: (not each.certain, each.edge))
 
 
@@ -129,8 +142,22 @@ def _side(population: Population, name: str, confidence: float) -> Side:
     )
 
 
-def _certain(old: Side, new: Side) -> list[str]:
-    found = [name for name, a, b in (("runs", old.runs, new.runs), ("errors", old.errors, new.errors)) if _apart(a, b)]
+def _usual(old: Population, new: Population, name: str, confidence: float) -> tuple[Bounds, Bounds]:
+    """On each side, the share of runs that make as many calls as most runs of the old side do, none included."""
+    counts = [_counts(population, name) for population in (old, new)]
+    usual = max(counts[0], key=lambda count: (counts[0][count], count), default=0)
+    low, high = (sequential_bounds(c[usual], c.total() - c[usual], confidence=confidence) for c in counts)
+    return low, high
+
+
+def _counts(population: Population, name: str) -> Counter[int]:
+    edge = population.edges.get(name) or Edge()
+    return edge.counts + Counter({0: population.runs - edge.runs})
+
+
+def _certain(old: Side, new: Side, *, usual: tuple[Bounds, Bounds]) -> list[str]:
+    shares = (("runs", (old.runs, new.runs)), ("calls", usual), ("errors", (old.errors, new.errors)))
+    found = [name for name, sides in shares if _apart(*sides)]
     for (part, share), (_, bounds) in old.quantiles.items():
         if _apart(bounds, new.quantiles[part, share][1]):
             found.append(f"{part} p{share * 100:g}")

@@ -1,7 +1,7 @@
 """A run as the tree of its calls, and what one event says of one call.
 
 A call knows the call that made it by ``causationid``. A handler that ran for comparison only is a call of path
-``shadow`` beside the one it repeats; what it called hangs below it. Times of calls on the bus are the broker's, those of
+``shadow`` below the one it repeats; what it called hangs below it. Times of calls on the bus are the broker's, those of
 observations are of the process that made the call, so a child may seem to begin a little before its parent.
 """
 
@@ -30,7 +30,7 @@ class Call:
     """One call. Times are seconds since the epoch; ``ended`` is ``None`` while nobody has said how it ended.
 
     ``queue`` is what passed until the handler began, ``handler`` how long that ran (seconds, ``None``: not told).
-    ``outcome``: ``value``, ``error``, ``not-executed``, ``unknown``, ``open``; ``reason`` is an error's type, or why not.
+    ``outcome``: ``value``, ``error``, ``not-executed``, ``unknown``, ``open``; ``reason``: an error's type, or why not.
     """
 
     id: str
@@ -60,9 +60,15 @@ class Call:
 
     @property
     def handled(self) -> tuple[float, float]:
-        """From when to when the handler ran; all the time, where that is not told."""
-        start = min(self.began + (self.queue or 0.0), self.end)
-        return start, self.end if self.handler is None else min(start + self.handler, self.end)
+        """From when to when the handler ran; all the time after waiting, where that is not told.
+
+        A worker times its handler exactly and knows the broker's time to a few milliseconds: waiting gives way.
+        """
+        if self.handler is None:
+            return min(self.began + (self.queue or 0.0), self.end), self.end
+        took = min(self.handler, self.seconds)
+        start = self.began + min(self.queue or 0.0, self.seconds - took)
+        return start, min(start + took, self.end)
 
     @property
     def transport(self) -> float:
@@ -79,7 +85,7 @@ class Node:
 
     def walk(self, depth: int = 0) -> Iterator[tuple[Node, int]]:
         """Every call of the tree with its depth, callers first."""
-        stack = [(self, depth)]
+        stack: list[tuple[Node, int]] = [(self, depth)]
         while stack:
             node, level = stack.pop()
             yield node, level
@@ -94,7 +100,7 @@ class Node:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Run:
-    """Everything that one action triggered: usually one tree. ``calls`` excludes nothing; ``roots`` have no known parent."""
+    """Everything that one action triggered: usually one tree. ``roots`` have no known parent."""
 
     id: str
     roots: tuple[Node, ...] = field(default=())
@@ -131,29 +137,34 @@ class Run:
 
     def served(self) -> Run:
         """Without what ran for comparison only."""
-        return Run(id=self.id, roots=tuple(kept for root in self.roots if (kept := _served(root))))
+        return Run(id=self.id, roots=_trees([call for root in self.roots for call in _served(root)]))
 
     def twins(self) -> list[tuple[Node, Node]]:
         """Each call that was run again for comparison, and that run."""
         found = {node.call.id: node for node, _ in self.walk()}
         again = ((found.get(node.call.parent), node) for node in found.values() if node.call.path == "shadow")
-        return [(_served(first) or first, twin) for first, twin in again if first is not None]
+        return [(_trees(_served(first))[0], twin) for first, twin in again if first is not None]
 
 
 def covered(spans: Iterable[tuple[float, float]], start: float, end: float) -> float:
     """Seconds between ``start`` and ``end`` that at least one of ``spans`` covers."""
     total, reached = 0.0, start
-    for low, high in sorted(spans):
-        low, high = max(low, reached), min(high, end)
+    for first, last in sorted(spans):
+        low, high = max(first, reached), min(last, end)
         if high > low:
             total, reached = total + high - low, high
     return total
 
 
-def _served(node: Node) -> Node | None:
-    if node.call.path == "shadow":
-        return None
-    return Node(node.call, tuple(kept for child in node.children if (kept := _served(child))))
+def _served(node: Node) -> list[Call]:
+    """Its calls but those that ran for comparison only, and what these called."""
+    found, waiting = list[Call](), [node]
+    while waiting:
+        each = waiting.pop()
+        if each.call.path != "shadow":
+            found.append(each.call)
+            waiting.extend(each.children)
+    return found
 
 
 def _folded(calls: list[Call]) -> list[Call]:
@@ -180,10 +191,8 @@ def _trees(calls: list[Call]) -> tuple[Node, ...]:
         below[call.parent if call.parent in known and call.parent != call.id else ""].append(call)
     built: dict[str, Node] = {}
     roots = [_build(call, below, built) for call in below[""]]
-    for call in known.values():  # what is left hangs in a circle: somebody wrote its causes by hand
-        if call.id not in built:
-            roots.append(_build(call, below, built))
-    return tuple(roots)
+    # What is left hangs in a circle, because somebody wrote its causes by hand.
+    return (*roots, *(_build(call, below, built) for call in known.values() if call.id not in built))
 
 
 def _build(top: Call, below: defaultdict[str, list[Call]], built: dict[str, Node]) -> Node:
@@ -194,7 +203,7 @@ def _build(top: Call, below: defaultdict[str, list[Call]], built: dict[str, Node
         seen.update(child.id for child in fresh)
         order.extend(fresh)
     for call in reversed(order):
-        inside = tuple(built[child.id] for child in below[call.id] if child.id in built and child.id != top.id)
+        inside = tuple(built[child.id] for child in below[call.id] if child.id in seen and child.id != top.id)
         built[call.id] = Node(call, inside)
     return built[top.id]
 
@@ -223,7 +232,7 @@ class Fact:
 
 
 def fact(stored: Stored) -> Fact | None:
-    """What ``stored`` says of a call, or ``None``; raises ``ValueError``, ``KeyError`` or ``TypeError`` when unreadable."""
+    """What ``stored`` says of a call, or ``None``. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for rubbish."""
     event = stored.event
     if event.type == "seam.compared":
         return _compared(stored)

@@ -10,16 +10,20 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 from html import escape
+from math import inf
 from typing import TYPE_CHECKING, Final
 
-from .aligning import align, changes
+from .aligning import changes
 from .critical import critical_path
+from .populations import PARTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from crossfade.migrations.statistics import Bounds
+
     from .aligning import Pair
-    from .populations import Difference, Population, Side
+    from .populations import Difference, Part, Population, Side
     from .run import Call, Node, Run
 
 MAX_ROWS: Final = 5000
@@ -31,7 +35,8 @@ _STYLE: Final = """
 @media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--dim:#9198a1;--page:#0d1117;--line:#30363d;--stripe:#161b22;
 --queue:#d29922;--handler:#4493f8;--transport:#ab7df8;--shadow:#9198a1;--bad:#ff7b72;--critical:#e6edf3;--focus:#4493f8}}
 *{box-sizing:border-box}
-body{font:14px/1.5 system-ui,sans-serif;margin:0 auto;padding:24px;max-width:1400px;color:var(--ink);background:var(--page)}
+body{font:14px/1.5 system-ui,sans-serif;margin:0 auto;padding:24px;max-width:1400px;color:var(--ink);
+background:var(--page)}
 h1{font-size:22px;margin:0 0 4px}h2{font-size:17px;margin:32px 0 4px;overflow-wrap:anywhere}p{margin:4px 0}
 .dim{color:var(--dim)}.scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
@@ -46,10 +51,10 @@ thead th{color:var(--dim);font-size:12px}tbody tr:nth-child(even){background:var
 .bad{color:var(--bad);font-weight:600}.sure{font-weight:600}
 .key i{display:inline-block;width:14px;height:10px;border-radius:2px;margin:0 4px 0 14px}
 .key i.critical{height:2px;background:var(--critical);vertical-align:middle}
-button{font:inherit;color:inherit;background:none;border:1px solid var(--line);border-radius:6px;padding:2px 10px;cursor:pointer}
-th button{border:0;padding:0;width:1.4em;text-align:center}.leaf{display:inline-block;width:1.4em}
+button{font:inherit;color:inherit;background:none;border:0;padding:0;width:1.4em;text-align:center;cursor:pointer}
+.leaf{display:inline-block;width:1.4em}
 :focus-visible{outline:2px solid var(--focus);outline-offset:1px}
-[hidden]{display:none}@media print{button{display:none}}
+.small{font-size:12px}[hidden]{display:none}@media print{button{display:none}}
 """
 
 # Rows of a tree follow their parent, deeper ones below it: folding one hides what follows until its own depth is back.
@@ -104,7 +109,8 @@ def run_section(run: Run) -> Iterator[str]:
     yield (
         f"<section><h2>Run {_text(run.id)}</h2><p class=dim>{_when(run.began)}, {ms(run.seconds)}, {len(calls)} calls"
         f"{f', {errors} failed' if errors else ''}{f', idle {ms(run.idle)}' if run.idle > 0 else ''}</p>"
-        '<div class="scroll"><table class="tree"><thead><tr><th scope="col">call</th><th scope="col">path</th>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table class="tree"><thead><tr>'
+        '<th scope="col">call</th><th scope="col">path</th>'
         '<th scope="col">outcome</th><th scope="col" class="n">total</th><th scope="col" class="n">queue</th>'
         '<th scope="col" class="n">own</th><th scope="col" class="n">transport</th>'
         f'<th scope="col" class="bars">0 to {ms(run.seconds)}</th></tr></thead><tbody>'
@@ -123,7 +129,8 @@ def pair_section(old: Run, new: Run, pairs: Sequence[Pair], *, names: tuple[str,
     yield (
         f"<section><h2>{_text(names[0])} beside {_text(names[1])}</h2><p class=dim>{ms(old.seconds)} and "
         f"{ms(new.seconds)}; calls that differ: {said}. The upper bar is the first side's.</p>"
-        '<div class="scroll"><table class="tree"><thead><tr><th scope="col">call</th><th scope="col">change</th>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table class="tree"><thead><tr>'
+        '<th scope="col">call</th><th scope="col">change</th>'
         '<th scope="col">outcomes</th><th scope="col" class="n">first</th><th scope="col" class="n">second</th>'
         f'<th scope="col" class="bars">0 to {ms(longest)}</th></tr></thead><tbody>'
     )
@@ -150,42 +157,38 @@ def population_section(
     yield (
         f"<section><h2>{_text(names[0])} ({old.runs} runs) beside {_text(names[1])} ({new.runs} runs)</h2>"
         f"<p class=dim>Bounds at {confidence:.0%} on each side; <b>bold</b>: they do not touch, so it is no chance.</p>"
-        '<div class="scroll"><table><thead><tr><th scope="col">calls</th><th scope="col">in runs</th>'
-        '<th scope="col">a run</th><th scope="col">errors</th><th scope="col">total p50</th><th scope="col">queue p50</th>'
-        '<th scope="col">handler p50</th><th scope="col">transport p50</th><th scope="col">total p99</th></tr></thead><tbody>'
+        '<div class="scroll" tabindex="0" role="region" aria-label="table"><table class="small"><thead><tr>'
+        '<th scope="col">calls</th><th scope="col">in runs</th>'
+        '<th scope="col">a run</th><th scope="col">errors</th><th scope="col">total p50</th>'
+        '<th scope="col">queue p50</th><th scope="col">handler p50</th><th scope="col">transport p50</th>'
+        '<th scope="col">total p99</th></tr></thead><tbody>'
     )
+    quantiles: tuple[tuple[Part, float], ...] = (*((part, 0.5) for part in PARTS), ("total", 0.99))
     for each in differences[:MAX_ROWS]:
-        cells = [("runs", _share), ("", _rate), ("errors", _errors)]
+        cells = [("runs", _share), ("calls", _rate), ("errors", _errors)]
         told = "".join(_beside(each, name, show(each.old), show(each.new)) for name, show in cells)
-        for part, share in (("total", 0.5), ("queue", 0.5), ("handler", 0.5), ("transport", 0.5), ("total", 0.99)):
+        for part, share in quantiles:
             name = f"{part} p{share * 100:g}"
             told += _beside(each, name, *(bounded(side.quantiles[part, share]) for side in (each.old, each.new)))
         yield f'<tr><th scope="row">{_text(each.edge)}</th>{told}</tr>'
     yield f"</tbody></table></div>{_left_out(len(differences))}</section>"
 
 
-def runs_beside(old: Run, new: Run, *, names: tuple[str, str]) -> Iterator[str]:
-    """``pair_section`` of two runs, without what ran for comparison only."""
-    old, new = old.served(), new.served()
-    yield from pair_section(old, new, align(old.roots, new.roots), names=names)
-
-
 def ms(seconds: float) -> str:
     """A length of time with three digits: ``1.23 ms``, ``45.6 s``."""
-    for limit, unit in ((0.001, "us"), (1.0, "ms"), (float("inf"), "s")):
+    for limit, unit in ((0.001, "us"), (1.0, "ms"), (inf, "s")):
         if abs(seconds) < limit:
             value = seconds * {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
             return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"
     raise AssertionError
 
 
-def bounded(found: tuple[float | None, object]) -> str:
+def bounded(found: tuple[float | None, Bounds]) -> str:
     """A quantile with its bounds."""
     value, bounds = found
     if value is None:
         return "-"
-    low, high = bounds.low, bounds.high  # type: ignore[attr-defined]
-    return f"{ms(value)} ({ms(low)} to {'?' if high == float('inf') else ms(high)})"
+    return f"{ms(value)} ({ms(bounds.low)} to {'?' if bounds.high == inf else ms(bounds.high)})"
 
 
 def _share(side: Side) -> str:
@@ -210,9 +213,10 @@ def _row(node: Node, depth: int, run: Run, waited: Sequence[tuple[float, float]]
     start, _ = call.handled
     numbers = (call.seconds, start - call.began, node.own, call.transport)
     cells = "".join(f'<td class="n">{ms(value) if value > 0 else ""}</td>' for value in numbers)
+    bar = _track(call, run.began, run.seconds or 1.0, waited)
     return (
         f'<tr data-depth="{depth}">{_name(call.seam, depth, nested=bool(node.children))}<td>{_text(call.path)}</td>'
-        f'<td>{_outcome(call)}</td>{cells}<td class="bars">{_track(call, run.began, run.seconds or 1.0, waited)}</td></tr>'
+        f'<td>{_outcome(call)}</td>{cells}<td class="bars">{bar}</td></tr>'
     )
 
 

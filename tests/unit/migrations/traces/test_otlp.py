@@ -1,0 +1,114 @@
+"""Spans of other tools come in, ours go out, and what went out comes in again the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crossfade.migrations.traces import otlp
+from crossfade.migrations.traces.run import Call, Run
+from crossfade.shim.errors import ConfigurationError
+from unit.migrations.traces.calls import call, run
+
+PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+JAEGER = {
+    "data": [
+        {
+            "traceID": "t1",
+            "processes": {"p1": {"serviceName": "shop"}},
+            "spans": [
+                {
+                    "traceID": "t1",
+                    "spanID": "a",
+                    "operationName": "GET /",
+                    "startTime": 1_000_000,
+                    "duration": 5000,
+                    "processID": "p1",
+                },
+                {
+                    "traceID": "t1",
+                    "spanID": "b",
+                    "operationName": "search",
+                    "startTime": 1_001_000,
+                    "duration": 2000,
+                    "processID": "p1",
+                    "references": [{"refType": "CHILD_OF", "traceID": "t1", "spanID": "a"}],
+                    "tags": [{"key": "error", "type": "bool", "value": True}],
+                },
+            ],
+        }
+    ]
+}
+
+
+def back(text):
+    return [
+        Call(
+            **{
+                name: value
+                for name in (
+                    "id",
+                    "run",
+                    "seam",
+                    "path",
+                    "parent",
+                    "began",
+                    "ended",
+                    "queue",
+                    "handler",
+                    "outcome",
+                    "reason",
+                )
+                if (value := getattr(each, name)) is not None
+            }
+        )
+        for each in otlp.read(text, path="legacy", where="spans.json")
+    ]
+
+
+def test_what_goes_out_comes_in_again_the_same():
+    """Ids, causes, times, outcomes."""
+    sent = run(
+        call("a", path="bus", queue=0.25, handler=0.5, outcome="value"),
+        call("b", parent="a", at=0.25, took=0.5, outcome="error", reason="ValueError"),
+    )
+    assert Run.of("r", back(json.dumps(otlp.export([sent])))) == sent
+
+
+def test_a_run_keeps_the_trace_it_came_in():
+    """The collector shows it below the span that caused it."""
+    sent = otlp.export([run(call("a", traceparent=PARENT))])
+    (span,) = sent["resourceSpans"][0]["scopeSpans"][0]["spans"]
+    assert (span["traceId"], span["parentSpanId"]) == (PARENT[3:35], PARENT[36:52])
+    assert len(span["spanId"]) == 16
+
+
+def test_jaegers_spans_are_read():
+    """Names, times in microseconds, causes, errors."""
+    top, inner = back(json.dumps(JAEGER))
+    assert (top.seam, top.parent, top.began, top.seconds) == ("GET /", "", 1.0, pytest.approx(0.005))
+    assert (inner.parent, inner.outcome) == (top.id, "error")
+
+
+def test_a_file_of_lines_is_read():
+    """As the collector's file exporter writes it."""
+    lines = "\n".join(json.dumps(otlp.export([run(call(name))])) for name in "ab")
+    assert [each.id for each in back(lines)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "no JSON"),
+        ("[]", "no span"),
+        ('{"resourceSpans": 3}', "cannot be read"),
+        ('{"data": [{"spans": [{}]}]}', "cannot be read"),
+        ('{"resourceSpans": [{"scopeSpans": [{"spans": [{"traceId": 3}]}]}]}', "cannot be read"),
+        ("[" * 100_000, "nested"),
+    ],
+)
+def test_what_is_no_trace_is_refused_by_name(text, said):
+    """With what to do instead."""
+    with pytest.raises(ConfigurationError, match=said):
+        otlp.read(text, path="legacy", where="spans.json")
