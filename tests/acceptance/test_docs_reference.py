@@ -17,7 +17,15 @@ from crossfade.shim.stages import TABLE
 from support.project import ROOTS, TOP, files
 
 CONFIGURATION = (TOP / "docs" / "reference" / "configuration.md").read_text()
-PAGES = ("cli.md", "cli-operations.md", "cli-proxy.md", "cli-migrate.md", "cli-replay.md", "control.md")
+PAGES = (
+    "cli.md",
+    "cli-operations.md",
+    "cli-proxy.md",
+    "cli-migrate.md",
+    "cli-replay.md",
+    "cli-traces.md",
+    "control.md",
+)
 CLI = "".join((TOP / "docs" / "reference" / name).read_text() for name in PAGES)
 
 _VARIABLE = re.compile(r"CROSSFADE_[A-Z]+(?:_[A-Z]+)*")

@@ -86,7 +86,7 @@ def list_runs(
 
 @app.command()
 def show(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run's id, its beginning or end, or a call's id.")],
+    run: Annotated[str, typer.Argument(metavar="RUNID", help="A run's id, its beginning or end, or a call's id.")],
     index: IndexOption = _DEFAULT,
     bus: BusOption = None,
     config: ConfigOption = None,
@@ -108,10 +108,10 @@ def show(
 
 @app.command()
 def diff(
-    old: Annotated[str, typer.Argument(metavar="OLD", help="A run, or runs: seam=web.search,path=legacy,since=2h")],
+    old: Annotated[str, typer.Argument(metavar="BEFORE", help="A run, or runs: seam=web.search,path=legacy,since=2h")],
     new: Annotated[
         str | None,
-        typer.Argument(metavar="NEW", help="The other side; without it, what was run again to compare in OLD."),
+        typer.Argument(metavar="AFTER", help="The other side; without it, what was run again to compare in BEFORE."),
     ] = None,
     confidence: ConfidenceOption = 0.95,
     index: IndexOption = _DEFAULT,
@@ -131,7 +131,7 @@ def diff(
 
 @app.command()
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or two sides as for diff with --diff.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUNS", help="Runs, or two sides as for diff with --diff.")],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to write it.")] = "traces.html",
     beside: Annotated[bool, typer.Option("--diff", help="The two (runs or populations) beside each other.")] = False,
     confidence: ConfidenceOption = 0.95,
@@ -183,7 +183,7 @@ def import_spans(
 @app.command("export")
 def export_spans(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Runs, or one selection like seam=web.search,since=1h")
+        list[str], typer.Argument(metavar="RUNS", help="Runs, or one selection like seam=web.search,since=1h")
     ],
     index: IndexOption = _DEFAULT,
     bus: BusOption = None,
@@ -312,7 +312,7 @@ def _again(run: Run) -> list[_Runs]:
     """What was run again for comparison, beside what it repeats."""
     twins = run.twins()
     if not twins:
-        raise ConfigurationError("nothing of this run was run again to compare: name a second run", where="NEW")
+        raise ConfigurationError("nothing of this run was run again to compare: name a second run", where="AFTER")
     kinds = ((_part(run, first), _part(run, twin), first.call.seam) for first, twin in twins)
     return [
         _Runs(old=a, new=b, names=(f"{s}, legacy", f"{s}, shadow"), pairs=align(a.roots, b.roots)) for a, b, s in kinds
