@@ -58,7 +58,7 @@ def _between(
     at = high
     for child in sorted(children, key=lambda child: child.call.end, reverse=True):
         began, ended = max(child.call.began, low), min(child.call.end, at)
-        if child.call.path == "shadow" or ended <= began:
+        if child.call.path in ("shadow", "noise") or ended <= began:
             continue
         yield Piece(node, part, ended, at), [(child, began, ended)]
         at = began

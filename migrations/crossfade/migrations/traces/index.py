@@ -1,8 +1,9 @@
 """The index of runs: one row a call in an SQLite file, filled from the log and brought up to date by position.
 
 It holds names, times and outcomes, never arguments or values. It can be deleted at any time: the log is the truth.
-Facts are merged in the order of the log, so reading an event twice changes nothing, and positions are written in the
-same transaction as what they count for.
+Facts are merged in the order in which they were stored, so reading an event twice changes nothing, and positions are
+written in the same transaction as what they count for. Calls are read where they are stored first, since the long log
+has the times at which it copied them: that is read only for what is no longer there.
 """
 
 from __future__ import annotations
@@ -37,17 +38,16 @@ CREATE INDEX IF NOT EXISTS calls_by_time ON calls (began);
 CREATE TABLE IF NOT EXISTS positions (family TEXT PRIMARY KEY, epoch TEXT, position TEXT);
 CREATE TABLE IF NOT EXISTS source (name TEXT);
 """
-_MERGE: Final = (
+_INSERT: Final = (
     f"INSERT INTO calls ({', '.join(_COLUMNS)}) VALUES ({', '.join('?' * len(_COLUMNS))}) "  # noqa: S608 - our names
     "ON CONFLICT (id) DO UPDATE SET "
-    + ", ".join(
-        # A claim comes after its command, and begins nothing that has begun.
-        f"{name} = COALESCE({name}, excluded.{name})"
-        if name in ("began", "run", "parent")
-        else f"{name} = COALESCE(excluded.{name}, {name})"
-        for name in _COLUMNS[1:]
-    )
 )
+_KEPT: Final = ("began", "run", "parent")  # a claim comes after its command, and begins nothing that has begun
+_MERGE: Final = _INSERT + ", ".join(
+    f"{name} = COALESCE({name}, excluded.{name})" if name in _KEPT else f"{name} = COALESCE(excluded.{name}, {name})"
+    for name in _COLUMNS[1:]
+)
+_FILL: Final = _INSERT + ", ".join(f"{name} = COALESCE({name}, excluded.{name})" for name in _COLUMNS[1:])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +80,7 @@ class TraceIndex:
         """Open or make the index of ``source``. Raises ``ConfigurationError`` when it is another's, or no index."""
         file.parent.mkdir(parents=True, exist_ok=True)
         self._file = file
+        self._gap = False  # something was forgotten before it was read
         try:
             self._base = sqlite3.connect(file, isolation_level=None, check_same_thread=False)  # one at a time
             self._prepare(source)
@@ -114,8 +115,28 @@ class TraceIndex:
 
         What cannot be read is counted (``skipped``) and passed over.
         """
-        families = [await _calls_family(bus, subjects), subjects.observations(), subjects.verdicts()]
-        return sum([await self._follow(bus, family) for family in families])
+        calls = f"{subjects.prefix}.>"
+        lacking = await self._position(bus, calls) is None or self._gap
+        read = [await self._follow(bus, family) for family in (calls, subjects.observations(), subjects.verdicts())]
+        log = f"{subjects.prefix}log.>"
+        if lacking and await _is_kept(bus, log):
+            read.append(await self._fill(bus, log))
+        self._gap = False
+        return sum(read)
+
+    async def _fill(self, bus: Bus, log: str) -> int:
+        """Take from the long log what the commands' stream has forgotten, and no more: its times are of copying."""
+        read, batch = 0, list[Fact]()
+        async for stored in bus.read(log):
+            read += 1
+            found = await _fact(bus, stored)
+            if found is not None:
+                batch.append(found)
+            if len(batch) >= _BATCH:
+                self.add(batch, fill=True)
+                batch.clear()
+        self.add(batch, fill=True)
+        return read
 
     async def _follow(self, bus: Bus, family: str) -> int:
         after = await self._position(bus, family)
@@ -143,6 +164,7 @@ class TraceIndex:
             report.count("retried", reason="traces-stream-anew")
             return None
         if not extent.whole:
+            self._gap = True
             report.count("skipped", reason="traces-expired")
         return Position(row[1])
 
@@ -156,13 +178,19 @@ class TraceIndex:
             raise
         self._base.execute("COMMIT")
 
-    def _merge(self, facts: Iterable[Fact]) -> None:
-        self._base.executemany(_MERGE, ([getattr(each, name) for name in _COLUMNS] for each in facts))
+    def _merge(self, facts: Iterable[Fact], *, fill: bool = False) -> None:
+        self._base.executemany(
+            _FILL if fill else _MERGE, ([getattr(each, name) for name in _COLUMNS] for each in facts)
+        )
 
-    def add(self, facts: Iterable[Fact]) -> None:
-        """Take in what came from elsewhere: an imported trace."""
+    def add(self, facts: Iterable[Fact], *, fill: bool = False) -> None:
+        """Take in what came from elsewhere, like an imported trace; ``fill``: what is known already stays."""
         self._base.execute("BEGIN IMMEDIATE")
-        self._merge(facts)
+        try:
+            self._merge(facts, fill=fill)
+        except BaseException:
+            self._base.execute("ROLLBACK")
+            raise
         self._base.execute("COMMIT")
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -203,14 +231,11 @@ class TraceIndex:
         return [call for row in rows if (call := _call(dict(zip(_COLUMNS, row, strict=True)))) is not None]
 
 
-async def _calls_family(bus: Bus, subjects: Subjects) -> str:
-    """Where calls lie longest: in the log where the broker keeps one, else among the commands."""
-    log = f"{subjects.prefix}log.>"
+async def _is_kept(bus: Bus, log: str) -> bool:
     try:
-        kept = await bus.last(log) is not None
-    except ConfigurationError:  # a bus that keeps none
-        kept = False
-    return log if kept else f"{subjects.prefix}.>"
+        return await bus.last(log) is not None
+    except ConfigurationError:  # no stream of that name: the bus in memory has none
+        return False
 
 
 async def _fact(bus: Bus, stored: Stored) -> Fact | None:

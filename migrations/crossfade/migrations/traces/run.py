@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_TEXT: Final = 256  # characters that are kept of a name or an error, which come from outside
 _MILLISECOND: Final = 0.001
+_COMPARISON: Final = ("shadow", "noise")  # paths of what ran only to be compared: a handler, or legacy once more
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +162,7 @@ def _served(node: Node) -> list[Call]:
     found, waiting = list[Call](), [node]
     while waiting:
         each = waiting.pop()
-        if each.call.path != "shadow":
+        if each.call.path not in _COMPARISON:
             found.append(each.call)
             waiting.extend(each.children)
     return found
@@ -271,16 +272,17 @@ def _observed(event: Event) -> Fact:
 
 def _compared(stored: Stored) -> Fact | None:
     said, event = _payload(stored.event), stored.event
-    if said.get("bus_ms") is None or said.get("replay") or said.get("source") == "replay":
+    source = said.get("source") or "shadow"
+    if said.get("bus_ms") is None or source not in _COMPARISON or said.get("replay"):
         return None
     took = float(said["bus_ms"]) * _MILLISECOND
     observed = event.get("causationid") or ""
     ended = stored.time.timestamp()
     return Fact(
-        id=derived_id(_id(event), "shadow"),
+        id=derived_id(_id(event), source),
         run=event.get("correlationid") or _id(event),
         seam=_cut(event.get("seam")),
-        path="shadow",
+        path=source,
         parent=_id(event) or observed,
         began=ended - took,
         ended=ended,

@@ -118,3 +118,13 @@ def test_a_run_among_fifty_thousand_calls_is_shown_within_100_ms(index):
     found = index.run("r2500")
     assert time.process_time() - began < 0.1
     assert len(list(found.walk())) == 10
+
+
+def test_the_long_log_fills_in_what_is_lacking_and_changes_nothing(index):
+    """Its times are those of copying."""
+    index.add([Fact(id="c", run="r", seam="s", path="bus", began=1.0)])
+    index.add([Fact(id="c", seam="s", began=7.0, ended=9.0), Fact(id="d", run="r", seam="s", began=3.0)], fill=True)
+    assert [(n.call.id, n.call.began, n.call.ended) for n, _ in index.run("r").walk()] == [
+        ("c", 1.0, 9.0),
+        ("d", 3.0, None),
+    ]

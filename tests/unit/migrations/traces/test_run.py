@@ -70,7 +70,13 @@ def test_a_body_under_a_claim_is_one_call_though_it_was_claimed_and_observed():
 
 def test_what_was_run_again_is_no_part_of_what_was_served():
     """And is handed out beside what it repeats."""
-    found = run(call("a"), call("b", parent="a"), call("s", "a", parent="a", path="shadow"), call("n", parent="s"))
+    found = run(
+        call("a"),
+        call("b", parent="a"),
+        call("s", "a", parent="a", path="shadow"),
+        call("n", parent="s"),
+        call("z", parent="a", path="noise"),
+    )
     assert shape(found.served()) == [("a", 0), ("b", 1)]
     ((first, twin),) = found.twins()
     assert [node.call.id for node, _ in first.walk()] == ["a", "b"]
