@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from crossfade.shim.errors import (
@@ -172,7 +172,7 @@ def _move(playbook: Playbook, action: Forward | Back, ruling: Ruling, gathered: 
         "playbook": playbook.name,
         "digest": gathered.evidence.digest(),
         "ruling": ruling.kind,
-        "findings": [asdict(finding) for finding in ruling.findings],
+        "findings": [finding.to_json() for finding in ruling.findings],
     }
     if isinstance(action, Forward):
         step = playbook.steps[action.step]

@@ -13,9 +13,10 @@ Rules
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from .statistics import Bounds, sequential_bounds
 
@@ -98,7 +99,10 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:
-    """What was found of one number: ``seen`` lies between ``low`` and ``high``. ``text`` is for people."""
+    """What was found of one number: ``seen`` lies between ``low`` and ``high``. ``text`` is for people.
+
+    ``limit``: the number that all of that must keep to, the strictest where legacy's own is known within bounds only.
+    """
 
     metric: str
     state: State
@@ -107,6 +111,11 @@ class Finding:
     seen: float | None = None
     low: float | None = None
     high: float | None = None
+    limit: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it; a bound that nothing is known of yet is null, because JSON has no infinity."""
+        return {name: None if value == inf else value for name, value in asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +165,7 @@ def _asks(gate: Gate, facts: Facts) -> Iterator[Finding]:
 def _enough(metric: str, seen: float, wanted: float, shown: Callable[[float], str] = "{:g}".format) -> Finding:
     state: State = "met" if seen >= wanted else "missing"
     text = f"{metric} {shown(seen)}, wanted {shown(wanted)}"
-    return Finding(metric=metric, state=state, wanted=f">= {shown(wanted)}", text=text, seen=seen)
+    return Finding(metric=metric, state=state, wanted=f">= {shown(wanted)}", text=text, seen=seen, limit=wanted)
 
 
 def _match(limit: Limit, evidence: Evidence, confidence: float) -> Finding:
@@ -267,17 +276,17 @@ def _below(limit: Limit, measured: _Measured, legacy: Bounds) -> Finding:
     bounds, shown = measured.bounds, measured.shown
     state: State = "met" if bounds.high <= low else "violated" if bounds.low > high else "unmet"
     wanted = f"{limit.sign} {shown(low)}" if low == high else f"{limit.sign} {shown(low)} to {shown(high)} (legacy)"
-    return _finding(measured, state, wanted)
+    return _finding(measured, state, wanted, low)
 
 
 def _above(limit: Limit, measured: _Measured) -> Finding:
     """A share that must stay above one that is given."""
     bar, bounds = limit.of(), measured.bounds
     state: State = "met" if bounds.low >= bar else "violated" if bounds.high < bar else "unmet"
-    return _finding(measured, state, f"{limit.sign} {measured.shown(bar)}")
+    return _finding(measured, state, f"{limit.sign} {measured.shown(bar)}", bar)
 
 
-def _finding(measured: _Measured, state: State, wanted: str) -> Finding:
+def _finding(measured: _Measured, state: State, wanted: str, limit: float) -> Finding:
     bounds, shown = measured.bounds, measured.shown
     between = f", {shown(bounds.low)} to {shown(bounds.high)}" if bounds.low != bounds.high else ""
     return Finding(
@@ -288,6 +297,7 @@ def _finding(measured: _Measured, state: State, wanted: str) -> Finding:
         seen=measured.seen,
         low=bounds.low,
         high=bounds.high,
+        limit=limit,
     )
 
 

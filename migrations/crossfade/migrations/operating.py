@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
-from crossfade.shim.errors import ConfigurationError, StageChangeRefusedError
+from crossfade.shim.errors import PolicyChangedError, StageChangeRefusedError, UnknownSeamError
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import Stage
 
@@ -32,10 +32,11 @@ Changing: TypeAlias = "Callable[[Playbook, SeamProgress], SeamProgress]"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Act:
-    """Who does it, and why."""
+    """Who does it, and why. ``expected``: only if the seam's policy still is at the revision they looked at."""
 
     actor: str
     reason: str = ""
+    expected: int | None = None
 
 
 class Operating:
@@ -50,6 +51,8 @@ class Operating:
         """Say yes to the seam's next step. Raises ``StageChangeRefusedError`` when nobody asks, or not this actor."""
 
         def say_yes(playbook: Playbook, progress: SeamProgress) -> SeamProgress:
+            if act.expected not in (None, progress.revision):
+                raise PolicyChangedError(seam, expected=act.expected, actual=progress.revision)
             following = _next(playbook, progress)
             if progress.step + 1 in progress.approved:
                 return progress
@@ -92,6 +95,7 @@ class Operating:
             reason=act.reason,
             settings={"percent": following.percent} if following.to is Stage.CANARY else {},
             unsafe_storage=unsafe_storage,
+            expected=act.expected,
         )
         change = await self._policies.set_stage(seam, move)
         action = Forward(step=progress.step + 1, expected=change.revision - 1)
@@ -113,7 +117,7 @@ class Operating:
     async def _of(self, seam: str) -> Applied:
         found = await self._migrations.of_seam(seam)
         if found is None:
-            raise ConfigurationError(f"no playbook moves {seam}: crossfade migrate apply FILE", where="seam")
+            raise UnknownSeamError(f"no playbook moves {seam}: crossfade migrate apply FILE")
         return found
 
     async def _change(self, seam: str, change: Changing) -> SeamProgress:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from crossfade.shim.standing import standings
@@ -58,31 +58,40 @@ class SeamView:
             "status": self.progress.status,
             "reason": self.progress.reason,
             "ruling": self.ruling.kind if self.ruling else None,
-            "findings": [asdict(finding) for finding in self.ruling.findings] if self.ruling else [],
+            "findings": [finding.to_json() for finding in self.ruling.findings] if self.ruling else [],
             "evidence": _evidence(self.gathered) if self.gathered else None,
         }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Overview:
-    """Every playbook in force; ``leader``: the process that moves their seams, empty when none does."""
+    """Every playbook in force; ``leader``: the process that moves their seams, empty when none does.
+
+    ``others``: declared seams that no playbook moves.
+    """
 
     leader: str
     playbooks: list[Applied]
     seams: list[SeamView]
+    others: list[Standing]
 
 
-async def overview(bus: Bus, subjects: Subjects, policies: Policies) -> Overview:
-    """Everything, judged now from the last checkpoint and what came after it. Raises ``BusError``."""
-    migrations, gatherer = Migrations(bus), Gatherer(bus, subjects)
-    playbooks = await migrations.all()
+async def overview(bus: Bus, subjects: Subjects, policies: Policies, *, gatherer: Gatherer | None = None) -> Overview:
+    """Everything, judged now from the last checkpoint and what came after it. Raises ``BusError``.
+
+    Who looks again and again keeps a ``gatherer``: it reads on from where it was.
+    """
+    gatherer = gatherer or Gatherer(bus, subjects)
+    playbooks = await Migrations(bus).all()
     standing = {found.seam: found for found in await standings(policies, bus)}
     seams = [
         await _view(bus, gatherer, applied, progress, standing.get(name))
         for applied in playbooks
         for name, progress in applied.seams.items()
     ]
-    return Overview(leader=await holder(bus, LEASE), playbooks=playbooks, seams=seams)
+    moved = {view.progress.seam for view in seams}
+    others = [found for name, found in standing.items() if name not in moved]
+    return Overview(leader=await holder(bus, LEASE), playbooks=playbooks, seams=seams, others=others)
 
 
 async def _view(

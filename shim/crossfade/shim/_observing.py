@@ -126,11 +126,7 @@ class Observing:
         return value
 
     def stream(self, _seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """See ``seam.Route``; the observation carries arguments and timing, never the items.
-
-        Copying each item as it is handed on would cost the caller something per item, and ``yield from``, which hands
-        on without our code between the items, would have to go; so streams are not compared (``skipped:stream``).
-        """
+        """See ``seam.Route``; the observation carries arguments and timing, never the items."""
         return self._watch(body, args, kwargs, body(*args, **kwargs))
 
     def _watch(

@@ -36,7 +36,7 @@ def serving(prefix, counts):
     """Starts control planes: ``async with serving(url, **settings) as plane``."""
 
     @asynccontextmanager
-    async def start(url, *, ring=None, routers=(), **settings):
+    async def start(url, *, ring=None, routers=(), dashboard=False, **settings):
         bus = open_bus(url, BusSettings(prefix=prefix), hooks.report)
         await bus.open()
         credentials, operate = Credentials().with_new("olga", "operate")
@@ -55,7 +55,7 @@ def serving(prefix, counts):
             control.hub.ring = ring
         ready = asyncio.Event()
         with listen(control.settings) as listening:
-            app = create_app(control, routers=routers)
+            app = with_dashboard(control) if dashboard else create_app(control, routers=routers)
             running = asyncio.create_task(serve(app, control, listening, when_ready=ready.set))
             plane = Plane(control=control, port=listening.getsockname()[1], operate=operate, view=view)
             try:
@@ -71,6 +71,15 @@ def serving(prefix, counts):
                 await bus.close()
 
     return start
+
+
+def with_dashboard(control):
+    """As the command line puts it together."""
+    from crossfade.migrations.cli.control import _application
+
+    application, missing = _application(control)
+    assert not missing
+    return application
 
 
 @pytest.fixture

@@ -33,18 +33,11 @@ def test_verdicts_are_counted_by_kind_and_reason(evidence):
     "event",
     [
         verdict("match", source="replay"),
-        verdict("mismatch", source="noise"),
         verdict("match", policyrev="2"),
         verdict("match", after=-1, policyrev=""),
         stored("tool.result", {"outcome": "value"}, path="legacy"),
     ],
-    ids=[
-        "replay",
-        "noise",
-        "another revision",
-        "before the move",
-        "a legacy body under its claim, which is observed as well",
-    ],
+    ids=["replay", "another revision", "before the move", "a legacy body under its claim, which is observed as well"],
 )
 def test_what_is_not_live_traffic_of_this_revision_is_left_out(evidence, event):
     """And said to be."""

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Coroutine
 
+    from crossfade.proxy.control.app import Control
     from crossfade.proxy.control.settings import ControlSettings
 
 app = typer.Typer(help="The control plane: API and streams for pages; serves when no command is given.")
@@ -158,17 +159,31 @@ async def _serve(
             instance=instance,
         )
         url = settings.url(listening.getsockname()[1])
+        application, missing = _application(plane)
         controller = asyncio.create_task(Controller(opened.bus, opened.subjects, instance=instance).run())
         try:
             await _part("serving").serve(
-                _part("app").create_app(plane, check=partial(check_not_led, opened.bus)),
+                application,
                 plane,
                 listening,
-                when_ready=lambda: _say_ready(url, made, settings, as_json=as_json),
+                when_ready=lambda: _say_ready(url, made, settings, without=missing, as_json=as_json),
             )
         finally:
             controller.cancel()
             await asyncio.gather(controller, return_exceptions=True)
+
+
+def _application(plane: Control) -> tuple[Any, str]:
+    """The control plane with what migrations add to it; and why it has no dashboard, empty when it has one."""
+    check = partial(check_not_led, plane.bus)
+    create = _part("app").create_app
+    routers = [importlib.import_module("crossfade.migrations.api").router(plane.bus, plane.subjects, plane.policies)]
+    try:
+        pages = importlib.import_module("crossfade.migrations.dashboard")
+    except MissingExtraError as error:
+        return create(plane, routers=routers, check=check), str(error)
+    routers += [pages.front(), pages.router(plane)]
+    return create(plane, routers=routers, entrance=pages.entrance(), check=check), ""
 
 
 def _first_credentials(state: Path) -> tuple[Any, dict[str, str]]:
@@ -183,11 +198,13 @@ def _first_credentials(state: Path) -> tuple[Any, dict[str, str]]:
     return known, made
 
 
-def _say_ready(url: str, made: dict[str, str], settings: ControlSettings, *, as_json: bool) -> None:
+def _say_ready(url: str, made: dict[str, str], settings: ControlSettings, *, without: str, as_json: bool) -> None:
+    """``without``: why there is no dashboard, empty when there is."""
     if as_json:
-        print_json({"ready": True, "url": url, "tokens": made})
+        print_json({"ready": True, "url": url, "dashboard": None if without else f"{url}/dashboard", "tokens": made})
         return
     say(f"Control plane at {url}, its operations at {url}/docs. Ctrl-C stops.")
+    say(without or f"Dashboard at {url}/dashboard")
     for role, secret in made.items():
         say(f"Made for the first start, shown this once, {role}: {secret}")
     if made:

@@ -26,7 +26,7 @@ from crossfade.shim.standing import standings
 
 from . import calls, metrics, seams
 from .auth import COOKIE, CSRF_HEADER, SESSION, Caller, Gatekeeper, needs
-from .gate import HEALTH, Gate, authorise
+from .gate import HEALTH, Entrance, Gate, authorise
 from .hub import Hub
 from .problems import ALWAYS, BODY, READS, WRITES, document_of, install, problems
 from .revocations import Revocations
@@ -103,8 +103,17 @@ class Control:
             await asyncio.gather(*helpers, return_exceptions=True)
 
 
-def create_app(control: Control, *, routers: Sequence[APIRouter] = (), check: seams.Check | None = None) -> Any:
-    """The whole control plane; ``routers`` of other parts are as protected as ours, ``check`` is asked before moves."""
+def create_app(
+    control: Control,
+    *,
+    routers: Sequence[APIRouter] = (),
+    entrance: Entrance | None = None,
+    check: seams.Check | None = None,
+) -> Any:
+    """The whole control plane; ``routers`` of other parts are as protected as ours, ``entrance`` is for everybody.
+
+    ``check`` is asked before a seam is changed.
+    """
     api = FastAPI(
         title="crossfade control",
         version=version("crossfade"),
@@ -127,7 +136,8 @@ def create_app(control: Control, *, routers: Sequence[APIRouter] = (), check: se
     ):
         api.include_router(router)
     api.routes.append(_health_route())
-    return _Split(Gate(api, gatekeeper=control.gatekeeper, settings=control.settings), public_app(control))
+    gate = Gate(api, gatekeeper=control.gatekeeper, settings=control.settings, entrance=entrance)
+    return _Split(gate, public_app(control))
 
 
 def public_app(control: Control) -> Any:

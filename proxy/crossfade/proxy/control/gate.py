@@ -1,16 +1,19 @@
 """What every request to the API passes first: host, size, who it is, and that no other site's page sent it.
 
 Deny by default: what is not ``/healthz`` needs a caller before anything is routed, so a new route, and a path that
-has none, is closed by being here. Which role a route needs is asked where it is known, in ``authorise``.
+has none, is closed by being here. Which role a route needs is asked where it is known, in ``authorise``. A browser
+that shows nothing is sent to the ``Entrance``, whose documents are bytes: no route leads from there to anything.
 """
 
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from fastapi import HTTPException
+from fastapi.responses import RedirectResponse, Response
 from starlette.requests import HTTPConnection  # noqa: TC002 - FastAPI reads the annotation
 
 from crossfade.shim.hooks import report
@@ -37,13 +40,27 @@ _HEADERS: Final = (
 )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Entrance:
+    """What anybody may see: the page that trades a credential for a session, and what that page shows itself with.
+
+    ``documents``: media type and content by exact path. ``login``: the path of the page among them.
+    """
+
+    login: str
+    documents: Mapping[str, tuple[str, bytes]]
+
+
 class Gate:
     """ASGI middleware in front of the whole API."""
 
-    def __init__(self, app: Any, *, gatekeeper: Gatekeeper, settings: ControlSettings) -> None:
+    def __init__(
+        self, app: Any, *, gatekeeper: Gatekeeper, settings: ControlSettings, entrance: Entrance | None = None
+    ) -> None:
         self._app = app
         self._gatekeeper = gatekeeper
         self._settings = settings
+        self._entrance = entrance
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass it on, or answer."""
@@ -52,10 +69,13 @@ class Gate:
             return
         headers, _ = read_head(scope)
         refused = self._refusal(scope, headers)
+        status, detail = refused or (200, "")
+        if status in (200, 401) and (shown := self._entry(scope, headers, known=status == 200)) is not None:
+            await shown(scope, receive, _with_headers(send))
+            return
         if refused is None:
             await self._app(scope, receive, _with_headers(send))
             return
-        status, detail = refused
         report.count("api-refused", reason=str(status))
         if scope["type"] == "websocket":
             await receive()
@@ -76,6 +96,17 @@ class Gate:
         if not reads and (foreign := _foreign(headers, host, caller, websocket=scope["type"] == "websocket")):
             return 403, foreign
         return _too_large(headers)
+
+    def _entry(self, scope: Any, headers: Mapping[str, str], *, known: bool) -> Response | None:
+        """A document of the entrance, or the way there for a browser that is nobody we know; else ``None``."""
+        entrance = self._entrance
+        if entrance is None or scope["type"] != "http" or scope["method"] not in _READS:
+            return None
+        if (document := entrance.documents.get(scope["path"])) is not None:
+            return Response(document[1], media_type=document[0])
+        if known or "authorization" in headers or "text/html" not in headers.get("accept", ""):
+            return None
+        return RedirectResponse(f"{entrance.login}?next={quote(scope['path'], safe='')}", 303)
 
 
 def authorise(connection: HTTPConnection) -> Caller:

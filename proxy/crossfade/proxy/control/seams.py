@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SeamName = Annotated[str, Path(pattern=r"^[a-z0-9_]+(\.[a-z0-9_]+)*$", max_length=128, description="like web.search")]
 IfMatch = Annotated[str | None, Header(include_in_schema=False)]  # optional, so that we say what is missing: 428
-_IF_MATCH: Final = {
+IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
     "required": True,
@@ -148,14 +148,14 @@ def router(policies: Policies, bus: Bus, check: Check | None = None) -> APIRoute
     @made.patch(
         "/{seam}",
         responses={**_ETAG, **problems(404, 409, 412, 428, *BODY, *WRITES)},
-        openapi_extra={"parameters": [_IF_MATCH]},
+        openapi_extra={"parameters": [IF_MATCH]},
     )
     async def change_seam(
         seam: SeamName, change: Change, request: Request, response: Response, if_match: IfMatch = None
     ) -> Changed:
         """Change its policy, or move it to a stage, if nobody has changed it since you looked."""
         found = await _find(policies, bus, seam)
-        expected = _revision(if_match)
+        expected = revision_of(if_match)
         actor = request.scope["crossfade.caller"].name
         move = _move(change, found, actor, expected)
         if check is not None:
@@ -165,7 +165,7 @@ def router(policies: Policies, bus: Bus, check: Check | None = None) -> APIRoute
         except PolicyChangedError as error:
             raise ProblemError(412, str(error), headers={"ETag": _etag(error.actual)}) from error
         response.headers["ETag"] = _etag(done.revision)
-        return _changed(done)
+        return changed_view(done)
 
     return made
 
@@ -192,7 +192,8 @@ def _move(change: Change, found: Standing, actor: str, expected: int) -> Move:
     )
 
 
-def _revision(if_match: str | None) -> int:
+def revision_of(if_match: str | None) -> int:
+    """The revision that somebody looked at. Raises ``ProblemError``: 428 where they do not say, 412 for no revision."""
     if if_match is None:
         raise ProblemError(428, "say which revision you looked at: If-Match with the ETag of GET /api/v1/seams/{seam}")
     digits = if_match.strip().removeprefix('"').removesuffix('"')
@@ -245,7 +246,8 @@ def _view(found: Standing) -> SeamView:
     )
 
 
-def _changed(done: StageChange) -> Changed:
+def changed_view(done: StageChange) -> Changed:
+    """What was done, for an answer."""
     return Changed(
         seam=done.seam,
         was=done.was,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from .hub import Hub
     from .revocations import Revocations
+    from .ring import Owner
     from .tokens import Keyring, StreamToken
 
 END: Final = "crossfade.end"
@@ -128,8 +129,14 @@ class Streams:
     @contextmanager
     def waiting(self, token: StreamToken) -> Generator[Waiter]:
         """A place among those who are woken. Raises ``RefusedError`` (429, 503) when there is none."""
+        with self.place((subject_token(token.tenant), subject_token(token.user)), token=token.id) as waiter:
+            yield waiter
+
+    @contextmanager
+    def place(self, owner: Owner, *, token: str = "") -> Generator[Waiter]:
+        """As ``waiting``, for a stream that shows something else than one user's events."""
         hub, limits = self.hub, self.limits
-        waiter = Waiter(owner=(subject_token(token.tenant), subject_token(token.user)), token=token.id)
+        waiter = Waiter(owner=owner, token=token)
         if not hub.ready.is_set():
             raise RefusedError(503, "the bus cannot be read yet", retry=True)
         if hub.count(waiter.owner) >= limits.per_user:

@@ -1,0 +1,256 @@
+"""The pages as text: templates with every value escaped, and the words and drawings they are filled with."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from crossfade.shim.errors import MissingExtraError
+from crossfade.shim.stages import ORDER, TABLE, Stage
+
+try:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+except ModuleNotFoundError as error:
+    raise MissingExtraError("migrate", needed_for="the dashboard") from error
+
+from crossfade.proxy.control.gate import Entrance
+
+from . import drawing, numbers, saying
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from crossfade.migrations.evidence import PathName
+    from crossfade.migrations.overview import SeamView
+    from crossfade.proxy.control.auth import Caller
+
+    from .history import Kind, Moved
+    from .runs import RunCall
+    from .watching import Look
+
+HERE: Final = Path(__file__).parent
+ROOT: Final = "/dashboard"
+LOGIN: Final = f"{ROOT}/login"
+
+_TYPES: Final = {
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+
+_templates = Environment(
+    loader=FileSystemLoader(HERE / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_WORDS: Final[dict[str, Any]] = {
+    "root": ROOT,
+    "login": LOGIN,
+    "percent": numbers.percent,
+    "seconds": numbers.seconds,
+    "count": numbers.count,
+    "change": numbers.change,
+    "place": saying.place,
+    "answer": saying.answer,
+    "between": saying.between,
+    "wanted": saying.wanted,
+    "shown": saying.shown,
+    "metrics": saying.METRICS,
+    "states": saying.STATES,
+    "bound_bar": drawing.bound_bar,
+    "width": drawing.WIDTH,
+    "chart_width": drawing.CHART_WIDTH,
+    "chart_height": drawing.CHART_HEIGHT,
+}
+"""What templates may say beside what a page hands them."""
+cast("dict[str, Any]", _templates.globals).update(_WORDS)
+
+
+def entrance() -> Entrance:
+    """What somebody who has not logged in may see: the page to do so, style and script."""
+    files = {
+        f"{ROOT}/static/{path.name}": (_TYPES[path.suffix], path.read_bytes())
+        for path in sorted((HERE / "static").iterdir())
+    }
+    page = _templates.get_template("login.html").render().encode()
+    return Entrance(login=LOGIN, documents={LOGIN: ("text/html; charset=utf-8", page), **files})
+
+
+def overview_page(look: Look, caller: Caller) -> str:
+    """Every seam, by playbook."""
+    views = look.overview.seams
+    playbooks = [
+        (applied.playbook, [view for view in views if view.applied.name == applied.name])
+        for applied in look.overview.playbooks
+    ]
+    words = [saying.answer(view) for view in views]
+    counted = {tone: [word for word in words if word.tone == tone] for tone in ("stop", "ask", "hold", "go", "rest")}
+    return _render("overview.html", look, caller, playbooks=playbooks, counted=counted, compared=_compared)
+
+
+def seam_page(look: Look, caller: Caller, view: SeamView, *, kinds: Sequence[Kind], moves: Sequence[Moved]) -> str:
+    """One seam: its gate, old against new, mismatches, what was done."""
+    gathered = view.gathered
+    paths = gathered.evidence.paths if gathered else {}
+    return _render(
+        "seam.html",
+        look,
+        caller,
+        view=view,
+        compared=_compared(view),
+        findings=saying.worst_first(view.ruling.findings) if view.ruling else [],
+        bars=drawing.latency_bars(paths),
+        chart=drawing.latency_chart(gathered.evidence.minutes, _shown(view)) if gathered else None,
+        split=_split(view),
+        kinds=[_kind(kind) for kind in kinds],
+        moves=moves,
+        stages=_stages_back(view),
+        deeds=_deeds(view),
+        ago=partial(numbers.ago, now=look.at),
+    )
+
+
+def mismatch_page(look: Look, caller: Caller, seam: str, kind: Kind, sample: dict[str, Any]) -> str:
+    """One mismatch, side by side."""
+    return _render("mismatch.html", look, caller, seam=seam, kind=kind, sample=sample)
+
+
+def run_page(look: Look, caller: Caller, run: str, calls: Sequence[RunCall]) -> str:
+    """The calls of one run, on one scale of time."""
+    return _render("run.html", look, caller, run=run, rows=_rows(calls), total=_total(calls))
+
+
+def message_page(caller: Caller, *, title: str, text: str) -> str:
+    """One sentence, and the way back."""
+    return _templates.get_template("message.html").render(caller=caller, title=title, text=text, leader="?", at=None)
+
+
+def _render(name: str, look: Look, caller: Caller, **more: Any) -> str:
+    return _templates.get_template(name).render(
+        look=look, at=look.at, leader=look.overview.leader, caller=caller, **more
+    )
+
+
+# -- what a template should not have to think about --------------------------------------------------------------
+
+
+def _compared(view: SeamView) -> dict[str, Any]:
+    """Old beside new in a line: match, p99 and errors; the new side is the bus from canary on, else shadow runs."""
+    if view.gathered is None or view.live is None:
+        return {"match": None, "old": None, "new": None, "path": ""}
+    evidence = view.gathered.evidence
+    path: PathName = _shown(view)[1]
+    compared, misses = evidence.compared, evidence.verdicts["mismatch"]
+    found = next((each for each in (view.ruling.findings if view.ruling else ()) if each.metric == "match"), None)
+    old = evidence.paths["legacy"]
+    return {
+        "match": (compared - misses) / compared if compared else None,
+        "compared": compared,
+        "misses": misses,
+        "finding": found,
+        "path": path,
+        "old": _traffic(old if old.calls or view.gathered.baseline is None else view.gathered.baseline),
+        "new": _traffic(evidence.paths[path]),
+        "coverage": evidence.covered.share,
+        "distinct": len(evidence.keys),
+        "handlers": sorted(evidence.handlers),
+        "skipped": sorted(evidence.reasons.items(), key=lambda each: -each[1])[:5],
+        "since": evidence.since,
+        "newest": evidence.newest,
+    }
+
+
+def _traffic(traffic: Any) -> dict[str, Any]:
+    return {
+        "calls": traffic.calls,
+        "errors": traffic.errors / traffic.calls if traffic.calls else None,
+        "p50": traffic.latency.quantile(0.5),
+        "p99": traffic.latency.quantile(0.99),
+    }
+
+
+def _shown(view: SeamView) -> tuple[PathName, PathName]:
+    return ("legacy", "bus" if view.live and TABLE[view.live.stage].commands else "shadow")
+
+
+def _split(view: SeamView) -> dict[str, Any] | None:
+    """Which share of keys the policy sends to the bus, and which share of calls went there."""
+    if view.live is None or view.gathered is None:
+        return None
+    stage, paths = view.live.stage, view.gathered.evidence.paths
+    asked = view.live.percent / 100 if stage is Stage.CANARY else float(TABLE[stage].commands)
+    calls = paths["bus"].calls + paths["legacy"].calls
+    seen = paths["bus"].calls / calls if calls else None
+    return {"asked": asked, "seen": seen, "bus": paths["bus"].calls, "legacy": paths["legacy"].calls}
+
+
+def _kind(kind: Kind) -> dict[str, Any]:
+    newest = kind.samples[0]
+    return {"kind": kind, "newest": newest, "first": next(iter(newest["differences"]), None)}
+
+
+def _stages_back(view: SeamView) -> list[str]:
+    """Where it may be taken, the nearest first."""
+    if view.live is None:
+        return []
+    return [str(stage) for stage in reversed(ORDER[: ORDER.index(view.live.stage)])]
+
+
+def _deeds(view: SeamView) -> list[dict[str, str]]:
+    """What an operator may do now: the likeliest first."""
+    status, following = view.progress.status, saying.next_step(view)
+    if view.live is None or status == "retired":
+        return []
+    seam = view.progress.seam
+    deeds: list[dict[str, str]] = []
+    if status == "awaiting-approval":
+        deeds.append(_deed("approve", f"Approve {following}", f"Let {seam} go on to {following}", "main"))
+    if status in ("paused", "rolled-back"):
+        deeds.append(_deed("resume", "Resume", f"Give {seam} back to the controller, where it stands", "main"))
+    else:
+        deeds.append(_deed("pause", "Pause", f"Keep the controller off {seam}; abort rules rest, too", "plain"))
+    if following:
+        text = f"Move {seam} to {following} now, past its gate, as your own decision"
+        deeds.append(_deed("advance", f"Skip gate to {following}", text, "plain"))
+    if _stages_back(view):
+        text = f"Take {seam} back at once, breaking off what is under way. It stays back until somebody resumes it"
+        deeds.append(_deed("rollback", "Roll back", text, "stop"))
+    return deeds
+
+
+def _deed(name: str, label: str, text: str, look: str) -> dict[str, str]:
+    return {"name": name, "label": label, "text": text, "look": look}
+
+
+def _total(calls: Sequence[RunCall]) -> float:
+    """Seconds from the first question to the last answer."""
+    if not calls:
+        return 0.0
+    return max((call.ended or call.began) - calls[0].began for call in calls) / timedelta(seconds=1)
+
+
+def _rows(calls: Sequence[RunCall]) -> list[dict[str, Any]]:
+    """Each call with where its bar lies: waiting in the queue, then running, then on its way back."""
+    total = _total(calls) or 1.0
+    rows: list[dict[str, Any]] = []
+    for call in calls:
+        offset = (call.began - calls[0].began) / timedelta(seconds=1)
+        lasted = call.lasted or 0.0
+        waited = min(call.queue or 0.0, lasted)
+        ran = min(call.ran or 0.0, lasted - waited)
+        scale = drawing.CHART_WIDTH / total
+        rows.append(
+            {
+                "call": call,
+                "offset": offset,
+                "x": round(offset * scale, 1),
+                "all": round(max(2.0, lasted * scale), 1),
+                "wait": round(waited * scale, 1),
+                "run": round(max(1.0, ran * scale), 1),
+            }
+        )
+    return rows

@@ -1,0 +1,152 @@
+"""The API of playbooks, and who gets at the dashboard's pages."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from crossfade.migrations.dashboard.watching import Watch
+from crossfade.proxy.control.hub import Waiter
+from crossfade.shim.errors import BusUnavailableError
+from integration.control.migrating import SEAM, Migration
+from unit.migrations.seen import verdict
+
+API = "/api/v1/migrations"
+PAGES = ["/", "/dashboard", f"/dashboard/seams/{SEAM}", "/dashboard/run?run=r", "/dashboard/news"]
+
+
+@pytest.fixture
+async def plane(serving, nats_server):
+    """With everything that the command line puts into it."""
+    async with serving(nats_server.url, dashboard=True) as found:
+        yield found
+
+
+@pytest.fixture
+async def migration(plane):
+    made = Migration(plane)
+    await made.begin()
+    return made
+
+
+async def act(plane, deed, *, revision=None, secret=None, seam=SEAM, **body):
+    headers = {} if revision is None else {"If-Match": f'"{revision}"'}
+    json_ = {"reason": "because", **body}
+    return await plane.ask("POST", f"{API}/{seam}/{deed}", secret or plane.operate, headers=headers, json=json_)
+
+
+async def test_an_overview_says_what_keeps_each_seam(plane, migration):
+    """Findings with bounds that JSON can hold, evidence of both sides, the revision that acts must name."""
+    await migration.tell(*[verdict("match")] * 3)
+    await migration.tick()
+    (view,) = (await plane.ask("GET", API, plane.view)).json()["seams"]
+    assert (view["seam"], view["stage"], view["status"], view["next"]) == (SEAM, "shadow", "holding", "canary 5%")
+    found = {finding["metric"]: finding for finding in view["findings"]}
+    assert (found["calls"]["state"], found["calls"]["seen"], found["calls"]["limit"]) == ("missing", 3.0, 400.0)
+    assert (found["match"]["state"], found["match"]["high"]) == ("unmet", 1.0)
+    assert view["evidence"]["paths"]["shadow"]["calls"] == 3
+    assert (await plane.ask("GET", f"{API}/{SEAM}", plane.view)).json()["revision"] == view["revision"] == 2
+    assert (await plane.ask("GET", f"{API}/web.other", plane.view)).status_code == 404
+
+
+async def test_an_act_is_guarded_by_what_was_seen(plane, migration):
+    """Skipping a gate and approving name a revision: 428 without, 412 for an old one; one of two operators wins."""
+    assert (await act(plane, "advance")).status_code == 428
+    assert (await act(plane, "advance", revision=1)).status_code == 412
+    done = await act(plane, "advance", revision=2)
+    assert (done.status_code, done.json()["now"]) == (200, "canary")
+    late = await act(plane, "advance", revision=2)
+    assert (late.status_code, "look at it again" in late.json()["detail"]) == (412, True)
+    assert (await act(plane, "approve", revision=3)).status_code == 409  # its gate decides
+    assert (await act(plane, "approve", revision=9)).status_code == 412
+
+
+async def test_pausing_resuming_and_rolling_back_keep_who_and_why(plane, migration):
+    """Each with the credential's name and a reason, without which nothing is done."""
+    assert (await act(plane, "rollback", reason=" ")).status_code == 422
+    paused = (await act(plane, "pause", reason="the launch")).json()
+    assert (paused["status"], paused["reason"]) == ("paused", "paused by olga: the launch")
+    assert (await act(plane, "resume")).json()["status"] == "holding"
+    assert (await act(plane, "resume")).status_code == 409
+    back = (await act(plane, "rollback", to="legacy", reason="too slow")).json()
+    assert (back["was"], back["now"]) == ("shadow", "legacy")
+    live = (await migration.policies.live())[SEAM]
+    assert (live.actor, live.reason) == ("olga", "too slow")
+    assert (await act(plane, "pause", seam="web.other")).status_code == 404
+
+
+async def test_who_may_look_may_not_act(plane, migration):
+    """403 for every act, and 401 without a credential; nothing is moved."""
+    for deed in ("approve", "advance", "pause", "resume", "rollback"):
+        assert (await act(plane, deed, revision=2, secret=plane.view)).status_code == 403
+        assert (await plane.ask("POST", f"{API}/{SEAM}/{deed}", json={"reason": "r"})).status_code == 401
+    assert (await migration.policies.live())[SEAM].revision == 2
+
+
+async def test_a_change_by_cookie_needs_the_csrf_token_and_no_foreign_page(plane, migration):
+    """As every change of the API: the session alone does nothing, nor does another site's page."""
+    session = await plane.ask("POST", "/api/v1/session", plane.operate)
+    cookie = {"Cookie": session.headers["set-cookie"].partition(";")[0]}
+    assert "SameSite=strict" in session.headers["set-cookie"]
+    csrf = {"x-crossfade-csrf": session.json()["csrf"]}
+    for headers, status in (
+        (cookie, 403),
+        (cookie | csrf | {"Origin": "https://evil.example"}, 403),
+        (cookie | csrf, 200),
+    ):
+        path = f"{API}/{SEAM}/pause"
+        assert (await plane.ask("POST", path, headers=headers, json={"reason": "r"})).status_code == status
+
+
+async def test_a_browser_without_a_session_is_led_to_the_login_and_nothing_else(plane):
+    """Pages redirect it, whatever clients it is not are told 401; login, style and script are open, and are all."""
+    for path in PAGES:
+        assert (await plane.ask("GET", path)).status_code == 401
+        answer = await plane.ask("GET", path, headers={"Accept": "text/html"})
+        assert (answer.status_code, answer.headers["location"].startswith("/dashboard/login?next=%2F")) == (303, True)
+        assert (await plane.ask("GET", path, "cfc_wrong", headers={"Accept": "text/html"})).status_code == 401
+    for path in ("/dashboard/login", "/dashboard/static/dashboard.js", "/dashboard/static/dashboard.css"):
+        answer = await plane.ask("GET", path)
+        assert answer.status_code == 200
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("default-src 'self';")
+        assert "frame-ancestors 'none'" in policy
+        assert "unsafe" not in policy
+    for path in ("/dashboard/static/../pages.py", "/dashboard/static/%2e%2e/pages.py", "/dashboard/static/"):
+        assert (await plane.ask("GET", path)).status_code == 401
+    assert (await plane.ask("GET", "/dashboard/login", headers={"Host": "evil.example"})).status_code == 421
+
+
+async def test_no_page_holds_script_or_style_of_its_own(plane, migration):
+    """The policy would refuse them, so none may be there; and the page names no other host."""
+    for path in ("/dashboard", f"/dashboard/seams/{SEAM}", "/dashboard/run?run=r", "/dashboard/seams/no.such"):
+        text = (await plane.ask("GET", path, plane.view)).text
+        assert "<style" not in text
+        assert " style=" not in text
+        assert text.count("<script") == text.count('<script src="/dashboard/static/') == 1
+        assert "http://" not in text.replace("http://www.w3.org", "")
+        assert "https://" not in text
+
+
+async def test_a_bus_that_is_away_is_said_to_every_viewer(plane, migration, monkeypatch):
+    """The page answers 503 in words, the stream says that it sees nothing, and both go on when it is back."""
+    watch = Watch(migration.bus, migration.subjects, migration.policies)
+    news = watch.news(Waiter(owner=("", "ann")))
+    assert json.loads((await anext(news))[0].data)["bus"] is True
+
+    async def fail(*_arguments, **_options):
+        raise BusUnavailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crossfade.migrations.dashboard.watching.overview", fail)
+        while (state := json.loads((await anext(news))[0].data))["bus"]:
+            pass
+        assert state["at"]
+        answer = await plane.ask("GET", "/dashboard", plane.view)
+        assert (answer.status_code, "The bus cannot be reached" in answer.text) == (503, True)
+    while not json.loads((await anext(news))[0].data)["bus"]:
+        pass
+    await news.aclose()
+    assert watch._watching is None, "nobody looks, and it still reads the bus"
