@@ -62,6 +62,16 @@ async def test_an_act_is_guarded_by_what_was_seen(plane, migration):
     assert (await act(plane, "approve", revision=9)).status_code == 412
 
 
+async def test_a_yes_is_kept_with_who_said_it(plane):
+    """Approving names the revision, too: before anybody has changed the policy that is 0."""
+    migration = Migration(plane)
+    await migration.declare(SEAM)
+    await migration.apply(f"seams: [{SEAM}]\nsteps: [{{to: observe, approve: anyone}}, {{to: shadow}}]")
+    assert (await act(plane, "approve")).status_code == 428
+    assert (await act(plane, "approve", revision=0)).status_code == 200
+    assert (await migration.migrations.find("tools")).seams[SEAM].approved == {0: "olga"}
+
+
 async def test_pausing_resuming_and_rolling_back_keep_who_and_why(plane, migration):
     """Each with the credential's name and a reason, without which nothing is done."""
     assert (await act(plane, "rollback", reason=" ")).status_code == 422
