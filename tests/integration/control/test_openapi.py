@@ -113,9 +113,9 @@ async def test_every_answer_is_one_the_document_promises(plane, note, examples):
     assert set(asked.checks) >= CHECKS
     operations = {f"{method.upper()} {path}" for path, each in document["paths"].items() for method in each}
     assert set(asked.answers) == operations
-    for guarded in ("approve", "advance"):  # by the revision of that moment; test_migrations.py does them
-        del asked.answers[f"POST /api/v1/migrations/{{seam}}/{guarded}"]
     for operation, answers in asked.answers.items():
+        if "/api/v1/migrations/" in operation:
+            continue  # what a seam allows is the state of that moment: test_migrations.py does, and is refused, each
         assert 401 in answers, (operation, answers)
         assert any(status < 300 for status in answers), (operation, answers)
 
