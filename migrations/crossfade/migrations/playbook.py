@@ -41,7 +41,7 @@ _NOT_COMPARED: Final[Mapping[str, str]] = dict.fromkeys(
 )
 _NOT_RUN: Final[Mapping[str, str]] = dict.fromkeys(["p50", "p99"], "no handler runs yet: ask for it from shadow on")
 _UNKNOWABLE: Final[Mapping[Stage, Mapping[str, str]]] = {
-    Stage.OBSERVE: {**_NO_CALLS, **_NOT_COMPARED, **_NOT_RUN},
+    Stage.OBSERVE: {**_NO_CALLS, **_NOT_COMPARED, **_NOT_RUN, "calls": "nothing is compared: ask for it at shadow"},
     Stage.SHADOW: _NO_CALLS,
     Stage.CANARY: _NOT_COMPARED,
     Stage.BUS: _NOT_COMPARED,

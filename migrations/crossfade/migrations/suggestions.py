@@ -107,7 +107,7 @@ def _candidates(place: Place) -> Iterator[tuple[str, Any]]:
 def _covered(path: str, said: Any, calls: Calls) -> int:
     """In how many calls nothing would differ at the place any more."""
     if said == "unordered":
-        return sum(_is_shuffled(call, parse_path(path).segments) for call in calls)
+        return _shuffled(calls, parse_path(path).segments)
     if said == "ignore":
         return len(calls)
     try:
@@ -117,19 +117,26 @@ def _covered(path: str, said: Any, calls: Calls) -> int:
     return sum(all(rule.judge.judge(*pair) == "same" for pair in map(_values, call)) for call in calls)
 
 
-def _is_shuffled(call: Sequence[Difference], above: Sequence[Any]) -> bool:
-    """Whether each list at this depth holds on both sides the same; of a long one not all differences were kept.
+def _shuffled(calls: Calls, above: Sequence[Any]) -> int:
+    """In how many calls each list at this depth holds the same on both sides.
 
-    There one item that only moved has to do: the rule forgives another order and nothing else, whatever this says.
+    Of a long list not all differences were kept. There items that only moved, in most of such calls, have to do: the
+    rule forgives another order and nothing else, whatever this says.
     """
+    told = [list(_sides(call, above)) for call in calls if len(call) < MOST_ALIKE]
+    cut = [list(_sides(call, above)) for call in calls if len(call) >= MOST_ALIKE]
+    moved = sum(all(old & new for old, new in lists) for lists in cut)
+    return sum(all(old == new for old, new in lists) for lists in told) + (len(cut) if 2 * moved > len(cut) else 0)
+
+
+def _sides(call: Sequence[Difference], above: Sequence[Any]) -> Iterable[tuple[Counter[str], Counter[str]]]:
+    """What differed in each list at this depth, on the one side and on the other."""
     lists: dict[tuple[Any, ...], tuple[Counter[str], Counter[str]]] = defaultdict(lambda: (Counter(), Counter()))
     for difference in call:
         old, new = lists[parse_path(difference.path).segments[: len(above)]]
         old[difference.old] += 1
         new[difference.new] += 1
-    if len(call) < MOST_ALIKE:
-        return all(old == new for old, new in lists.values())
-    return all(old & new for old, new in lists.values())
+    return lists.values()
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

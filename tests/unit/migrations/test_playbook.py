@@ -58,6 +58,7 @@ def test_the_design_s_own_playbook():
         ("- {to: shadow, gate: {match: '< 0.9'}}", "4:32", "write >= or >"),
         ("- {to: shadow, gate: {errors: '< 1%'}}", "4:33", "no call goes over the bus yet"),
         ("- {to: observe, gate: {match: '>= 0.9'}}", "4:33", "nothing is compared: ask for it at shadow"),
+        ("- {to: observe, gate: {calls: 9}}", "4:33", "nothing is compared"),
         ("- {to: observe, gate: {p99: '<= 1s'}}", "4:31", "no handler runs yet"),
         ("- {to: canary 5%, gate: {coverage: '>= 0.9'}}", "4:38", "at canary nothing is compared"),
         ("- {to: shadow, gate: {hold: soon}}", "4:31", "'soon' is no time: write 90s, 5m, 1h or 7d"),
