@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.cells import cell_len
 
+from crossfade.migrations.progress import CONTROLLER
 from crossfade.shim.claimcheck import load_data
 from crossfade.shim.errors import ConfigurationError, CrossfadeError
 
@@ -86,6 +87,7 @@ async def shown_data(bus: Bus, event: Event, redactor: Redactor) -> Any:
 def actor() -> str:
     """Who types, for what is recorded."""
     try:
-        return getpass.getuser()
+        name = getpass.getuser()
     except (KeyError, OSError):  # a container whose uid has no name
         return "unknown"
+    return f"{name} (a person)" if name == CONTROLLER else name

@@ -67,6 +67,10 @@ class Caller:
         return role == "view" or self.role == "operate"
 
 
+RESERVED: Final = "controller"
+"""Nobody's name: what is recorded of it, no person did."""
+
+
 class Credentials:
     """The credentials of a file; a changed file counts at the next start."""
 
@@ -94,6 +98,8 @@ class Credentials:
                 f"{name!r} is no name: use letters, digits and _.@-, 64 at most; it is recorded as who did something",
                 where="name",
             )
+        if name == RESERVED:
+            raise ConfigurationError(f"{name!r} is who moves seams by itself: take another name", where="name")
         secret = f"cfc_{secrets.token_urlsafe(32)}"
         made = Credential(name=name, role=_role(role), sha256=_hash(secret))
         return Credentials([*(each for each in self.known if each.name != name), made]), secret

@@ -79,7 +79,7 @@ def test_a_cookie_that_is_none_is_nobody(known, cookie):
     assert Gatekeeper(known[0], RING).identify({"cookie": cookie}) is None
 
 
-@pytest.mark.parametrize("name", ["", "a b", "../x", "a\n", "x" * 65, "\u00e9"])
+@pytest.mark.parametrize("name", ["", "a b", "../x", "a\n", "x" * 65, "\u00e9", "controller"])
 def test_a_name_is_one_that_can_be_recorded(name):
     """It becomes the actor of changes."""
     with pytest.raises(ConfigurationError, match="name"):
