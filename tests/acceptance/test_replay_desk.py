@@ -62,7 +62,7 @@ def test_a_production_bug_is_reproduced_and_its_fix_proven(desk, tmp_path):
     desk("record.py")
     journal = tmp_path / "journal.jsonl"
     recorded = len(journal.read_text().splitlines())
-    replay = ("-m", "crossfade", "replay", "--app", "desk.tools", "--app", "desk.next_version", "--json")
+    replay = ("-m", "crossfade", "replay", "--app", "desk.tools", "--app", "desk.next_version.summarise", "--json")
 
     broken = json.loads(desk(*replay, "--seam", "desk.summarise", code=1))
     seam = broken["seams"]["desk.summarise"]
@@ -75,7 +75,7 @@ def test_a_production_bug_is_reproduced_and_its_fix_proven(desk, tmp_path):
         for difference in call["differences"]
     )
 
-    version = tmp_path / "desk" / "next_version.py"
+    version = tmp_path / "desk" / "next_version" / "summarise.py"
     mended = version.read_text().replace("points = points[:-1]", "pass")
     assert mended != version.read_text()
     version.write_text(mended)

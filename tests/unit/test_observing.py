@@ -83,7 +83,7 @@ def test_what_takes_long_to_write_ends_with_the_time_to_flush(monkeypatch):
     observer = observations.Observer(wire, Subjects("t"), Redactor(key=b"k" * 16), instance="i")
     policy = Policy(stage="observe")
     seam = Seam("test.slow", lambda: None, domain="tool", policy=policy)
-    route = Observing(SimpleNamespace(observer=observer, sealer=None, block=None), seam, policy)
+    route = Observing(SimpleNamespace(instance="here", observer=observer, sealer=None, block=None), seam, policy)
     for _ in range(100):
         route.call(seam, lambda: None, (), {})
 

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import chain, repeat
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_the_deadline_is_judged_again_after_fetching_the_arguments(connect, work
     """The claim check took until after the deadline: the body does not start."""
     connection = connect()
     start = datetime.now(UTC)
-    times = iter([start, start + timedelta(seconds=9)])
+    times = chain([start], repeat(start + timedelta(seconds=9)))
     monkeypatch.setattr(connection.runtime.bus, "now", lambda: next(times))
     callid = command(connection, "web.search", expiry=(start + timedelta(seconds=5)).isoformat())
     work(connection, seam)

@@ -92,10 +92,14 @@ def engine(recording, threads):
 
 @pytest.fixture
 def replayed(engine):
-    """Replay ``calls`` of ``only``, else of every seam: what became of each, in the order in which they ended."""
+    """Replay ``calls`` of ``only``, else of every seam: what became of each, in the order in which they ended.
+
+    One after the other, so that this is the order of the calls, unless the test says ``concurrency``.
+    """
 
     def replayed(*calls, only=(), **options):
         found = []
+        options.setdefault("concurrency", 1)
 
         async def tell(done):
             found.append(done)

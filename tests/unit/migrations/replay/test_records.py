@@ -194,7 +194,7 @@ def test_a_thread_that_forgot_its_call_gets_nothing_of_another(replayed):
     calls = [call("web.ask", {"q": q}, ["then"], callid=q, run=q) for q in "ab"]
     found = [call("web.search", {"query": q}, ["then"], at=0.01, run=q, cause=q) for q in "ab"]
 
-    done = replayed(*calls, *found, only=["web.ask"])
+    done = replayed(*calls, *found, only=["web.ask"], concurrency=2)
 
     assert {each.verdict.reason for each in done} == {"unrecorded"}
     assert RAN == []
