@@ -132,8 +132,7 @@ def decide(
     if progress.status in ("paused", "rolled-back", "retired"):
         return progress, None
     if ruling.kind == "rollback" and progress.step >= 0:
-        broken = "; ".join(finding.text for finding in ruling.findings if finding.state == "violated")
-        return progress, Back(stage=stage_before(live.stage), expected=live.revision, reason=broken)
+        return progress, Back(stage=stage_before(live.stage), expected=live.revision, reason=_broken(ruling))
     if progress.step + 1 == len(playbook.steps):
         return replace(progress, status="done", reason=""), None
     if progress.step >= 0 and ruling.kind != "allow":
@@ -172,6 +171,15 @@ def _reached(playbook: Playbook, live: Live) -> int:
     place = (ORDER.index(live.stage), live.percent if live.stage is Stage.CANARY else 0)
     reached = [at for at, step in enumerate(playbook.steps) if (ORDER.index(step.to), step.percent) <= place]
     return reached[-1] if reached else -1
+
+
+def _broken(ruling: Ruling) -> str:
+    """What was broken, each number once: abort rules come first, and the gate may ask for the same number."""
+    said: dict[str, str] = {}
+    for finding in ruling.findings:
+        if finding.state == "violated":
+            said.setdefault(finding.metric, finding.text)
+    return "; ".join(said.values())
 
 
 def _why(ruling: Ruling) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import settings
@@ -65,6 +66,12 @@ def test_an_abort_goes_to_where_legacy_answers(step, back):
     after = moved(PLAYBOOK, at(step, approved={4: "ann"}), action, revision=5)
     assert (after.status, after.reason, after.revision, dict(after.approved)) == ("rolled-back", "errors 9 %", 5, {})
     assert decide(PLAYBOOK, after, Live(stage=action.stage, percent=0, revision=5), ALLOW) == (after, None)
+
+
+def test_what_was_broken_is_said_once():
+    """The abort rule's finding, not the gate's of the same number as well."""
+    twice = Ruling("rollback", (*BROKEN.findings, replace(BROKEN.findings[0], text="errors 9 %, the gate's limit")))
+    assert decide(PLAYBOOK, at(2), live(2), twice)[1].reason == "errors 9 %"
 
 
 def test_the_last_step_is_done_and_watched():
