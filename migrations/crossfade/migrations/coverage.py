@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from crossfade.shim.ports import Bus
     from crossfade.shim.subjects import Subjects
 
-_JUDGED: Final = frozenset({"match", "mismatch", "ignored"})
+JUDGED: Final = frozenset({"match", "mismatch", "ignored"})
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,13 +48,18 @@ class Coverage:
     @property
     def total(self) -> Covered:
         """All kinds together."""
-        found = self.kinds.values()
-        return Covered(
-            eligible=sum(kind.eligible for kind in found),
-            observed=sum(kind.observed for kind in found),
-            compared=sum(kind.compared for kind in found),
-            unjudged=sum(kind.unjudged for kind in found),
-        )
+        return together(self.kinds)
+
+
+def together(kinds: Mapping[str, Covered]) -> Covered:
+    """All kinds of calls as one."""
+    found = kinds.values()
+    return Covered(
+        eligible=sum(kind.eligible for kind in found),
+        observed=sum(kind.observed for kind in found),
+        compared=sum(kind.compared for kind in found),
+        unjudged=sum(kind.unjudged for kind in found),
+    )
 
 
 async def read_coverage(bus: Bus, subjects: Subjects, seam: str, *, revision: int) -> Coverage:
@@ -82,7 +87,7 @@ def fold(seam: str, revision: int, counted: Iterable[Counted], compared: Iterabl
         payload = json.loads(event.data or b"{}")
         if event.get("policyrev") == str(revision) and payload.get("source") == "shadow":
             covered = kinds.setdefault(payload.get("kind") or "unknown", Covered())
-            if payload["verdict"] in _JUDGED:
+            if payload["verdict"] in JUDGED:
                 covered.compared += 1
             else:
                 covered.unjudged += 1

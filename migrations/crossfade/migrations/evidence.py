@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from crossfade.shim.comparison import Samples
 
-from .coverage import Covered
+from .coverage import JUDGED, Covered, together
 from .sketch import Sketch
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ PathName: TypeAlias = Literal["legacy", "bus", "shadow"]
 """Who ran it: the legacy code for a caller, a handler for a caller, a handler for a comparison alone."""
 
 PATHS: Final[tuple[PathName, ...]] = ("legacy", "bus", "shadow")
-JUDGED: Final = frozenset({"match", "mismatch", "ignored"})
 MOST_KEYS: Final = 1000
 """Distinct keys that are told apart; beyond them evidence says "at least"."""
 MINUTES: Final = 60
@@ -114,13 +113,7 @@ class Evidence:
     @property
     def covered(self) -> Covered:
         """All kinds of calls together; see ``crossfade.migrations.coverage``."""
-        found = self.coverage.values()
-        return Covered(
-            eligible=sum(kind.eligible for kind in found),
-            observed=sum(kind.observed for kind in found),
-            compared=sum(kind.compared for kind in found),
-            unjudged=sum(kind.unjudged for kind in found),
-        )
+        return together(self.coverage)
 
     def recent(self, path: PathName, now: datetime, *, within: timedelta) -> Traffic:
         """The traffic of the last ``within``, to the minute; an hour is kept."""

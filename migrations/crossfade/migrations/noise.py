@@ -21,7 +21,7 @@ from crossfade.shim.comparison import Verdict
 from crossfade.shim.comparison.paths import parse_path, show_path
 from crossfade.shim.errors import ConfigurationError, MalformedEventError
 
-from .evidence import JUDGED
+from .coverage import JUDGED
 from .statistics import paired_difference, paired_p
 
 if TYPE_CHECKING:

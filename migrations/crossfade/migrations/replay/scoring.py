@@ -7,12 +7,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from crossfade.migrations.coverage import JUDGED
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .running import Replayed
 
-JUDGED: Final = ("match", "mismatch", "ignored")
 _KEPT: Final = 50  # what did not match is kept in full so many times; the rest is counted, and in the JUnit file
 
 
