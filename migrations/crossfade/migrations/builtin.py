@@ -31,7 +31,7 @@ def write_builtin(name: str, seams: Sequence[str]) -> str:
     if name not in known:
         near = get_close_matches(name, known, n=1)
         meant = f"did you mean {near[0]}? " if near else ""
-        there = f"{meant}There are: {', '.join(known)}"
+        there = f"{meant}there are {', '.join(known)}"
         raise ConfigurationError(f"there is no playbook {name!r}: {there}", where="--playbook")
     if not seams:
         raise ConfigurationError("name the seams it moves, like --seam web.search", where="--seam")
