@@ -64,7 +64,7 @@ def test_two_seams_may_call_each_other_over_a_full_worker(broker_kind, nats_serv
     worker = work(connection, a, b, concurrency=1)
     assert [a(9), a(9)] == [9, 9]
     assert len(set(callids)) == 20
-    assert worker.in_flight == 0
+    kit.until(lambda: worker.in_flight == 0, what="a command was not acknowledged")
 
 
 def test_coroutines_may_call_each_other_over_a_full_worker(nats_server, connect, work):
