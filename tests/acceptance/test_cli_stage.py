@@ -42,6 +42,7 @@ def test_declared_seams_are_listed(declared):
         "changed": "",
         "broken": [],
         "legacy_hits": 0,
+        "legacy_hits_by_build": {},
         "blockers": [],
         "place": f"{declared.folder}/shop.py:6",
     }

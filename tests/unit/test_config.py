@@ -27,10 +27,11 @@ def test_nothing_said_is_nothing_set(tmp_path, monkeypatch):
 
 def test_the_environment_wins_over_the_file(write):
     """Variable by variable."""
-    path = write('bus = "nats://file"\nprefix = "file"\n')
+    path = write('bus = "nats://file"\nprefix = "file"\nbuild = "1"\n')
     assert load_config(path, {}).bus == "nats://file"
-    both = load_config(path, {"CROSSFADE_BUS": "nats://env", "CROSSFADE_PREFIX": "env"})
-    assert (both.bus, both.prefix) == ("nats://env", "env")
+    named = {"CROSSFADE_BUS": "nats://env", "CROSSFADE_PREFIX": "env", "CROSSFADE_BUILD": "2"}
+    both = load_config(path, named)
+    assert (both.bus, both.prefix, both.build) == ("nats://env", "env", "2")
 
 
 def test_the_file_is_found_by_variable_and_in_the_folder(write, monkeypatch):
@@ -72,6 +73,8 @@ def test_the_file_overrides_code(write):
         ("x = " + "[" * 5000, "crossfade.toml"),
         ('prefix = "Up"', "prefix"),
         ('prefix = ""', "prefix"),
+        ('build = "a\\nb"', ": build: 'a"),
+        (f'build = "{"9" * 65}"', ": build: '999"),
     ],
 )
 def test_a_mistake_is_said_with_its_place(write, text, where):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from crossfade.shim.policies import Declared
 
-    from .hits import History
+    from .hits import Build, History
 
 SELF: Final = "self"
 _SERVICE: Final = "crossfade.proxy.http_handler:"  # `crossfade worker --http`: the service behind the route
@@ -32,13 +32,17 @@ Step = Literal["too-early", "retire", "acknowledge", "delete"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Retirement:
-    """Where a seam is on its way out. ``holds``: what it waits for; empty when ``next`` may be done."""
+    """Where a seam is on its way out. ``holds``: what it waits for; empty when ``next`` may be done.
+
+    ``builds``: the legacy hits of each build since it came to its stage.
+    """
 
     seam: str
     stage: Stage
     next: Step
     holds: tuple[str, ...]
     since: datetime | None = None
+    builds: tuple[Build, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,7 +65,9 @@ def judge_retirement(
         return Retirement(seam=seam, stage=stage, next="too-early", holds=(text,))
     holds = tuple(_holds(history, handlers, period, now))
     following: Step = "retire" if stage is Stage.BUS else "delete" if history.acknowledged else "acknowledge"
-    return Retirement(seam=seam, stage=stage, next=following, holds=holds, since=history.since)
+    return Retirement(
+        seam=seam, stage=stage, next=following, holds=holds, since=history.since, builds=tuple(history.builds)
+    )
 
 
 def _holds(history: History, handlers: Collection[str], period: timedelta, now: datetime) -> list[str]:

@@ -109,6 +109,7 @@ class Runtime:
         self._complained: set[str] = set()
         self._blockers: dict[str, dict[str, float]] = {}  # per seam: what blocks it, and when the bus was last told
         self._legacy_hits: dict[str, int] = {}
+        self._alarms: dict[str, int] = {}  # per retired seam: its hits of which the bus was not told yet
         self._breakers: dict[str, str] = {}
         self.rollbacks = RollbackRequests(bus, self.subjects, instance=self.instance)
         self._report_now = asyncio.Event()
@@ -219,6 +220,7 @@ class Runtime:
             remotes=[seam.name for seam in self.registry.all() if not seam.has_body],
             legacy_hits=dict(self._legacy_hits),
             breakers=dict(self._breakers),
+            build=self.config.build,
         )
 
     async def _report_coverage(self) -> None:
@@ -448,15 +450,28 @@ class Runtime:
         report.count("legacy-hit", seam=seam.name)
         if policy.stage is Stage.RETIRED:
             _log.error("seam %s is retired, and its legacy body was called", seam.name)
-            self.thread.loop.call_soon_threadsafe(lambda: self.spawn(self._alarm(seam.name, policy)))
+            self.thread.loop.call_soon_threadsafe(self._raise_alarm, seam.name, policy)
+
+    def _raise_alarm(self, seam: str, policy: Policy) -> None:
+        """One event for all hits that come before it is on its way."""
+        if seam not in self._alarms:
+            self.spawn(self._alarm(seam, policy))
+        self._alarms[seam] = self._alarms.get(seam, 0) + 1
 
     async def _alarm(self, seam: str, policy: Policy) -> None:
+        payload = {
+            "seam": seam,
+            "reason": "legacy-hit",
+            "instance": self.instance,
+            "build": self.config.build,
+            "count": self._alarms.pop(seam),
+        }
         event = Event(
             type="seam.skipped",
             source=f"urn:crossfade:{self.instance}",
             subject=seam,
             extensions={"seam": seam, "policyrev": str(policy.revision)},
-            data=json.dumps({"seam": seam, "reason": "legacy-hit", "count": self._legacy_hits[seam]}).encode(),
+            data=json.dumps(payload).encode(),
         )
         try:
             await self.bus.publish(self.subjects.fact(event.type), event)

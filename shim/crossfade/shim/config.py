@@ -2,6 +2,7 @@
 
 bus = "embedded://.crossfade"        # CROSSFADE_BUS
 prefix = "cf"                        # CROSSFADE_PREFIX
+build = "2026.11.3"                  # CROSSFADE_BUILD
 
 [seams."web.search"]
 stage = "observe"
@@ -25,17 +26,22 @@ if TYPE_CHECKING:
 
 FILE: Final = "crossfade.toml"
 DEFAULT_BUS: Final = "embedded://.crossfade"
-_KEYS: Final = {"bus": str, "prefix": str, "seams": dict}
+_KEYS: Final = {"bus": str, "prefix": str, "build": str, "seams": dict}
+_BUILD: Final = 64  # characters: a version, a tag or a commit
 _TRUE: Final = {"1", "true", "yes", "on"}
 _FALSE: Final = {"", "0", "false", "no", "off"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Config:
-    """Settings of this process. ``bus`` is ``None`` when nobody named one; ``seams`` holds the file's overrides."""
+    """Settings of this process. ``bus`` is ``None`` when nobody named one; ``seams`` holds the file's overrides.
+
+    ``build`` says which build of the application this is; empty when nobody said.
+    """
 
     bus: str | None = None
     prefix: str = "cf"
+    build: str = ""
     seams: Mapping[str, Mapping[str, Any]] = field(default_factory=dict[str, Any])
     path: str = FILE
 
@@ -59,6 +65,7 @@ def load_config(path: str | os.PathLike[str] | None = None, environ: Mapping[str
     return Config(
         bus=environ.get("CROSSFADE_BUS") or table.get("bus"),
         prefix=Subjects(environ.get("CROSSFADE_PREFIX") or table.get("prefix", "cf")).prefix,
+        build=_build(environ, table, file),
         seams=table.get("seams", {}),
         path=str(file),
     )
@@ -75,6 +82,15 @@ def switched_off(environ: Mapping[str, str] | None = None) -> bool:
     if value in _FALSE:
         return False
     raise ConfigurationError(f"{value!r} is neither 1 nor 0", where="CROSSFADE_OFF")
+
+
+def _build(environ: Mapping[str, str], table: Mapping[str, Any], file: Path) -> str:
+    named = environ.get("CROSSFADE_BUILD")
+    build = named or str(table.get("build", ""))
+    if len(build) > _BUILD or not build.isprintable():
+        where = "CROSSFADE_BUILD" if named else f"{file}: build"
+        raise ConfigurationError(f"{build[:_BUILD]!r} is no build: {_BUILD} printable characters at most", where=where)
+    return build
 
 
 def _read(file: Path, *, must_exist: bool) -> dict[str, Any]:

@@ -27,7 +27,8 @@ class Instance:
     ``remotes`` are those of them that have no body here (``shim.remote``). ``legacy_hits`` counts, per seam, the calls
     that the legacy body served although commands were the rule; it only grows while the process lives. ``breakers``
     are the seams for which it does not ask the bus now: ``open``, or ``half-open`` while it tries. ``ended``: this is
-    the last report of a process that has ended and had hits to tell.
+    the last report of a process that has ended and had hits to tell. ``build``: of which build of the application it
+    is, as somebody named it; empty when nobody did.
     """
 
     instance: str
@@ -38,6 +39,7 @@ class Instance:
     legacy_hits: Mapping[str, int] = field(default_factory=dict[str, int])
     breakers: Mapping[str, str] = field(default_factory=dict[str, str])
     ended: bool = False
+    build: str = ""
 
     def encode(self) -> bytes:
         """The value of the bucket ``instances``."""
@@ -50,8 +52,14 @@ class Instance:
                 "legacy_hits": dict(self.legacy_hits),
                 "breakers": dict(self.breakers),
                 "ended": self.ended,
+                "build": self.build,
             }
         ).encode()
+
+
+def build_name(build: str) -> str:
+    """``build`` as people read it."""
+    return f"build {build}" if build else "unknown build"
 
 
 class Instances:
@@ -103,4 +111,5 @@ def _read(entry: Entry) -> Instance:
         legacy_hits=stored.get("legacy_hits", {}),
         breakers=stored.get("breakers", {}),
         ended=stored.get("ended", False),
+        build=stored.get("build", ""),
     )

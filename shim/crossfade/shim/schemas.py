@@ -408,8 +408,11 @@ class SeamSkipped(Payload):
     """Calls of a seam could not take the path its stage asks for."""
 
     seam: str
-    reason: str = Field(description="`secret`, `unserialisable`, `unsafe`, `stale`, `redacted` ...")
-    instance: str = ""
+    reason: str = Field(
+        description="`secret`, `unserialisable`, `unsafe`, `stale`, `redacted` ... `legacy-hit`: the alarm at retired"
+    )
+    instance: str = Field(default="", description="the process")
+    build: str = Field(default="", description="its build of the application; empty when nobody named it")
     count: int = Field(default=1, ge=1, description="calls since the last such event")
 
 

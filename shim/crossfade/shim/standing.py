@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,14 @@ class Standing:
     def broken(self) -> Sequence[str]:
         """The processes that do not ask the bus for it now, because it failed them."""
         return [each.instance for each in self.instances if self.seam in each.breakers]
+
+    @property
+    def legacy_hits(self) -> dict[str, int]:
+        """Calls of live processes that the legacy body served although commands were the rule, by build."""
+        counted: Counter[str] = Counter()
+        for each in self.instances:
+            counted[each.build] += each.legacy_hits.get(self.seam, 0)
+        return dict(sorted(counted.items()))
 
 
 async def standings(policies: Policies, bus: Bus) -> list[Standing]:

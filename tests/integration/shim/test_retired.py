@@ -32,8 +32,8 @@ def test_a_call_that_cannot_travel_runs_the_body_and_raises_an_alarm(connect, wo
     work(connection, old)
     assert old() == "bus"
     assert old(object()) == "body"
-    found = kit.until(lambda: alarms(connection))
-    assert found == [{"seam": "web.old", "reason": "legacy-hit", "count": 1}]
+    (found,) = kit.until(lambda: alarms(connection))
+    assert found == {"seam": "web.old", "reason": "legacy-hit", "instance": found["instance"], "build": "", "count": 1}
     assert counts.get("legacy-hit", seam="web.old") == 1
     assert [record.levelno for record in caplog.records if "legacy body was called" in record.getMessage()] == [
         logging.ERROR

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -20,9 +21,11 @@ def at(seconds):
     return BEGAN + timedelta(seconds=seconds)
 
 
-def process(name="p1", *, seen=0, hits=0, ended=False, seam=SEAM):
+def process(name="p1", *, seen=0, hits=0, ended=False, seam=SEAM, build=""):
     counted = {seam: hits} if hits else {}
-    return Instance(instance=name, role="caller", seen=at(seen), seams={seam: 4}, legacy_hits=counted, ended=ended)
+    return Instance(
+        instance=name, role="caller", seen=at(seen), seams={seam: 4}, legacy_hits=counted, ended=ended, build=build
+    )
 
 
 def looks(*looks, stage=Stage.BUS):
@@ -65,11 +68,46 @@ def test_a_goodbye_does_not_end_it():
 def test_one_that_falls_silent_is_no_news_until_it_is_back_or_forgotten():
     """Cut off and back with the count that it had, nothing has happened; gone for good, nobody knows."""
     silent = looks((0, [process()]), (60, [process()]))
-    assert (silent.since, silent.silent) == (at(0), ["p1"])
+    assert (silent.since, silent.silent) == (at(0), ["p1 of unknown build"])
     back = follow(silent, SEAM, Stage.BUS, [process(seen=120)], now=at(120))
     assert (back.since, back.silent) == (at(0), [])
     forgotten = follow(silent, SEAM, Stage.BUS, [], now=at(120))
-    assert (forgotten.since, forgotten.why) == (at(120), "p1 fell silent and was not heard of again")
+    assert (forgotten.since, forgotten.why) == (at(120), "p1 of unknown build fell silent and was not heard of again")
+
+
+def told(history):
+    return {build.name: (build.hits, build.processes, build.silent, build.seen) for build in history.builds}
+
+
+def test_hits_are_told_by_build():
+    """What a process had before the stage does not count; the build of a job that is gone keeps what the job had."""
+    found = looks(
+        (0, [process(hits=7, build="1")]),
+        (60, [process(seen=60, hits=9, build="1"), process("p2", seen=58, hits=3, ended=True, build="2")]),
+        (120, [process(seen=120, hits=10, build="1"), process("p3", seen=119, build="3")]),
+    )
+    assert told(found) == {"1": (3, 1, 0, at(120)), "2": (3, 0, 0, at(58)), "3": (0, 1, 0, at(119))}
+    assert "p1 of build 1 (1x)" in found.why
+    assert told(History.decode(SEAM, found.encode())) == told(found)
+
+
+def test_a_build_that_fell_silent_is_named():
+    """Before it is back, and when it is forgotten."""
+    silent = looks((0, [process(build="2026.10")]), (60, [process(build="2026.10")]))
+    assert silent.silent == ["p1 of build 2026.10"]
+    assert told(silent) == {"2026.10": (0, 1, 1, at(0))}
+    forgotten = follow(silent, SEAM, Stage.BUS, [], now=at(120))
+    assert (forgotten.since, forgotten.why) == (at(120), "p1 of build 2026.10 fell silent and was not heard of again")
+
+
+def test_a_history_of_an_earlier_version_goes_on():
+    """It knows no builds; an upgrade of the controller must not cost a period."""
+    stored = json.loads(looks((0, [process(hits=2, build="1")])).encode())
+    del stored["builds"], stored["hits"]
+    found = follow(
+        History.decode(SEAM, json.dumps(stored).encode()), SEAM, Stage.BUS, [process(seen=9, hits=2)], now=at(9)
+    )
+    assert (found.since, told(found)) == (at(0), {"": (0, 1, 0, at(9))})
 
 
 def test_nobody_looking_ends_it():

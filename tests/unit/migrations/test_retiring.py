@@ -153,4 +153,4 @@ async def test_a_hit_at_retired_takes_the_acknowledgement_back(world):
     await world.tick(times=LOOK)
     found = await typed(world, check=True, period=WEEK)
     assert found.retirement.next == "acknowledge"
-    assert "the legacy code ran in p1 (1x)" in found.retirement.holds[0]
+    assert "the legacy code ran in p1 of unknown build (1x)" in found.retirement.holds[0]

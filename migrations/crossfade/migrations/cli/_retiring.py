@@ -12,6 +12,7 @@ from crossfade.migrations.ruling import live_of
 from crossfade.proxy.documents import read_document
 from crossfade.proxy.settings import SHAPE
 from crossfade.shim.errors import StageChangeRefusedError, UnknownSeamError
+from crossfade.shim.instances import build_name
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import Stage
 from crossfade.shim.standing import standings
@@ -19,6 +20,7 @@ from crossfade.shim.standing import standings
 if TYPE_CHECKING:
     from datetime import timedelta
 
+    from crossfade.migrations.hits import Build
     from crossfade.migrations.operating import Act
     from crossfade.migrations.retiring import Deletion, Retirement
     from crossfade.shim.standing import Standing
@@ -55,6 +57,16 @@ class Done:
             "next": found.next,
             "holds": list(found.holds),
             "quiet_since": found.since.isoformat() if found.since else None,
+            "builds": [
+                {
+                    "build": build.name,
+                    "legacy_hits": build.hits,
+                    "processes": build.processes,
+                    "silent": build.silent,
+                    "seen": build.seen.isoformat(),
+                }
+                for build in found.builds
+            ],
             "done": self.did,
             "delete": {"place": code.place, "what": code.what} if code else None,
         }
@@ -67,12 +79,27 @@ class Done:
         if self.did:
             return [f"{found.seam}: {self.did}"]
         if found.holds:
-            return [f"{found.seam} is at {found.stage}, too early:", *(f"  {why}" for why in found.holds)]
+            held = [f"{found.seam} is at {found.stage}, too early:", *(f"  {why}" for why in found.holds)]
+            return [*held, *self._hits()]
         option = " --acknowledge" if found.next != "retire" else ""
         return [
             f"{found.seam} is at {found.stage}, and nobody needs its legacy code. Next:",
             f"  crossfade migrate retire {found.seam}{option}",
+            *self._hits(),
         ]
+
+    def _hits(self) -> list[str]:
+        """Legacy hits by build."""
+        if not self.retirement.builds:
+            return []
+        head = f"Legacy hits by build, since it came to {self.retirement.stage}:"
+        return [head, *(f"  {_of_build(build)}" for build in self.retirement.builds)]
+
+
+def _of_build(build: Build) -> str:
+    silent = f", {build.silent} not heard of" if build.silent else ""
+    processes = f"processes: {build.processes}{silent}; last heard of {build.seen:%Y-%m-%d %H:%M}"
+    return f"{build_name(build.name)}: {build.hits} ({processes})"
 
 
 async def carry_out(asked: Asked, opened: Session) -> Done:

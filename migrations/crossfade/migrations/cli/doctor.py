@@ -19,9 +19,11 @@ from crossfade.migrations.seam_checks import check_seams
 from crossfade.shim.buses import hide_credentials
 from crossfade.shim.config import load_config, switched_off
 from crossfade.shim.errors import BusUnavailableError, ConfigurationError, CrossfadeError
+from crossfade.shim.instances import build_name
 from crossfade.shim.redaction import Redactor
 from crossfade.shim.sealed import Sealer
 from crossfade.shim.seam import registry
+from crossfade.shim.standing import standings
 
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, say, session, terminal
@@ -29,6 +31,8 @@ from ._text import plural, safe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from crossfade.shim.standing import Standing
 
 _CLOCK_LIMIT: Final = 1.0  # seconds; above it deadlines cannot be trusted
 _SIZE_FLOOR: Final = 1_000_000  # bytes; the server's default of 1 MiB less our margin for headers
@@ -218,7 +222,19 @@ async def _seams(opened: Session) -> list[Finding]:
         for name in opened.config.seams
         if name not in declared
     ]
-    return findings
+    return [*findings, *_legacy_hits(await standings(opened.policies, opened.bus))]
+
+
+def _legacy_hits(found: list[Standing]) -> Iterator[Finding]:
+    for standing in found:
+        if any(standing.legacy_hits.values()):
+            hits = ", ".join(f"{build_name(build)} {n}x" for build, n in standing.legacy_hits.items() if n)
+            yield Finding(
+                check="legacy hits",
+                status="warn",
+                found=f"{standing.seam} was answered by its legacy code although commands are the rule: {hits}",
+                remedy=f"it must not be deleted yet: crossfade migrate retire {standing.seam} --check",
+            )
 
 
 def _print(findings: list[Finding]) -> None:

@@ -12,6 +12,7 @@ import typer
 from crossfade.migrations.coverage import read_coverage
 from crossfade.migrations.operating import check_not_led
 from crossfade.shim.errors import UnknownSeamError
+from crossfade.shim.instances import build_name
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import ORDER, TABLE, Stage, parse_stage
 from crossfade.shim.standing import standings
@@ -200,7 +201,8 @@ def _row(found: Standing) -> dict[str, Any]:
         "processes": len(found.instances),
         "workers": found.workers,
         "broken": list(found.broken),
-        "legacy_hits": sum(each.legacy_hits.get(seam.seam, 0) for each in found.instances),
+        "legacy_hits": sum(found.legacy_hits.values()),
+        "legacy_hits_by_build": found.legacy_hits,
         "lagging": list(found.lagging),
         "actor": live.actor if live else "(code)",
         "reason": live.reason if live else "",
@@ -234,6 +236,9 @@ def _remarks(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield f"{row['seam']} is blocked: {blocker}"
         if row["lagging"]:
             yield f"{row['seam']} is not followed by {', '.join(row['lagging'])}"
+        if row["legacy_hits"]:
+            hits = ", ".join(f"{build_name(build)} {n}x" for build, n in row["legacy_hits_by_build"].items() if n)
+            yield f"{row['seam']} was answered by its legacy code although commands are the rule: {hits}"
         if TABLE[Stage(row["stage"])].commands and row["broken"]:
             yield f"{row['seam']} does not ask the bus, which failed it, in {', '.join(row['broken'])}"
         if TABLE[Stage(row["stage"])].commands and not row["workers"]:

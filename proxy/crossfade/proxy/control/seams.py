@@ -54,6 +54,7 @@ class InstanceView(BaseModel):
     revision: int
     seen: str
     legacy_hits: int
+    build: str = Field(description="of the application, as somebody named it; empty when nobody did")
     breaker: str = Field(description="open or half-open where it does not ask the bus now, else closed")
 
 
@@ -237,6 +238,7 @@ def _view(found: Standing) -> SeamView:
                 revision=each.seams[seam.seam],
                 seen=each.seen.isoformat(),
                 legacy_hits=each.legacy_hits.get(seam.seam, 0),
+                build=each.build,
                 breaker=each.breakers.get(seam.seam, "closed"),
             )
             for each in found.instances
