@@ -24,6 +24,7 @@ PAGES = (
     "cli-migrate.md",
     "cli-replay.md",
     "cli-traces.md",
+    "cli-triggers.md",
     "control.md",
 )
 CLI = "".join((TOP / "docs" / "reference" / name).read_text() for name in PAGES)

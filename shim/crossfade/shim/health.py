@@ -13,7 +13,7 @@ import ipaddress
 import json
 import os
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
 
 from .errors import ConfigurationError
 from .hooks import report
@@ -26,6 +26,17 @@ _HEAD: Final = 8192  # bytes of request line and headers
 
 
 Status = Literal["starting", "serving", "stuck", "no-bus", "stopping"]
+
+
+class Condition(Protocol):
+    """What a process says of itself: a dataclass, shown as JSON. It is well when ``status`` is ``serving``."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def status(self) -> str:
+        """One word."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -77,7 +88,7 @@ class Address:
 class HealthServer:
     """Answers ``GET /healthz`` with what ``look`` says. Its coroutines run on the loop that ``look`` runs on."""
 
-    def __init__(self, look: Callable[[], Awaitable[Health]]) -> None:
+    def __init__(self, look: Callable[[], Awaitable[Condition]]) -> None:
         self._look = look
         self._server: asyncio.Server | None = None
 

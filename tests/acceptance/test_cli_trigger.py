@@ -1,0 +1,49 @@
+"""``crossfade trigger`` as a supervisor has it: a ready line, a health page, an end in time."""
+
+from __future__ import annotations
+
+import signal
+
+import httpx
+import pytest
+
+from support.commands import Process, crossfade
+from unit.triggers.test_signatures import signed
+
+
+@pytest.fixture
+def folder(tmp_path, prefix, nats_server, monkeypatch):
+    """A working directory whose processes use an installation of its own on the shared server."""
+    monkeypatch.setenv("CROSSFADE_BUS", nats_server.url)
+    monkeypatch.setenv("CROSSFADE_PREFIX", prefix)
+    monkeypatch.setenv("HOOK", "key")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_webhook_of_its_own_process(folder):
+    """The ready line says where; a delivery is taken and can be read back; SIGTERM ends it with 0."""
+    options = ("--scheme", "bearer", "--secret", "env:HOOK", "--listen", "127.0.0.1:0", "--json")
+    with Process("trigger", "webhook", "orders", *options, "--health", "127.0.0.1:0", folder=folder) as process:
+        ready = process.ready()
+        answer = httpx.post(
+            ready["triggers"]["orders"], content=b'{"n": 1}', headers=signed("bearer", b""), timeout=20, trust_env=False
+        )
+        health = httpx.get(f"http://{ready['health']}/healthz", timeout=20, trust_env=False)
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(20) == 0
+
+    assert answer.status_code == 202
+    assert (health.status_code, health.json()["triggers"]) == (200, {"orders": "running"})
+
+
+def test_a_file_is_checked_without_opening_anything(folder):
+    """--check reads it and says its triggers; a mistake is exit code 2 with its place."""
+    (folder / "triggers.yaml").write_text("triggers: {a: {webhook: {scheme: github, secret: [env:HOOK]}}}\n")
+    (folder / "wrong.yaml").write_text("triggers: {a: {webhook: {scheme: github}}}\n")
+
+    good, bad = crossfade("trigger", "run", "triggers.yaml", "--check"), crossfade("trigger", "run", "wrong.yaml")
+
+    assert (good.code, good.out) == (0, "triggers.yaml: a\n")
+    assert bad.code == 2
+    assert "wrong.yaml:1:25: `secret` is missing" in bad.err
