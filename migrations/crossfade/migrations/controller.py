@@ -170,6 +170,7 @@ class Controller:
 def _move(playbook: Playbook, action: Forward | Back, ruling: Ruling, gathered: Gathered) -> Move:
     evidence = {
         "playbook": playbook.name,
+        "revision": gathered.evidence.revision,
         "digest": gathered.evidence.digest(),
         "ruling": ruling.kind,
         "findings": [finding.to_json() for finding in ruling.findings],

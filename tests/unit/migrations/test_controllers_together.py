@@ -36,7 +36,7 @@ steps:
   - {to: canary 50%, gate: {calls: 3}, abort: {errors: '> 50%'}}
   - {to: bus, approve: anyone, abort: {errors: '> 50%'}}
 """
-PLACES = [("legacy", None), ("observe", None), ("shadow", None), ("canary", 10.0), ("canary", 50.0), ("bus", None)]
+PLACED = [Stage.LEGACY, Stage.OBSERVE, Stage.SHADOW, Stage.BUS]  # where people move it
 _WORK = ("get", "create", "update", "put", "delete", "entries", "publish", "last")
 
 
@@ -58,6 +58,20 @@ class Fault:
         if self._left == 0 and self._after:
             await call()
         raise BusAmbiguousError("the test's fault")
+
+
+class Overtaken(Fault):
+    """Lets somebody do ``first`` before the call number ``at``; a look of the controller takes some thirty calls."""
+
+    def __init__(self, at, first):
+        super().__init__(0, after=False, dies=False)
+        self._calls, self._at, self._first = 0, at, first
+
+    async def around(self, call):
+        self._calls += 1
+        if self._calls == self._at:
+            await self._first()
+        return await call()
 
 
 class Faulty:
@@ -143,6 +157,22 @@ class Together(RuleBasedStateMachine):
 
         self.do(both())
 
+    @rule(at=st.integers(1, 30), by=st.sampled_from([*PLACED, "controller"]))
+    def somebody_is_faster(self, at, by):
+        """A controller has its proof, and while it works on it the other one, or a person, moves the seam."""
+
+        async def race():
+            await self.tell(4, good=True)
+            if by == "controller":
+                await self.tick(0, Overtaken(at, lambda: self.tick(1, Fault.none())))
+            else:
+                moved = []
+                await self.tick(0, Overtaken(at, lambda: self.by_hand(by, moved)))
+                await self.check()
+                self.handed_over = self.handed_over or bool(moved)
+
+        self.do(race())
+
     @rule()
     def all_is_well_for_a_while(self):
         async def ticks():
@@ -153,30 +183,30 @@ class Together(RuleBasedStateMachine):
 
     @rule(n=st.sampled_from([1, 2, 4, 4]), good=st.sampled_from([True, True, False]))
     def calls(self, n, good):
-        async def tell():
-            stage, revision, _ = await self.traffic.stage()
-            if stage is Stage.SHADOW:
-                await self.traffic.tell(*[verdict("match" if good else "mismatch")] * n)
-                self.told[revision, "shadow"] += n
-            elif ORDER.index(stage) > ORDER.index(Stage.SHADOW):
-                await self.traffic.tell(*[result("value" if good else "error")] * n)
-                self.told[revision, "bus"] += n
+        self.do(self.tell(n, good=good))
 
-        self.do(tell())
+    async def tell(self, n, *, good):
+        stage, revision, _ = await self.traffic.stage()
+        if stage is Stage.SHADOW:
+            await self.traffic.tell(*[verdict("match" if good else "mismatch")] * n)
+            self.told[revision, "shadow"] += n
+        elif ORDER.index(stage) > ORDER.index(Stage.SHADOW):
+            await self.traffic.tell(*[result("value" if good else "error")] * n)
+            self.told[revision, "bus"] += n
 
-    @rule(to=st.sampled_from([Stage.LEGACY, Stage.OBSERVE, Stage.SHADOW, Stage.BUS]), meanwhile=st.booleans())
+    async def by_hand(self, to, moved):
+        if (await self.traffic.stage())[0] is not to:
+            await self.traffic.move(to)
+            moved.append(to)
+
+    @rule(to=st.sampled_from(PLACED), meanwhile=st.booleans())
     def a_person_moves_it(self, to, meanwhile):
         async def move():
-            async def by_hand():
-                if (await self.traffic.stage())[0] is not to:
-                    await self.traffic.move(to)
-                    return True
-                return False
-
+            moved = []
             quiet = self.tick(0, Fault.none()) if meanwhile else asyncio.sleep(0)
-            moved, _ = await asyncio.gather(by_hand(), quiet)
+            await asyncio.gather(self.by_hand(to, moved), quiet)
             await self.check()
-            self.handed_over = self.handed_over or moved
+            self.handed_over = self.handed_over or bool(moved)
 
         self.do(move())
 
@@ -204,6 +234,7 @@ class Together(RuleBasedStateMachine):
                 continue
             assert not self.handed_over, f"moved although a person had it: {move}"
             evidence = move["evidence"]
+            assert evidence["revision"] == move["revision"] - 1, f"decided on a policy that was no more: {move}"
             was, now = ORDER.index(Stage(move["from"])), ORDER.index(Stage(move["to"]))
             before = move["revision"] - 1
             told = {"shadow": self.told[before, "shadow"], "canary": self.told[before, "bus"]}
