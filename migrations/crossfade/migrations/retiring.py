@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 SELF: Final = "self"
 _SERVICE: Final = "crossfade.proxy.http_handler:"  # `crossfade worker --http`: the service behind the route
+_ROUTE: Final = (
+    "The route stays: it is the way to the bus. Taken out, its requests go to the default upstream, and what "
+    "`crossfade proxy export` writes then sends them there past crossfade"
+)
 Step = Literal["too-early", "retire", "acknowledge", "delete"]
 """What comes next. ``delete``: everything was waited for and acknowledged."""
 
@@ -85,15 +89,14 @@ def _holds(history: History, handlers: Collection[str], period: timedelta, now: 
 
 
 def deletion(declared: Declared, handlers: Collection[str], *, route: str = "") -> Deletion:
-    """What can be deleted once it is retired and acknowledged; ``route``: where its route is, if that was found."""
+    """What can be deleted once it is retired and acknowledged; ``route``: file and line of its route, where known."""
     others = ", ".join(sorted(handlers))
     if declared.domain == "http":
-        place = route or "routes.yaml"
+        place = route or declared.place
         if any(handler.startswith(_SERVICE) for handler in handlers):
             text = "the service itself still answers, asked by `crossfade worker --http`: delete nothing of it"
-            return Deletion(place=place, what=text)
-        text = f"the service's code behind this route: {others} answers. The route stays: it is the way to the bus"
-        return Deletion(place=place, what=text)
+            return Deletion(place=place, what=f"{text}. {_ROUTE}")
+        return Deletion(place=place, what=f"the service's code behind this route: {others} answers. {_ROUTE}")
     remote = f'{declared.seam.rpartition(".")[2]} = shim.remote("{declared.seam}", signature=...)'
     if SELF in handlers:
         text = f"delete nothing: the body itself answers on the bus. Move it to the worker's code, and leave {remote}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -17,6 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
+from crossfade.migrations.cli._session import session
+from crossfade.migrations.controller import Controller
 from support.commands import Done, crossfade, until
 
 _ROUTES = """
@@ -32,6 +35,7 @@ routes:
   - {seam: http.gone, match: POST /v1/gone, upstream: gone, timeout: 3}
   - {seam: http.again, match: PUT /v1/again, upstream: legacy}
   - {seam: http.unserved, match: GET /v1/unserved, upstream: legacy, timeout: 1}
+  - {seam: http.retired, match: POST /v1/retired, upstream: legacy, effects: none, timeout: 5}
   - {seam: http.hits, match: POST /v1/hits, upstream: legacy, effects: none, timeout: 1}
 """
 
@@ -130,6 +134,7 @@ class Stack:
             **os.environ,
             "CROSSFADE_BUS": f"embedded://{folder}/bus?idle=20",
             "CROSSFADE_SEAL_KEY": f"one:{key}",
+            "CROSSFADE_BUILD": "7f3c",
             "CROSSFADE_REDACT_KEY": "the same for both sides",
         }
         self.processes: list[subprocess.Popen[str]] = []
@@ -419,6 +424,56 @@ def test_every_request_that_the_upstream_answers_at_bus_is_a_hit(stack, client):
     client.post("/v1/hits", headers={"Connection": "upgrade", "Upgrade": "other"})
     assert stack.service.count("/v1/hits") == 4
     until(lambda: json.loads(stack.run("stage", "show", "http.hits", "--json"))["legacy_hits"] == 3)
+
+
+def test_a_retired_route_alarms_when_its_upstream_answers(stack, client):
+    """Too large for the bus, the caller is served and an event says so; unserved by the bus, it is no way out."""
+    stack.stage("http.retired", "retired")
+    stack.start_worker("http.retired")
+    client.post("/v1/retired", content=b"over the bus")
+    assert client.post("/v1/retired", content=os.urandom(9 * 1024 * 1024)).status_code == 201
+    alarm = until(lambda: stack.here("events", "tail", "--type", "seam.skipped", "--since", "60s", "--json").lines)[-1]
+    told = {name: alarm["data"][name] for name in ("seam", "reason", "count", "build")}
+    assert told == {"seam": "http.retired", "reason": "legacy-hit", "count": 1, "build": "7f3c"}
+    until(
+        lambda: json.loads(stack.run("stage", "show", "http.retired", "--json"))["legacy_hits_by_build"] == {"7f3c": 1}
+    )
+    before = stack.service.count("/v1/unserved")
+    stack.stage("http.unserved", "retired")
+    assert client.get("/v1/unserved").status_code == 504
+    assert stack.service.count("/v1/unserved") == before
+
+
+def test_a_retired_route_stays_in_the_file_which_is_named_by_line(stack, client):
+    """The service that a worker asks still answers; a file without the route is said before anything is written."""
+
+    def look():
+        async def tick():
+            async with session(stack.env["CROSSFADE_BUS"], None) as opened:
+                await Controller(opened.bus, opened.subjects, instance="the test").tick()
+
+        asyncio.run(tick())
+
+    def retire(*words):
+        look()
+        return stack.here("migrate", "retire", "http.reports", "--period", "1s", "--acknowledge", *words)
+
+    stack.stage("http.reports", "retired")
+    assert client.post("/v1/reports", content=b"x").status_code == 201
+    other = stack.folder / "other.yaml"
+    other.write_text(
+        "upstreams: {legacy: 'http://127.0.0.1:9'}\nroutes: [{seam: http.other, match: GET /other, upstream: legacy}]\n"
+    )
+    routes = str(stack.folder / "routes.yaml")
+    done = until(lambda: (found := retire("--routes", routes, "--json")).code == 0 and found)
+    line = next(at for at, text in enumerate(_ROUTES.splitlines(), 1) if "http.reports" in text)
+    assert done.json["delete"]["place"] == f"{routes}:{line}"
+    assert "asked by `crossfade worker --http`: delete nothing of it. The route stays" in done.json["delete"]["what"]
+    assert "`crossfade proxy export`" in done.json["delete"]["what"]
+    refused = retire("--routes", str(other))
+    assert refused.code == 2, refused
+    assert "has no route with seam http.reports; there are: http.other" in " ".join(refused.err.split())
+    stack.stage("http.reports", "legacy")
 
 
 def test_an_upload_over_the_limit_stays_with_the_upstream(stack, client):

@@ -11,7 +11,7 @@ from crossfade.migrations.retiring import deletion, judge_retirement
 from crossfade.migrations.ruling import live_of
 from crossfade.proxy.documents import read_document
 from crossfade.proxy.settings import SHAPE
-from crossfade.shim.errors import StageChangeRefusedError, UnknownSeamError
+from crossfade.shim.errors import ConfigurationError, StageChangeRefusedError, UnknownSeamError
 from crossfade.shim.instances import build_name
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import Stage
@@ -105,9 +105,11 @@ def _of_build(build: Build) -> str:
 async def carry_out(asked: Asked, opened: Session) -> Done:
     """Do the next step, if it is asked for and nothing holds it.
 
-    Raises ``StageChangeRefusedError`` when it is too early and more than a look was asked for, ``UnknownSeamError``.
+    Raises ``StageChangeRefusedError`` when it is too early and more than a look was asked for, ``UnknownSeamError``,
+    and ``ConfigurationError`` when the file of routes does not hold its.
     """
     standing = await _find(asked.seam, opened)
+    route = _route(asked)
     histories = Histories(opened.bus, opened.policies.instances)
     gathered = await Gatherer(opened.bus, opened.subjects).gather(
         asked.seam, standing.declared.domain, live_of(standing)
@@ -131,7 +133,7 @@ async def carry_out(asked: Asked, opened: Session) -> Done:
         asked.seam, by=asked.act.actor, period=asked.period
     ):
         raise StageChangeRefusedError(f"{asked.seam}: its quiet ended just now; look again with --check")
-    code = deletion(standing.declared, handlers, route=_route(asked))
+    code = deletion(standing.declared, handlers, route=route)
     return Done(retirement=found, did=f"acknowledged by {asked.act.actor}", deletion=code)
 
 
@@ -159,12 +161,14 @@ async def _find(seam: str, opened: Session) -> Standing:
 
 
 def _route(asked: Asked) -> str:
-    """File and line of the seam's route; empty when no file was named, or it holds none."""
+    """File and line of the seam's route, if a file was named. Raises ``ConfigurationError`` when it holds none."""
     if asked.routes is None:
         return ""
     document = read_document(asked.routes, SHAPE)
     document.check()
-    for at, route in enumerate(document.values.get("routes") or ()):
+    routes = document.values.get("routes") or ()
+    for at, route in enumerate(routes):
         if route.get("seam") == asked.seam:
             return f"{asked.routes}:{document.place(('routes', at, 'seam'))[0]}"
-    return ""
+    known = ", ".join(str(route.get("seam")) for route in routes) or "none"
+    raise ConfigurationError(f"has no route with seam {asked.seam}; there are: {known}", where=asked.routes)
