@@ -17,7 +17,7 @@ import typer
 from crossfade.migrations.traces import otlp, waterfall
 from crossfade.migrations.traces.aligning import Pair, align, changes
 from crossfade.migrations.traces.critical import critical_path
-from crossfade.migrations.traces.index import Selection, TraceIndex
+from crossfade.migrations.traces.index import MOST_CALLS, Selection, TraceIndex
 from crossfade.migrations.traces.populations import PARTS, QUANTILES, Difference, Population, Side, compare
 from crossfade.shim.errors import ConfigurationError
 
@@ -376,6 +376,7 @@ async def _opened(index: str, bus: str | None, config: str | None) -> AsyncGener
         traces = TraceIndex(Path(index), source=f"{opened.url} prefix {opened.subjects.prefix}")
         try:
             await traces.update(opened.bus, opened.subjects)
+            traces.prune(most=MOST_CALLS)
             yield traces
         finally:
             traces.close()

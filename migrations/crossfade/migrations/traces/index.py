@@ -9,9 +9,9 @@ has the times at which it copied them: that is read only for what is no longer t
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from crossfade.shim.claimcheck import load_data
 from crossfade.shim.errors import ConfigurationError, CrossfadeError
@@ -21,14 +21,18 @@ from crossfade.shim.ports import Position
 from .run import Call, Fact, Run, fact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import AsyncGenerator, Iterable, Iterator
+    from datetime import timedelta
     from pathlib import Path
 
     from crossfade.shim.ports import Bus, Stored
     from crossfade.shim.subjects import Subjects
 
-VERSION: Final = 1
+VERSION: Final = 2
 _BATCH: Final = 1000  # events between two transactions
+MOST_CALLS: Final = 1_000_000
+"""Calls that an index file keeps, about 300 MB: runs that ended before go, the log has them while it lasts."""
+
 _COLUMNS: Final = tuple(field.name for field in fields(Fact))
 _SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS calls (id TEXT PRIMARY KEY, {", ".join(f"{name}" for name in _COLUMNS[1:])}) WITHOUT ROWID;
@@ -52,8 +56,13 @@ _FILL: Final = _INSERT + ", ".join(f"{name} = COALESCE({name}, excluded.{name})"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """Which runs: with a call of ``seam`` that took ``path`` and began from ``since`` to ``until`` (epoch seconds)."""
+    """Which runs: with a call of ``seam`` that took ``path`` and began from ``since`` to ``until`` (epoch seconds).
 
+    ``user``: whose call; ``run``: what the run's id contains.
+    """
+
+    run: str | None = None
+    user: str | None = None
     seam: str | None = None
     path: str | None = None
     since: float | None = None
@@ -76,17 +85,21 @@ class Summary:
 class TraceIndex:
     """An open index file. Close it."""
 
-    def __init__(self, file: Path, *, source: str) -> None:
-        """Open or make the index of ``source``. Raises ``ConfigurationError`` when it is another's, or no index."""
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self._file = file
+    def __init__(self, file: Path | None, *, source: str) -> None:
+        """Open or make the index of ``source``. Raises ``ConfigurationError`` when it is another's, or no index.
+
+        Without a ``file`` it is a temporary one that nobody else sees, gone once it is closed.
+        """
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = file or ""
         self._gap = False  # something was forgotten before it was read
         try:
-            self._base = sqlite3.connect(file, isolation_level=None, check_same_thread=False)  # one at a time
+            self._base = sqlite3.connect(self._file, isolation_level=None, check_same_thread=False)  # one at a time
             self._prepare(source)
         except sqlite3.DatabaseError as error:
             raise ConfigurationError(
-                f"cannot be used as an index ({error}): name another file", where=str(file)
+                f"cannot be used as an index ({error}): name another file", where=str(self._file)
             ) from error
 
     def _prepare(self, source: str) -> None:
@@ -117,12 +130,31 @@ class TraceIndex:
         """
         calls = f"{subjects.prefix}.>"
         lacking = await self._position(bus, calls) is None or self._gap
-        read = [await self._follow(bus, family) for family in (calls, subjects.observations(), subjects.verdicts())]
+        read = [await self._follow(bus, family) for family in _families(subjects)]
         log = f"{subjects.prefix}log.>"
         if lacking and await _is_kept(bus, log):
             read.append(await self._fill(bus, log))
         self._gap = False
         return sum(read)
+
+    async def glance(self, bus: Bus, subjects: Subjects, *, reach: timedelta, most: int) -> bool:
+        """Take in ``most`` events of a kind at a time, beginning ``reach`` ago; whether there are more.
+
+        For who looks often and waits for nothing: the long log is left alone. Raises ``BusError``.
+        """
+        read = [await self._follow(bus, family, reach=reach, most=most) for family in _families(subjects)]
+        return max(read) >= most
+
+    async def take_run(self, bus: Bus, subjects: Subjects, run: str, *, most: int) -> None:
+        """Take in the first ``most`` events of a run's calls on the bus, wherever the rest of this index is."""
+        found = list[Fact]()
+        async with aclosing(cast("AsyncGenerator[Stored]", bus.read(subjects.run(run)))) as events:
+            async for stored in events:
+                if len(found) >= most:
+                    break
+                if (each := await _fact(bus, stored)) is not None:
+                    found.append(each)
+        self.add(found)
 
     async def _fill(self, bus: Bus, log: str) -> int:
         """Take from the long log what the commands' stream has forgotten, and no more: its times are of copying."""
@@ -138,18 +170,22 @@ class TraceIndex:
         self.add(batch, fill=True)
         return read
 
-    async def _follow(self, bus: Bus, family: str) -> int:
+    async def _follow(self, bus: Bus, family: str, *, reach: timedelta | None = None, most: int | None = None) -> int:
         after = await self._position(bus, family)
         read, batch, last = 0, list[Fact](), after
         epoch = (await bus.extent(family)).epoch
-        async for stored in bus.read(family, after=after):
-            read, last = read + 1, stored.position
-            found = await _fact(bus, stored)
-            if found is not None:
-                batch.append(found)
-            if read % _BATCH == 0:
-                self._write(batch, family, epoch, last)
-                batch.clear()
+        since = bus.now() - reach if reach is not None and after is None else None
+        async with aclosing(cast("AsyncGenerator[Stored]", bus.read(family, after=after, since=since))) as events:
+            async for stored in events:
+                read, last = read + 1, stored.position
+                found = await _fact(bus, stored)
+                if found is not None:
+                    batch.append(found)
+                if read % _BATCH == 0:
+                    self._write(batch, family, epoch, last)
+                    batch.clear()
+                if read == most:
+                    break
         if last is not None and last != after:
             self._write(batch, family, epoch, last)
         return read
@@ -192,6 +228,23 @@ class TraceIndex:
             self._base.execute("ROLLBACK")
             raise
         self._base.execute("COMMIT")
+
+    def prune(self, *, most: int, before: float | None = None) -> int:
+        """Forget runs whose calls all began ``before`` (epoch seconds), and the oldest beyond ``most`` calls.
+
+        Returns how many calls that were.
+        """
+        limit = self._base.execute(
+            "SELECT COALESCE(began, ended) FROM calls ORDER BY 1 DESC LIMIT 1 OFFSET ?", (most - 1,)
+        ).fetchone()
+        oldest = max((limit or (None,))[0] or 0.0, before or 0.0)
+        if not oldest:
+            return 0
+        return self._base.execute(
+            "DELETE FROM calls WHERE COALESCE(began, ended) < ? AND NOT EXISTS "
+            "(SELECT 1 FROM calls AS late WHERE late.run = calls.run AND COALESCE(late.began, late.ended) >= ?)",
+            (oldest, oldest),
+        ).rowcount
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -260,13 +313,24 @@ def _call(row: dict[str, Any]) -> Call | None:
 
 
 def _where(wanted: Selection) -> tuple[str, list[Any]]:
-    terms = {"seam = ?": wanted.seam, "path = ?": wanted.path, "began >= ?": wanted.since, "began <= ?": wanted.until}
+    terms = {
+        "instr(run, ?) > 0": wanted.run,
+        "user = ?": wanted.user,
+        "seam = ?": wanted.seam,
+        "path = ?": wanted.path,
+        "began >= ?": wanted.since,
+        "began <= ?": wanted.until,
+    }
     given = {term: value for term, value in terms.items() if value is not None}
     if wanted.path is not None and wanted.seam is None:
         given["parent IS NULL AND 1 = ?"] = 1  # the path of a run is that of what began it
     return (f"WHERE run IS NOT NULL AND {' AND '.join(given)}" if given else "WHERE run IS NOT NULL"), list(
         given.values()
     )
+
+
+def _families(subjects: Subjects) -> tuple[str, ...]:
+    return f"{subjects.prefix}.>", subjects.observations(), subjects.verdicts()
 
 
 def _summary(run: Run) -> Summary:

@@ -47,6 +47,7 @@ class Call:
     reason: str = ""
     by: str = ""
     instance: str = ""
+    user: str = ""
     traceparent: str = ""
 
     @property
@@ -229,6 +230,7 @@ class Fact:
     reason: str | None = None
     by: str | None = None
     instance: str | None = None
+    user: str | None = None
     traceparent: str | None = None
 
 
@@ -291,6 +293,7 @@ def _compared(stored: Stored) -> Fact | None:
         reason=_cut(said.get("reason") or said.get("signature")),
         by=_cut(said.get("handler")),
         instance=_instance(event),
+        user=_cut(event.get("userid")),
     )
 
 
@@ -304,6 +307,7 @@ def _about(event: Event, **said: Any) -> Fact:
         seam=_cut(event.get("seam")),
         parent=event.get("causationid") if told else None,
         instance=_instance(event),
+        user=_cut(event.get("userid")),
         traceparent=event.get("traceparent"),
         **said,
     )

@@ -13,8 +13,8 @@ from html import escape
 from math import inf
 from typing import TYPE_CHECKING, Final
 
+from . import geometry
 from .aligning import changes
-from .critical import critical_path
 from .populations import PARTS
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from crossfade.migrations.statistics import Bounds
 
     from .aligning import Pair
+    from .geometry import Bar, Row
     from .populations import Difference, Part, Population, Side
-    from .run import Call, Node, Run
+    from .run import Call, Run
 
 MAX_ROWS: Final = 5000
 """Calls of one run that are drawn; the rest is counted."""
@@ -115,9 +116,7 @@ def run_section(run: Run) -> Iterator[str]:
         '<th scope="col" class="n">own</th><th scope="col" class="n">transport</th>'
         f'<th scope="col" class="bars">0 to {ms(run.seconds)}</th></tr></thead><tbody>'
     )
-    waited = _waited(run)
-    for node, depth in calls[:MAX_ROWS]:
-        yield _row(node, depth, run, waited.get(node.call.id, []))
+    yield from map(_row, geometry.rows(run, most=MAX_ROWS))
     yield f"</tbody></table></div>{_left_out(len(calls))}</section>"
 
 
@@ -137,7 +136,8 @@ def pair_section(old: Run, new: Run, pairs: Sequence[Pair], *, names: tuple[str,
     for pair in pairs[:MAX_ROWS]:
         sides = ((pair.old, old), (pair.new, new))
         tracks = "".join(
-            _track(node.call, run.began, longest) if node else '<div class="track"></div>' for node, run in sides
+            _track(node.call, geometry.bars(node.call, run.began, longest)) if node else '<div class="track"></div>'
+            for node, run in sides
         )
         outcomes = " / ".join(_outcome(node.call) if node else "-" for node, _ in sides)
         times = "".join(f'<td class="n">{ms(node.call.seconds) if node else ""}</td>' for node, _ in sides)
@@ -208,15 +208,15 @@ def _beside(each: Difference, name: str, old: str, new: str) -> str:
     return f"<td{sure}>{_text(old)}<br>{_text(new)}</td>"
 
 
-def _row(node: Node, depth: int, run: Run, waited: Sequence[tuple[float, float]]) -> str:
-    call = node.call
+def _row(row: Row) -> str:
+    node, call = row.node, row.node.call
     start, _ = call.handled
     numbers = (call.seconds, start - call.began, node.own, call.transport)
     cells = "".join(f'<td class="n">{ms(value) if value > 0 else ""}</td>' for value in numbers)
-    bar = _track(call, run.began, run.seconds or 1.0, waited)
     return (
-        f'<tr data-depth="{depth}">{_name(call.seam, depth, nested=bool(node.children))}<td>{_text(call.path)}</td>'
-        f'<td>{_outcome(call)}</td>{cells}<td class="bars">{bar}</td></tr>'
+        f'<tr data-depth="{row.depth}">{_name(call.seam, row.depth, nested=bool(node.children))}'
+        f"<td>{_text(call.path)}</td><td>{_outcome(call)}</td>{cells}"
+        f'<td class="bars">{_track(call, row.bars)}</td></tr>'
     )
 
 
@@ -234,32 +234,14 @@ def _outcome(call: Call) -> str:
     return f'<span class="bad">{text}</span>' if call.outcome in ("error", "unknown", "mismatch") else text
 
 
-def _track(call: Call, began: float, seconds: float, waited: Sequence[tuple[float, float]] = ()) -> str:
-    start, end = call.handled
-    spans = [("queue", call.began, start), ("handler", start, end), ("transport", end, call.end)]
-    drawn = [
-        *(span for span in spans if span[2] > span[1] or span[0] == "handler"),
-        *(("critical", *w) for w in waited),
-    ]
-    bars = "".join(
-        f'<i class="{name}" style="left:{_percent(low - began, seconds)};width:{_percent(high - low, seconds)}"></i>'
-        for name, low, high in drawn
+def _track(call: Call, bars: Iterable[Bar]) -> str:
+    drawn = tuple(bars)
+    marks = "".join(
+        f'<i class="{bar.part}" style="left:{bar.low:.4%};width:{bar.high - bar.low:.4%}"></i>' for bar in drawn
     )
-    told = ", ".join(f"{name} {ms(high - low)}" for name, low, high in spans if high > low)
+    told = ", ".join(f"{bar.part} {ms(bar.seconds)}" for bar in drawn if bar.seconds > 0 and bar.part != "critical")
     kind = "track shadow" if call.path == "shadow" else "track"
-    return f'<div class="{kind}" title="{_text(told)}">{bars}</div>'
-
-
-def _waited(run: Run) -> dict[str, list[tuple[float, float]]]:
-    found: dict[str, list[tuple[float, float]]] = {}
-    for piece in critical_path(run):
-        if piece.node is not None:
-            found.setdefault(piece.node.call.id, []).append((piece.began, piece.ended))
-    return found
-
-
-def _percent(part: float, whole: float) -> str:
-    return f"{min(max(part / whole, 0.0), 1.0):.4%}"
+    return f'<div class="{kind}" title="{_text(told)}">{marks}</div>'
 
 
 def _left_out(n: int) -> str:

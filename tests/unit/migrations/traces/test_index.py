@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -128,3 +129,41 @@ def test_the_long_log_fills_in_what_is_lacking_and_changes_nothing(index):
         ("c", 1.0, 9.0),
         ("d", 3.0, None),
     ]
+
+
+def test_runs_are_chosen_by_whose_they_were_and_what_their_id_contains(index):
+    """A wildcard is a character like any other."""
+    index.add(
+        [
+            Fact(id="a", run="run-abc", seam="s", began=1.0, user="ann"),
+            Fact(id="b", run="run%abd", seam="s", began=2.0, user="bob"),
+        ]
+    )
+    assert [run.id for run in index.select(Selection(user="ann"))] == ["run-abc"]
+    assert [run.id for run in index.select(Selection(run="n%a"))] == ["run%abd"]
+    assert [run.id for run in index.select(Selection(run="ab"))] == ["run%abd", "run-abc"]
+
+
+def test_old_runs_are_forgotten_whole_and_the_newest_stay(index):
+    """A run that still goes on keeps its oldest call; a claim without a run goes like any other call."""
+    index.add([Fact(id="old", run="done", seam="s", began=1.0), Fact(id="claim", seam="s", began=1.0)])
+    index.add([Fact(id="first", run="long", seam="s", began=2.0), Fact(id="last", run="long", seam="s", began=9.0)])
+    index.add([Fact(id="new", run="new", seam="s", began=8.0)])
+    assert index.prune(most=9) == 0
+    assert index.prune(most=2) == 2
+    assert index.run("done") is None
+    assert len(list(index.run("long").walk())) == 2
+    assert index.prune(most=9, before=8.5) == 1
+    assert [run.id for run in index.select(Selection())] == ["long"]
+
+
+async def test_a_glance_takes_in_so_much_at_a_time_and_nothing_from_before_its_reach(bus):
+    """What it did not reach is there at the next one."""
+    await publish(bus, *map(observation, range(5)))
+    with contextlib.closing(TraceIndex(None, source="here")) as index:
+        for behind in (True, True, False):
+            assert await index.glance(bus, Subjects(), reach=timedelta(minutes=5), most=2) is behind
+        assert len(list(index.select(Selection()))) == 5
+    with contextlib.closing(TraceIndex(None, source="here")) as index:
+        assert not await index.glance(bus, Subjects(), reach=timedelta(), most=9)
+        assert index.run("r1") is None
