@@ -74,7 +74,9 @@ class Migration:
         ]
         await asyncio.gather(*(self.bus.publish(self._subject(event, seam), event) for event in made))
 
-    async def differ(self, *differences: dict[str, str], seam: str = SEAM, call: str = "c1", **more: Any) -> None:
+    async def differ(
+        self, *differences: dict[str, str], seam: str = SEAM, call: str = "c1", run: str = "run-1", **more: Any
+    ) -> None:
         """Publish one mismatch."""
         payload = {
             "verdict": "mismatch",
@@ -88,13 +90,21 @@ class Migration:
             "differences": list(differences),
             **more,
         }
-        await self.tell(seen.stored("seam.compared", payload, correlationid="run-1"), seam=seam)
+        await self.tell(seen.stored("seam.compared", payload, correlationid=run, callid=call), seam=seam)
 
-    async def run(self, run: str, *calls: tuple[str, float, float]) -> None:
-        """Calls of one run: seam, milliseconds in the queue and in the handler."""
+    async def run(
+        self, run: str, *calls: tuple[str, float, float], nested: bool = False, ended: bool = True, user: str = "u1"
+    ) -> list[str]:
+        """Calls of one run: seam, milliseconds in the queue and in the handler; their ids.
+
+        ``nested``: the first made all others; not ``ended``: nobody has answered yet.
+        """
+        made: list[str] = []
         for seam, queue, ran in calls:
             call = new_id()
-            for kind in ("invoke", "result"):
+            cause = {"causationid": made[0]} if nested and made else {}
+            made.append(call)
+            for kind in ("invoke", "result") if ended else ("invoke",):
                 payload = {
                     "outcome": "value",
                     "value": 1,
@@ -104,11 +114,12 @@ class Migration:
                 event = Event(
                     type=f"tool.{kind}",
                     source="urn:test",
-                    extensions={"seam": seam, "correlationid": run, "callid": call},
+                    extensions={"seam": seam, "correlationid": run, "callid": call, "userid": user, **cause},
                     data=json.dumps({"arguments": {}} if kind == "invoke" else payload).encode(),
                 )
                 subject = self.subjects.call(kind, domain="tool", seam=seam, run=run, callid=call)
                 await self.bus.publish(subject, event)
+        return made
 
     async def say(self, text: str) -> None:
         """Publish a fact whose type and attributes are somebody's text."""

@@ -184,15 +184,70 @@ async def test_who_decides_on_what_is_not_so_any_more_is_told(visit, migration, 
 
 
 async def test_a_run_is_followed_from_the_tail(visit, migration, dashboard):
-    """An event leads to its run: every call, how long it waited and ran."""
+    """An event leads to its run, whatever its id: every call, how long it waited and ran."""
     await migration.run("run/1?", (SEAM, 2, 9), ("web.fetch", 1, 30))
     page = await (await visit()).log_in(dashboard.view)
     await page.locator("#tail a.run").first.click()
     await shows(page, "h1", "2 calls in")
-    rows = await page.locator(".waterfall tbody tr").all_inner_texts()
-    assert [row.split()[0] for row in rows] == [SEAM, "web.fetch"]
+    assert await rows_of(page) == [SEAM, "web.fetch"]
     drawn = await page.locator(".waterfall svg").nth(1).get_attribute("aria-label")
-    assert "in the queue 1.00\u202fms, handler 30.0\u202fms" in drawn
+    assert "handler " in drawn
+    await page.get_by_role("link", name="u1").click()
+    await shows(page, ".runs", "run/1?")
+
+
+async def rows_of(page):
+    """The seams of the calls that can be seen."""
+    rows = await page.locator(".waterfall tbody tr:visible .name").all_inner_texts()
+    return [row.split()[0] for row in rows]
+
+
+async def test_a_run_is_walked_and_folded_by_keyboard_and_leads_to_its_mismatch(visit, migration, dashboard):
+    """From the list of runs: arrows walk the tree, fold it, and stay where they were when the page renews itself."""
+    call, *_ = await migration.run("run-7", (SEAM, 1, 9), ("web.fetch", 1, 3), ("web.read", 1, 3), nested=True)
+    differs = {"path": "$.total", "kind": "changed", "legacy": "12", "bus": "13"}
+    await migration.differ(differs, call=call, run="run-7", source="shadow")
+    await migration.run("other", ("web.fetch", 1, 1), user="bob")
+    page = await (await visit()).log_in(dashboard.view, "/dashboard/runs")
+    await page.get_by_label("User").fill("bob")
+    await page.keyboard.press("Enter")
+    await page.get_by_role("link", name="All runs").wait_for()
+    assert await page.locator(".runs tbody a").all_inner_texts() == ["other"]
+    await page.get_by_label("User").fill("")
+    await page.get_by_label("Seam").fill(SEAM)
+    await page.get_by_role("button", name="Find").click()
+    await page.get_by_role("link", name="run-7").click()
+    await shows(page, "h1", "4 calls in")
+
+    rows = page.locator(".waterfall tbody tr")
+    assert [await row.get_attribute("aria-level") for row in await rows.all()] == ["1", "2", "2", "2"]
+    await rows.first.focus()
+    await page.keyboard.press("ArrowLeft")
+    assert await rows_of(page) == [SEAM]
+    await migration.run("run-7", ("web.late", 1, 1))
+    await shows(page, ".waterfall", "web.late")
+    assert await rows_of(page) == [SEAM, "web.late"], "it was unfolded by the news"
+    assert await rows.first.evaluate("row => row === document.activeElement")
+    await page.keyboard.press("ArrowRight")
+    for _ in range(3):  # it stands where it began
+        if "shadow" not in await page.evaluate("document.activeElement.innerText"):
+            await page.keyboard.press("ArrowDown")
+    assert "shadow" in await page.evaluate("document.activeElement.innerText")
+    await page.keyboard.press("Enter")
+    await shows(page, "h1", "1 difference")
+    await page.get_by_role("link", name="run-7").click()
+    await shows(page, "h1", "5 calls in")
+
+
+async def test_a_call_that_runs_on_is_seen_to_end(visit, migration, dashboard):
+    """Without loading the page again; a run that nobody knows is said to be none."""
+    await migration.run("run-8", (SEAM, 1, 9), ended=False)
+    page = await (await visit()).log_in(dashboard.view, "/dashboard/runs/run-8")
+    await shows(page, ".waterfall", "running")
+    await migration.run("run-8", ("web.fetch", 1, 3))
+    await shows(page, ".waterfall", "value")
+    await page.goto(f"{dashboard.url}/dashboard/runs/nobody")
+    await shows(page, "h1", "No call of this run is known")
 
 
 async def test_who_may_look_sees_no_button_and_may_not_act(visit, migration, dashboard):
@@ -252,9 +307,9 @@ async def test_no_text_of_anybody_becomes_markup_or_script(visit, migration, das
         await page.locator("#tail .said", has_text="onerror=alert(1)").first.wait_for()
         found |= {await link.get_attribute("href") for link in await page.locator("main a").all()}
         await shown_as_text(page)
-    pages = [address for address in found if "mismatch?call=" in address or "run?run=" in address]
+    pages = [address for address in found if "mismatch?call=" in address or "/runs/" in address]
     assert len(pages) == 4, found  # two mismatches, their run, of which the bus knows no call, and the run of the calls
-    pages.remove("/dashboard/run?run=run-1")
+    pages.remove("/dashboard/runs/run-1")
     for place in pages:
         await page.goto(dashboard.url + place)
         await page.wait_for_selector("h1")
@@ -313,7 +368,7 @@ async def test_every_page_can_be_read_and_heard(visit, migration, dashboard, sch
     visitor = await visit(color_scheme=scheme, viewport={"width": 1280, "height": 900})
     page = await visitor.log_in(dashboard.operate)
     grounds = set()
-    for place in ("/dashboard", PLACE, f"{PLACE}/mismatch?call=c1", "/dashboard/run?run=run-1"):
+    for place in ("/dashboard", PLACE, f"{PLACE}/mismatch?call=c1", "/dashboard/runs/run-1"):
         await page.goto(dashboard.url + place)
         await page.wait_for_selector(LIVE)
         assert await page.evaluate(CONTRAST) == [], place

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
+from urllib.parse import quote
 
 from crossfade.shim.errors import MissingExtraError
 from crossfade.shim.stages import ORDER, TABLE, Stage
@@ -17,17 +18,19 @@ except ModuleNotFoundError as error:
 
 from crossfade.proxy.control.gate import Entrance
 
-from . import drawing, numbers, saying
+from . import drawing, numbers, saying, waterfalls
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from crossfade.migrations.evidence import PathName
     from crossfade.migrations.overview import SeamView
+    from crossfade.migrations.traces.index import Selection
+    from crossfade.migrations.traces.run import Run
     from crossfade.proxy.control.auth import Caller
 
     from .history import Kind, Moved
-    from .runs import RunCall
+    from .runs import Listed
     from .watching import Look
 
 HERE: Final = Path(__file__).parent
@@ -39,6 +42,12 @@ _TYPES: Final = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
+
+
+def run_address(run: str) -> str:
+    """The page of a run, whatever its id is made of."""
+    return f"{ROOT}/runs/{quote(run, safe='', errors='replace')}"
+
 
 _templates = Environment(
     loader=FileSystemLoader(HERE / "templates"),
@@ -63,6 +72,8 @@ _WORDS: Final[dict[str, Any]] = {
     "states": saying.STATES,
     "bound_bar": drawing.bound_bar,
     "width": drawing.WIDTH,
+    "run_address": run_address,
+    "parts": waterfalls.PARTS,
     "chart_width": drawing.CHART_WIDTH,
     "chart_height": drawing.CHART_HEIGHT,
 }
@@ -119,9 +130,16 @@ def mismatch_page(look: Look, caller: Caller, seam: str, kind: Kind, sample: dic
     return _render("mismatch.html", look, caller, seam=seam, kind=kind, sample=sample)
 
 
-def run_page(look: Look, caller: Caller, run: str, calls: Sequence[RunCall]) -> str:
-    """The calls of one run, on one scale of time."""
-    return _render("run.html", look, caller, run=run, rows=_rows(calls), total=_total(calls))
+def runs_page(look: Look, caller: Caller, listed: Listed, wanted: Selection) -> str:
+    """The newest runs, and a form to choose among them."""
+    began = [numbers.ago(datetime.fromtimestamp(run.began, UTC), look.at) for run in listed.runs]
+    rows = list(zip(listed.runs, began, strict=True))
+    return _render("runs.html", look, caller, rows=rows, behind=listed.behind, wanted=wanted)
+
+
+def run_page(look: Look, caller: Caller, run: Run) -> str:
+    """One run: its tree of calls on one scale of time, and what it waited for."""
+    return _render("run.html", look, caller, found=waterfalls.waterfall(run, now=look.at))
 
 
 def message_page(caller: Caller, *, title: str, text: str) -> str:
@@ -224,33 +242,3 @@ def _deeds(view: SeamView) -> list[dict[str, str]]:
 
 def _deed(name: str, label: str, text: str, look: str) -> dict[str, str]:
     return {"name": name, "label": label, "text": text, "look": look}
-
-
-def _total(calls: Sequence[RunCall]) -> float:
-    """Seconds from the first question to the last answer."""
-    if not calls:
-        return 0.0
-    return max((call.ended or call.began) - calls[0].began for call in calls) / timedelta(seconds=1)
-
-
-def _rows(calls: Sequence[RunCall]) -> list[dict[str, Any]]:
-    """Each call with where its bar lies: waiting in the queue, then running, then on its way back."""
-    total = _total(calls) or 1.0
-    rows: list[dict[str, Any]] = []
-    for call in calls:
-        offset = (call.began - calls[0].began) / timedelta(seconds=1)
-        lasted = call.lasted or 0.0
-        waited = min(call.queue or 0.0, lasted)
-        ran = min(call.ran or 0.0, lasted - waited)
-        scale = drawing.CHART_WIDTH / total
-        rows.append(
-            {
-                "call": call,
-                "offset": offset,
-                "x": round(offset * scale, 1),
-                "all": round(max(2.0, lasted * scale), 1),
-                "wait": round(waited * scale, 1),
-                "run": round(max(1.0, ran * scale), 1),
-            }
-        )
-    return rows

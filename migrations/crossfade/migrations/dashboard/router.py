@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from crossfade.migrations.traces.index import Selection
 from crossfade.proxy.control.seams import SeamName  # noqa: TC001 - FastAPI reads the annotation
 from crossfade.proxy.control.stream import RefusedError, read_head, send_events
 from crossfade.shim.errors import BusError
 
 from . import pages
 from .history import History
-from .runs import calls_of
+from .runs import Runs
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from crossfade.proxy.control.auth import Caller
 
 AnyText = Annotated[str, Query(min_length=1, max_length=1024)]
+RunId = Annotated[str, Path(min_length=1, max_length=1024)]
+Part = Annotated[str, Query(max_length=256)]
 
 
 def router(control: Control) -> APIRouter:
     """The pages over this control plane's bus; they are for browsers, so the API's document says nothing of them."""
     made = APIRouter(prefix=pages.ROOT, include_in_schema=False)
     watch = Watch(control.bus, control.subjects, control.policies)
+    runs = Runs(control.bus, control.subjects)
     history = History(control.bus, control.subjects, control.redactor.value)
 
     @made.get("")
@@ -65,11 +69,21 @@ def router(control: Control) -> APIRouter:
                 )
         return page.response()
 
-    @made.get("/run")
-    async def show_run(run: AnyText, request: Request) -> Response:
+    @made.get("/runs")
+    async def show_runs(request: Request, run: Part = "", user: Part = "", seam: Part = "") -> Response:
+        wanted = Selection(run=run.strip() or None, user=user.strip() or None, seam=seam.strip() or None)
         async with _page(request) as page:
-            calls = await calls_of(control.bus, control.subjects, run)
-            page.text = pages.run_page(await watch.look(), page.caller, run, calls)
+            page.text = pages.runs_page(await watch.look(), page.caller, await runs.newest(wanted), wanted)
+        return page.response()
+
+    @made.get("/runs/{run:path}")
+    async def show_run(run: RunId, request: Request) -> Response:
+        async with _page(request) as page:
+            found = await runs.find(run)
+            if found is None:
+                page.missing("No call of this run is known", f"For older ones: crossfade traces show {run}")
+            else:
+                page.text = pages.run_page(await watch.look(), page.caller, found)
         return page.response()
 
     @made.get("/news")

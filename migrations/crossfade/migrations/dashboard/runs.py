@@ -1,74 +1,74 @@
-"""The calls of one run as the bus has them: what it asked for, who answered, and when."""
+"""The runs that pages show: one index in this process, brought up to date a bit at a time while somebody looks.
+
+It lies in a temporary file, reads each event once, and forgets what is old: nobody's look reads the log again. A run
+that it does not hold is asked of the bus by its subject.
+"""
 
 from __future__ import annotations
 
-import json
+import asyncio
+import weakref
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
-from crossfade.shim.hooks import report
-from crossfade.shim.subjects import seam_from_token
+from crossfade.migrations.traces.index import Selection, TraceIndex
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
-    from crossfade.shim.ports import Bus, Stored
+    from crossfade.migrations.traces.index import Summary
+    from crossfade.migrations.traces.run import Run
+    from crossfade.shim.ports import Bus
     from crossfade.shim.subjects import Subjects
 
-MOST: Final = 500
-"""Calls that are shown; a run of more is one for the command line."""
+REACH: Final = timedelta(hours=1)
+"""How far back the first look goes; what a run's subject still holds is found beyond it."""
+
+KEPT: Final = timedelta(hours=24)
+"""How long a run is shown: as long as the bus keeps calls."""
+
+MOST_CALLS: Final = 50_000
+"""Calls of the index, about 15 MB of a temporary file."""
+
+LISTED: Final = 50
+AT_ONCE: Final = 2000
+"""Events of a kind that one look takes in; the page says when there are more, and looks again."""
 
 
-@dataclass(kw_only=True, slots=True)
-class RunCall:
-    """One call. Times are the broker's; ``outcome`` is empty while nobody has answered."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Listed:
+    """The newest runs that were asked for. ``behind``: events are left to be read."""
 
-    callid: str
-    seam: str
-    began: datetime
-    ended: datetime | None = None
-    outcome: str = ""
-    path: str = "bus"
-    handler: str = ""
-    queue: float | None = None
-    ran: float | None = None
-
-    @property
-    def lasted(self) -> float | None:
-        """Seconds from asking to the answer."""
-        return None if self.ended is None else (self.ended - self.began) / timedelta(seconds=1)
+    runs: list[Summary]
+    behind: bool
 
 
-async def calls_of(bus: Bus, subjects: Subjects, run: str) -> list[RunCall]:
-    """The calls that a run made over the bus, in the order they were asked for. Raises ``BusError``."""
-    found: dict[str, RunCall] = {}
-    async for stored in bus.read(subjects.run(run)):
-        parts = subjects.parse_call(stored.subject)
-        if parts.callid not in found and len(found) == MOST:
-            break
-        call = found.setdefault(
-            parts.callid, RunCall(callid=parts.callid, seam=seam_from_token(parts.seam), began=stored.time)
-        )
-        if parts.kind == "result":
-            _end(call, stored)
-    return sorted(found.values(), key=lambda call: call.began)
+class Runs:
+    """Looks when it is asked to."""
 
+    def __init__(self, bus: Bus, subjects: Subjects) -> None:
+        self._bus = bus
+        self._subjects = subjects
+        self._index = TraceIndex(None, source="this process")
+        self._looking = asyncio.Lock()
+        weakref.finalize(self, self._index.close)
 
-def _end(call: RunCall, stored: Stored) -> None:
-    try:
-        payload = cast("dict[str, Any]", json.loads(stored.event.data or b"{}"))
-        timings = cast("dict[str, Any]", payload.get("timings") or {})
-        call.outcome = str(payload.get("outcome", ""))
-        call.handler = str(payload.get("handler", ""))
-        call.queue = _seconds(timings.get("queue_ms"))
-        call.ran = _seconds(timings.get("handler_ms"))
-    except (ValueError, TypeError, AttributeError) as error:
-        report.count("skipped", seam=call.seam, reason=f"run-{type(error).__name__}")
-        call.outcome = "unreadable"
-    call.ended = stored.time
-    call.path = stored.event.get("path") or "bus"
+    async def newest(self, wanted: Selection) -> Listed:
+        """What is known now. Raises ``BusError``."""
+        async with self._looking:
+            behind = await self._look()
+            return Listed(runs=self._index.summaries(wanted, limit=LISTED), behind=behind)
 
+    async def find(self, run: str) -> Run | None:
+        """One run by its id, or the id of any of its calls. Raises ``BusError``."""
+        async with self._looking:
+            await self._look()
+            found = self._index.run(run)
+            if found is None:
+                await self._index.take_run(self._bus, self._subjects, run, most=AT_ONCE)
+                found = self._index.run(run)
+            return found
 
-def _seconds(milliseconds: object) -> float | None:
-    return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else None
+    async def _look(self) -> bool:
+        behind = await self._index.glance(self._bus, self._subjects, reach=REACH, most=AT_ONCE)
+        self._index.prune(most=MOST_CALLS, before=(self._bus.now() - KEPT).timestamp())
+        return behind

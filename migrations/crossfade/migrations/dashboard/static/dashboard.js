@@ -19,7 +19,9 @@ function morph(old, fresh) {
     return;
   }
   if (old.nodeType !== Node.ELEMENT_NODE || old.hasAttribute("data-keep")) return;
-  for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+  for (const { name } of [...old.attributes]) {
+    if (!fresh.hasAttribute(name) && name !== "tabindex") old.removeAttribute(name); // without it focus is lost
+  }
   for (const { name, value } of fresh.attributes) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
   const news = [...fresh.childNodes];
   news.forEach((child, at) => {
@@ -51,6 +53,7 @@ async function refresh() {
     if (fresh.getElementById("main")) {
       morph(byId("main"), fresh.getElementById("main"));
       document.title = fresh.title;
+      document.dispatchEvent(new Event("renewed"));
     }
   } catch (error) {
     away("the control plane does not answer.");
@@ -129,6 +132,11 @@ function open() {
     const news = JSON.parse(event.data);
     news.lines.forEach(tell);
     const here = document.querySelector("[data-seam]");
+    const live = document.querySelector("[data-live]");
+    if (live) {
+      if (live.dataset.live === "always" || news.lines.length) refresh();
+      return;
+    }
     if (news.changed.some((seam) => !here || seam === "" || seam === here.dataset.seam)) refresh();
   });
   stream.addEventListener("error", () => {
@@ -185,7 +193,7 @@ function tell(line) {
   const row = document.createElement("li");
   row.append(part("at", clock(line.at)), part("type", line.type), part("seam", line.seam));
   row.append(part("said", line.more ? `${line.said} … and more` : line.said));
-  row.append(line.run ? link("run", "run", `${root}/run?run=${encodeURIComponent(line.run)}`) : part("run", ""));
+  row.append(line.run ? link("run", "run", `${root}/runs/${encodeURIComponent(line.run)}`) : part("run", ""));
   tail.prepend(row);
   while (tail.childElementCount > LINES) tail.lastElementChild.remove();
 }
