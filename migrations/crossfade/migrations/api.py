@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +16,8 @@ from .gates import RulingKind, State  # noqa: TC001 - as above
 from .operating import Act, Operating
 from .overview import overview
 from .progress import Status  # noqa: TC001 - as above
+from .retirements import Asked, Retirements, told_of
+from .retiring import Step  # noqa: TC001 - as above
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -24,6 +27,12 @@ if TYPE_CHECKING:
     from crossfade.shim.subjects import Subjects
 
     from .progress import SeamProgress
+    from .retirements import Seen
+    from .retiring import Deletion
+
+
+PeriodHours = Annotated[float, Field(ge=0, le=24 * 366, description="how long nobody may have needed the legacy code")]
+DEFAULT_PERIOD: Final = 24.0 * 7
 
 
 class FindingView(BaseModel):
@@ -132,6 +141,65 @@ class Skip(Why):
     )
 
 
+class Retire(Why):
+    """The next step of leading the legacy code out, why, and how long nobody may have needed it."""
+
+    step: Literal["retire", "acknowledge"] = Field(
+        description="what you saw to be next; `acknowledge`: I know that the code goes"
+    )
+    period_hours: PeriodHours = DEFAULT_PERIOD
+
+
+class HitsView(BaseModel):
+    """How often one process ran the legacy code since it began. ``silent``: not heard of again, so nobody knows."""
+
+    build: str
+    hits: int
+    seen: str
+    silent: bool
+
+
+class BuildView(BaseModel):
+    """How often one build of the application ran the legacy code since the seam came to its stage."""
+
+    build: str = Field(description="empty: nobody named it")
+    legacy_hits: int
+    processes: int
+    silent: int = Field(description="processes that were not heard of again")
+    seen: str
+
+
+class DeletionView(BaseModel):
+    """A place whose code can go, and what to do there."""
+
+    place: str
+    what: str
+
+
+class RetirementView(BaseModel):
+    """Where a seam's legacy code is on its way out. ``holds``: what the next step waits for; empty: it may be done."""
+
+    seam: str
+    stage: Stage
+    revision: int = Field(description="of its policy: what If-Match names")
+    next: Step
+    holds: list[str]
+    quiet_since: str | None
+    why: str = Field(description="why the quiet began then")
+    builds: list[BuildView]
+    processes: dict[str, HitsView]
+    acknowledged: str = Field(description="by whom, when, and why; empty before")
+    delete: DeletionView = Field(description="what can go once `next` is `delete`")
+
+
+class Left(BaseModel):
+    """What was done on the way out."""
+
+    seam: str
+    done: str
+    delete: DeletionView | None = Field(description="what can be deleted now")
+
+
 class Told(BaseModel):
     """How the seam stands on its playbook now; the controller acts within a second or two."""
 
@@ -192,11 +260,57 @@ def router(bus: Bus, subjects: Subjects, policies: Policies) -> APIRouter:
         """Take a seam back at once, breaking off what is under way. It stays back until resumed."""
         return changed_view(await operating.roll_back(seam, _act(request, back), to=back.to))
 
+    _add_retiring(made, Retirements(bus, subjects, policies))
     return made
+
+
+def _add_retiring(made: APIRouter, retirements: Retirements) -> None:
+    @made.get("/{seam}/retirement", responses=problems(404, 422))
+    async def show_retirement(seam: SeamName, period_hours: PeriodHours = DEFAULT_PERIOD) -> RetirementView:
+        """Whether the seam's legacy code may go: hits by process, what it waits for, what can be deleted then."""
+        return _retirement(await retirements.look(seam, timedelta(hours=period_hours)))
+
+    @made.post("/{seam}/retire", responses=_GUARDED, openapi_extra=_HEADERS)
+    async def retire(seam: SeamName, wanted: Retire, request: Request, if_match: IfMatch = None) -> Left:
+        """Retire the seam, or acknowledge that its code goes, if nobody needed it for so long."""
+        asked = Asked(
+            seam=seam,
+            period=timedelta(hours=wanted.period_hours),
+            act=_act(request, wanted, expected=revision_of(if_match)),
+            acknowledge=wanted.step == "acknowledge",
+            only=wanted.step,
+        )
+        done = await retirements.carry_out(asked)
+        return Left(seam=seam, done=done.did, delete=_deletion(done.deletion) if done.deletion else None)
 
 
 def _act(request: Request, why: Why, *, expected: int | None = None) -> Act:
     return Act(actor=request.scope["crossfade.caller"].name, reason=why.reason.strip(), expected=expected)
+
+
+def _retirement(seen: Seen) -> RetirementView:
+    found, history = seen.retirement, seen.history
+    processes = history.processes.items() if history else ()
+    return RetirementView(
+        seam=found.seam,
+        stage=found.stage,
+        revision=seen.standing.policy.revision,
+        next=found.next,
+        holds=list(found.holds),
+        quiet_since=found.since.isoformat() if found.since else None,
+        why=history.why if history else "",
+        builds=[BuildView(**told_of(build)) for build in found.builds],
+        processes={
+            name: HitsView(build=last.build, hits=last.hits, seen=last.seen.isoformat(), silent=last.silent)
+            for name, last in processes
+        },
+        acknowledged=history.acknowledged if history else "",
+        delete=_deletion(seen.deletion),
+    )
+
+
+def _deletion(code: Deletion) -> DeletionView:
+    return DeletionView(place=code.place, what=code.what)
 
 
 async def _told(act: Awaitable[SeamProgress]) -> Told:

@@ -46,13 +46,13 @@ class Histories:
             following = follow(history, found.seam, found.policy.stage, known, now=self._bus.now())
             await self._write(entry, following)
 
-    async def acknowledge(self, seam: str, *, by: str, period: timedelta) -> History | None:
+    async def acknowledge(self, seam: str, *, by: str, period: timedelta, reason: str = "") -> History | None:
         """Write down that somebody knows that the code goes; ``None`` when the quiet has ended meanwhile."""
         entry = await self._state.get(seam)
         history = _read(entry) if entry else None
         if history is None or history.silent or self._bus.now() - history.since < period:
             return None
-        said = replace(history, acknowledged=f"{by}, {self._bus.now().isoformat()}")
+        said = replace(history, acknowledged=f"{by}, {self._bus.now().isoformat()}: {reason}".rstrip(": "))
         await self._write(entry, said)
         return said
 

@@ -58,8 +58,8 @@ class Build:
 class History:
     """A seam at ``stage``. ``since``: when its quiet began, for the reason ``why``; ``watched``: the last look.
 
-    ``acknowledged``: who said that the legacy code may go, and when. ``hits``: per build how many since the seam came
-    to the stage, and when the last process with one was heard of.
+    ``acknowledged``: who said that the legacy code may go, when, and why. ``hits``: per build how many since the seam
+    came to the stage, and when the last process with one was heard of.
     """
 
     seam: str

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from crossfade.migrations.applied import Applied, Migrations
 from crossfade.migrations.controller import Controller
 from crossfade.shim.events import Event, new_id
+from crossfade.shim.instances import Instance
 from crossfade.shim.policies import Move
 from crossfade.shim.policy import Policy
 from crossfade.shim.seam import Seam
@@ -64,6 +65,12 @@ class Migration:
     ) -> None:
         move = Move(target=Stage(stage), actor=actor, reason=reason, force=True, settings=more)
         await self.policies.set_stage(seam, move, wait=0)
+
+    async def lives(self, hits: int = 0, *, seam: str = SEAM) -> None:
+        """A process that declares the seam tells how often it ran the legacy code."""
+        now = self.bus.now()
+        last = Instance(instance="web_1", role="caller", seen=now, seams={seam: 9}, legacy_hits={seam: hits})
+        await self.policies.instances.report(last)
 
     async def tell(self, *events: Any, seam: str = SEAM) -> None:
         """Publish what calls left behind, under the policy in force."""

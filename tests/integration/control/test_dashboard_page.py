@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from crossfade.migrations.controller import LOOK
 from integration.control.migrating import SEAM, Migration
 from support.needs import locate, needs
 from support.tcp_link import TcpLink
@@ -250,6 +251,34 @@ async def test_a_call_that_runs_on_is_seen_to_end(visit, migration, dashboard):
     await shows(page, "h1", "No call of this run is known")
 
 
+async def test_legacy_code_is_retired_and_acknowledged_from_its_page(visit, migration, dashboard):
+    """Too early by a week, as says who ran it; judged by no time at all, each step asks why; the end says what goes."""
+    await migration.move("bus")
+    await migration.lives()
+    await migration.tell(result())
+    await migration.tick(LOOK)
+    page = await (await visit()).log_in(dashboard.operate, PLACE)
+    await page.get_by_role("link", name="Retire").click()
+    await shows(page, "#verdict", "may not go yet")
+    assert "quiet for 0 min of 7 d 0 h" in await text(page, ".because")
+    assert await page.get_by_role("button", name="Retire").count() == 0
+    assert "web_1 unknown build 0" in await text(page, "#hits ~ table:last-child")
+
+    await page.goto(f"{dashboard.url}{PLACE}/retire?hours=0")
+    await shows(page, "#verdict", "Nobody needs the legacy code")
+    await do(page, "Retire…", "nobody came")
+    await shows(page, "#done", "bus → retired")
+    await migration.lives()
+    await migration.tell(result())
+    await migration.tick(LOOK)
+    await shows(page, "#verdict", "somebody must say that its code goes")
+    assert "armed" in await text(page, "main")
+    await do(page, "Acknowledge…", "I know")
+    await shows(page, "#verdict", "can be deleted")
+    assert "new:search answers" in await text(page, "#delete ~ dl")
+    assert "I know" in await text(page, "#quiet ~ dl")
+
+
 async def test_who_may_look_sees_no_button_and_may_not_act(visit, migration, dashboard):
     """Nothing to press but logging out; the same request by hand is refused."""
     page = await (await visit()).log_in(dashboard.view, PLACE)
@@ -302,6 +331,10 @@ async def test_no_text_of_anybody_becomes_markup_or_script(visit, migration, das
         "addEventListener('securitypolicyviolation', (e) => console.log('Security Policy', e.blockedURI))"
     )
     found = set()
+    for place in ("/dashboard/runs", f"{PLACE}/retire"):
+        await page.goto(dashboard.url + place)
+        await page.wait_for_selector(LIVE)
+        assert await page.locator("main img, main script").count() == 0
     for place in ("/dashboard", PLACE):
         await page.goto(dashboard.url + place)
         await page.locator("#tail .said", has_text="onerror=alert(1)").first.wait_for()
@@ -368,7 +401,8 @@ async def test_every_page_can_be_read_and_heard(visit, migration, dashboard, sch
     visitor = await visit(color_scheme=scheme, viewport={"width": 1280, "height": 900})
     page = await visitor.log_in(dashboard.operate)
     grounds = set()
-    for place in ("/dashboard", PLACE, f"{PLACE}/mismatch?call=c1", "/dashboard/runs/run-1"):
+    more = ("/dashboard/runs/run-1", "/dashboard/runs", f"{PLACE}/retire")
+    for place in ("/dashboard", PLACE, f"{PLACE}/mismatch?call=c1", *more):
         await page.goto(dashboard.url + place)
         await page.wait_for_selector(LIVE)
         assert await page.evaluate(CONTRAST) == [], place

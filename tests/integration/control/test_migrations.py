@@ -6,14 +6,15 @@ import json
 
 import pytest
 
+from crossfade.migrations.controller import LOOK
 from crossfade.migrations.dashboard.watching import Watch
 from crossfade.proxy.control.hub import Waiter
 from crossfade.shim.errors import BusUnavailableError
 from integration.control.migrating import SEAM, Migration
-from unit.migrations.seen import verdict
+from unit.migrations.seen import result, verdict
 
 API = "/api/v1/migrations"
-PAGES = ["/", "/dashboard", f"/dashboard/seams/{SEAM}", "/dashboard/run?run=r", "/dashboard/news"]
+PAGES = ["/", "/dashboard", f"/dashboard/seams/{SEAM}", "/dashboard/runs", "/dashboard/runs/r", "/dashboard/news"]
 
 
 @pytest.fixture
@@ -86,9 +87,41 @@ async def test_pausing_resuming_and_rolling_back_keep_who_and_why(plane, migrati
     assert (await act(plane, "pause", seam="web.other")).status_code == 404
 
 
+async def test_legacy_code_is_led_out_step_by_step_by_who_saw_it(plane, migration):
+    """Each step names the revision and what was seen to be next; too early says why; the end says what can go."""
+    too_early = await act(plane, "retire", revision=2, step="retire")
+    assert (too_early.status_code, "legacy still answers" in too_early.json()["detail"]) == (409, True)
+    await migration.move("bus")
+    await migration.lives()
+    await migration.tell(result())
+    await migration.tick(LOOK)
+    place = f"{API}/{SEAM}/retirement?period_hours="
+    week = (await plane.ask("GET", f"{place}168", plane.view)).json()
+    assert (week["next"], week["holds"]) == ("retire", ["quiet for 0 min of 7 d 0 h, since the count began, at bus"])
+    now = (await plane.ask("GET", f"{place}0", plane.view)).json()
+    assert (now["holds"], now["processes"]["web_1"]["hits"]) == ([], 0)
+    assert (await act(plane, "retire", step="retire", period_hours=0)).status_code == 428
+    assert (await act(plane, "retire", revision=2, step="retire", period_hours=0)).status_code == 412
+    assert (await act(plane, "retire", revision=3, step="acknowledge", period_hours=0)).status_code == 409
+    done = await act(plane, "retire", revision=3, step="retire", period_hours=0, reason="nobody came")
+    assert done.json()["done"].startswith("bus -> retired")
+    assert (await migration.policies.live())[SEAM].reason == "nobody came"
+    await migration.lives()
+    await migration.tell(result())
+    await migration.tick(LOOK)
+    said = await act(plane, "retire", revision=4, step="acknowledge", period_hours=0, reason="I know")
+    assert (said.status_code, "new:search answers" in said.json()["delete"]["what"]) == (200, True)
+    end = (await plane.ask("GET", f"{place}0", plane.view)).json()
+    assert (end["next"], end["acknowledged"].startswith("olga, "), "I know" in end["acknowledged"]) == (
+        "delete",
+        True,
+        True,
+    )
+
+
 async def test_who_may_look_may_not_act(plane, migration):
     """403 for every act, and 401 without a credential; nothing is moved."""
-    for deed in ("approve", "advance", "pause", "resume", "rollback"):
+    for deed in ("approve", "advance", "pause", "resume", "rollback", "retire"):
         assert (await act(plane, deed, revision=2, secret=plane.view)).status_code == 403
         assert (await plane.ask("POST", f"{API}/{SEAM}/{deed}", json={"reason": "r"})).status_code == 401
     assert (await migration.policies.live())[SEAM].revision == 2
@@ -131,11 +164,13 @@ async def test_a_browser_without_a_session_is_led_to_the_login_and_nothing_else(
 
 async def test_no_page_holds_script_or_style_of_its_own(plane, migration):
     """The policy would refuse them, so none may be there; and the page names no other host."""
-    for path in ("/dashboard", f"/dashboard/seams/{SEAM}", "/dashboard/run?run=r", "/dashboard/seams/no.such"):
+    await migration.run("r", (SEAM, 1, 2))
+    leaving = f"/dashboard/seams/{SEAM}/retire"
+    for path in ("/dashboard", f"/dashboard/seams/{SEAM}", leaving, "/dashboard/runs/r", "/dashboard/seams/no.such"):
         text = (await plane.ask("GET", path, plane.view)).text
         assert "<style" not in text
         assert " style=" not in text
-        assert text.count("<script") == text.count('<script src="/dashboard/static/') == 1
+        assert text.count("<script") == text.count('<script src="/dashboard/static/') > 0
         assert "http://" not in text.replace("http://www.w3.org", "")
         assert "https://" not in text
 

@@ -6,11 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from crossfade.migrations.cli._retiring import Asked, carry_out
-from crossfade.migrations.cli._session import Session
 from crossfade.migrations.controller import LOOK
 from crossfade.migrations.hits import History, Reported
 from crossfade.migrations.operating import Act
+from crossfade.migrations.retirements import Asked, Retirements
 from crossfade.migrations.retiring import deletion, judge_retirement
 from crossfade.shim.errors import StageChangeRefusedError
 from crossfade.shim.instances import Instance
@@ -112,10 +111,8 @@ async def world(bus, traffic):
 
 async def typed(world, *, period=timedelta(0), check=False, acknowledge=False):
     traffic = world.traffic
-    opened = Session(bus=world.bus, url="", config=None, subjects=traffic.subjects, policies=traffic.policies)
-    act = Act(actor="ann")
-    asked = Asked(seam="web.search", period=period, check=check, acknowledge=acknowledge, routes=None, act=act)
-    return await carry_out(asked, opened)
+    asked = Asked(seam="web.search", period=period, check=check, acknowledge=acknowledge, act=Act(actor="ann"))
+    return await Retirements(world.bus, traffic.subjects, traffic.policies).carry_out(asked)
 
 
 async def lives(world, hits=0):

@@ -13,14 +13,17 @@ import typer
 from crossfade.migrations.applied import Applied, Migrations
 from crossfade.migrations.builtin import builtins, write_builtin
 from crossfade.migrations.gates import asked
+from crossfade.migrations.gathering import Gatherer
 from crossfade.migrations.operating import Act, Operating
 from crossfade.migrations.overview import overview
 from crossfade.migrations.playbook import read_playbook
+from crossfade.migrations.retirements import Asked, Done, Retirements
 from crossfade.migrations.watching import news
+from crossfade.proxy.documents import read_document
+from crossfade.proxy.settings import SHAPE
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.stages import parse_stage
 
-from ._retiring import Asked, Done, carry_out
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
 from ._text import actor, clock, print_columns, read_span, safe
 
@@ -174,8 +177,9 @@ def watch(
     async def follow() -> None:
         seen: dict[str, Sight] = {}
         async with session(bus, config) as opened:
+            gatherer = Gatherer(opened.bus, opened.subjects)
             while True:
-                found = await overview(opened.bus, opened.subjects, opened.policies)
+                found = await overview(opened.bus, opened.subjects, opened.policies, gatherer=gatherer)
                 for sight in news(seen, [view for view in found.seams if seam in (None, view.progress.seam)]):
                     _print_sight(sight, opened.bus.now(), as_json=as_json)
                     seen[sight.seam] = sight
@@ -289,13 +293,13 @@ def retire(
         period=read_span(period, where="--period"),
         check=check,
         acknowledge=acknowledge,
-        routes=routes,
+        route=_route(seam, routes) if routes else "",
         act=Act(actor=actor(), reason=reason),
     )
 
     async def do() -> Done:
         async with session(bus, config) as opened:
-            return await carry_out(asked, opened)
+            return await Retirements(opened.bus, opened.subjects, opened.policies).carry_out(asked)
 
     done = asyncio.run(do())
     if as_json:
@@ -304,6 +308,18 @@ def retire(
         say("\n".join(map(safe, done.lines())))
     if check and done.retirement.holds:
         raise typer.Exit(1)
+
+
+def _route(seam: str, file: str) -> str:
+    """File and line of the seam's route. Raises ``ConfigurationError`` when the file holds none."""
+    document = read_document(file, SHAPE)
+    document.check()
+    routes = document.values.get("routes") or ()
+    for at, route in enumerate(routes):
+        if route.get("seam") == seam:
+            return f"{file}:{document.place(('routes', at, 'seam'))[0]}"
+    known = ", ".join(str(route.get("seam")) for route in routes) or "none"
+    raise ConfigurationError(f"has no route with seam {seam}; there are: {known}", where=file)
 
 
 @app.command("end")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import quote
 
 from crossfade.shim.errors import MissingExtraError
+from crossfade.shim.instances import build_name
 from crossfade.shim.stages import ORDER, TABLE, Stage
 
 try:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from crossfade.migrations.evidence import PathName
     from crossfade.migrations.overview import SeamView
+    from crossfade.migrations.retirements import Seen
     from crossfade.migrations.traces.index import Selection
     from crossfade.migrations.traces.run import Run
     from crossfade.proxy.control.auth import Caller
@@ -72,6 +74,7 @@ _WORDS: Final[dict[str, Any]] = {
     "states": saying.STATES,
     "bound_bar": drawing.bound_bar,
     "width": drawing.WIDTH,
+    "build_name": build_name,
     "run_address": run_address,
     "parts": waterfalls.PARTS,
     "chart_width": drawing.CHART_WIDTH,
@@ -120,7 +123,43 @@ def seam_page(look: Look, caller: Caller, view: SeamView, *, kinds: Sequence[Kin
         kinds=[_kind(kind) for kind in kinds],
         moves=moves,
         stages=_stages_back(view),
+        leaving=view.live is not None and view.live.stage in (Stage.BUS, Stage.RETIRED),
         deeds=_deeds(view),
+        ago=partial(numbers.ago, now=look.at),
+    )
+
+
+PERIODS: Final = ((12, "12 hours"), (24, "1 day"), (168, "7 days"), (840, "35 days"))
+"""Quiet periods to choose from, in hours: the last one is longer than any month."""
+
+_STEPS: Final = (
+    ("At bus", "quiet for a whole period"),
+    ("Retired", "the code is a tripwire, quiet for another"),
+    ("Acknowledged", "somebody says that it goes"),
+    ("Deleted", "by you"),
+)
+
+
+def retire_page(look: Look, caller: Caller, seen: Seen, *, period: int) -> str:
+    """How far the legacy code of a seam is on its way out, and the next step."""
+    found = seen.retirement
+    deeds = {
+        "retire": ("Retire", f"Retire {found.seam}: its legacy code stays as a tripwire"),
+        "acknowledge": ("Acknowledge", f"I know that the legacy code of {found.seam} goes"),
+    }
+    label, text = deeds.get(found.next, ("", ""))
+    return _render(
+        "retire.html",
+        look,
+        caller,
+        seen=seen,
+        said=saying.leaving(found),
+        deed={"label": label, "text": text} if label and not found.holds else None,
+        reached={Stage.BUS: 0, Stage.RETIRED: 1}.get(found.stage, -1) if found.next != "delete" else 2,
+        steps=_STEPS,
+        period=period,
+        periods=PERIODS if period in dict(PERIODS) else ((period, f"{period} hours"), *PERIODS),
+        led=any(view.progress.seam == found.seam for view in look.overview.seams),
         ago=partial(numbers.ago, now=look.at),
     )
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
+from crossfade.migrations.retirements import Retirements
 from crossfade.migrations.traces.index import Selection
 from crossfade.proxy.control.seams import SeamName  # noqa: TC001 - FastAPI reads the annotation
 from crossfade.proxy.control.stream import RefusedError, read_head, send_events
-from crossfade.shim.errors import BusError
+from crossfade.shim.errors import BusError, UnknownSeamError
 
 from . import pages
 from .history import History
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 AnyText = Annotated[str, Query(min_length=1, max_length=1024)]
 RunId = Annotated[str, Path(min_length=1, max_length=1024)]
+Hours = Annotated[int, Query(ge=0, le=24 * 366)]
 Part = Annotated[str, Query(max_length=256)]
 
 
@@ -31,7 +34,7 @@ def router(control: Control) -> APIRouter:
     """The pages over this control plane's bus; they are for browsers, so the API's document says nothing of them."""
     made = APIRouter(prefix=pages.ROOT, include_in_schema=False)
     watch = Watch(control.bus, control.subjects, control.policies)
-    runs = Runs(control.bus, control.subjects)
+    retirements = Retirements(control.bus, control.subjects, control.policies)
     history = History(control.bus, control.subjects, control.redactor.value)
 
     @made.get("")
@@ -69,6 +72,25 @@ def router(control: Control) -> APIRouter:
                 )
         return page.response()
 
+    @made.get("/seams/{seam}/retire")
+    async def show_retire(seam: SeamName, request: Request, hours: Hours = 168) -> Response:
+        async with _page(request) as page:
+            try:
+                seen = await retirements.look(seam, timedelta(hours=hours))
+                page.text = pages.retire_page(await watch.look(), page.caller, seen, period=hours)
+            except UnknownSeamError as error:
+                page.missing(f"No process has declared {seam}", str(error))
+        return page.response()
+
+    @made.get("/news")
+    async def hear_news() -> Response:
+        return _News(control, watch)
+
+    _add_runs(made, watch, Runs(control.bus, control.subjects))
+    return made
+
+
+def _add_runs(made: APIRouter, watch: Watch, runs: Runs) -> None:
     @made.get("/runs")
     async def show_runs(request: Request, run: Part = "", user: Part = "", seam: Part = "") -> Response:
         wanted = Selection(run=run.strip() or None, user=user.strip() or None, seam=seam.strip() or None)
@@ -85,12 +107,6 @@ def router(control: Control) -> APIRouter:
             else:
                 page.text = pages.run_page(await watch.look(), page.caller, found)
         return page.response()
-
-    @made.get("/news")
-    async def hear_news() -> Response:
-        return _News(control, watch)
-
-    return made
 
 
 def front() -> APIRouter:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from crossfade.migrations.gates import Finding, Ruling, State
     from crossfade.migrations.overview import SeamView
+    from crossfade.migrations.retiring import Retirement, Step
 
 Tone = Literal["go", "hold", "ask", "stop", "rest"]
 
@@ -99,6 +100,29 @@ def _open(view: SeamView, following: str) -> Answer:
         sentence = f"{seam} may go on to {following} once approved"
         return Answer(tone="ask", word="Needs approval", sentence=sentence, why=why)
     return Answer(tone="go", word="May go on", sentence=f"{seam} may go on to {following}")
+
+
+def leaving(found: Retirement) -> Answer:
+    """Whether the legacy code of a seam may go."""
+    why = "; ".join(found.holds)
+    if found.holds:
+        return Answer(
+            tone="hold", word="Too early", sentence=f"The legacy code of {found.seam} may not go yet", why=why
+        )
+    tone, word, sentence = _LEAVING[found.next]
+    return Answer(tone=tone, word=word, sentence=sentence.format(seam=found.seam))
+
+
+_LEAVING: Final[dict[Step, tuple[Tone, str, str]]] = {
+    "too-early": ("hold", "Too early", "The legacy code of {seam} may not go yet"),
+    "retire": ("go", "May retire", "Nobody needs the legacy code of {seam}: it may be retired"),
+    "acknowledge": (
+        "ask",
+        "Needs a person",
+        "{seam} is retired and was not missed: somebody must say that its code goes",
+    ),
+    "delete": ("rest", "Acknowledged", "The legacy code of {seam} can be deleted"),
+}
 
 
 def place(view: SeamView) -> str:

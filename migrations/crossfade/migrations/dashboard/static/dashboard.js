@@ -205,7 +205,8 @@ let deed = null;
 
 function ask(button) {
   const verdict = document.querySelector("[data-seam]");
-  deed = { name: button.dataset.deed, seam: verdict.dataset.seam, revision: verdict.dataset.revision };
+  const { deed: name, step, period } = button.dataset;
+  deed = { name, step, period, seam: verdict.dataset.seam, revision: verdict.dataset.revision };
   const label = button.textContent.replace("…", "");
   byId("act-title").textContent = label;
   byId("act-text").textContent = `${button.dataset.text}.`;
@@ -220,6 +221,7 @@ function ask(button) {
 async function act() {
   const body = { reason: byId("act-reason").value };
   if (deed.name === "rollback" && byId("act-stage").value) body.to = byId("act-stage").value;
+  if (deed.step) Object.assign(body, { step: deed.step, period_hours: Number(deed.period) });
   const answer = await fetch(`/api/v1/migrations/${encodeURIComponent(deed.seam)}/${deed.name}`, {
     method: "POST",
     headers: { "Content-Type": "application/json", "If-Match": `"${deed.revision}"`, "x-crossfade-csrf": csrf },
@@ -227,6 +229,7 @@ async function act() {
   });
   const told = await answer.json();
   if (!answer.ok) throw new Error(told.detail || told.title);
+  if (told.done) return `${deed.seam}: ${told.done.split(" (")[0].replace("->", "→")}`;
   return told.now ? `${deed.seam}: ${told.was} → ${told.now}` : `${deed.seam} is ${told.status}`;
 }
 
