@@ -231,6 +231,7 @@ def test_what_a_worker_would_not_take_is_refused_with_a_reason(put, counts):
         return amount
 
     drifted = seam_tool("lc.double", renamed, effects="none", fallback="raise")
+    kit.until(lambda: registry.get("lc.double").route)
     heard = Heard()
     with pytest.raises(shim.NotExecutedError, match="arguments"):
         drifted.invoke({"amount": 1}, {"callbacks": [heard]})

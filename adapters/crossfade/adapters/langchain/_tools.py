@@ -8,7 +8,6 @@ the caller; validated arguments and the run's own outcome cross the bus. What is
 from __future__ import annotations
 
 import functools
-import hashlib
 import inspect
 import typing
 from contextvars import ContextVar
@@ -19,13 +18,11 @@ from langchain_core.tools import BaseTool, StructuredTool, Tool, ToolException
 from pydantic import BaseModel
 
 from crossfade import shim
-from crossfade.shim.correlate import correlated
-from crossfade.shim.errors import SeamDefinitionError, UnserialisableError
-from crossfade.shim.hooks import report
+from crossfade.adapters._toolcalls import ToolCall
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from typing import Self, Unpack
+    from typing import Unpack
 
     from crossfade.adapters._options import SeamOptions
     from crossfade.shim.seam import Seam
@@ -69,7 +66,7 @@ def _diverted(cls: type[T], seam: Seam, *, is_async: bool) -> type[T]:
         if (route := seam.route) is None:
             return body(*args, **kwargs)
         live, sent = _apart(self, kwargs)
-        with _Keyed(seam, args, sent) as keyed:
+        with ToolCall(seam, _asked.get(), args, sent) as keyed:
             return route.call(seam, keyed.without(functools.partial(body, **live)), args, sent)
 
     @functools.wraps(original._arun)
@@ -78,7 +75,7 @@ def _diverted(cls: type[T], seam: Seam, *, is_async: bool) -> type[T]:
         if (route := seam.route) is None:
             return await body(*args, **kwargs)
         live, sent = _apart(self, kwargs)
-        with _Keyed(seam, args, sent) as keyed:
+        with ToolCall(seam, _asked.get(), args, sent) as keyed:
             return await route.acall(seam, keyed.awithout(functools.partial(body, **live)), args, sent)
 
     @functools.wraps(original.run)
@@ -115,64 +112,6 @@ def _asked_by(given: Mapping[str, Any]) -> str:
     call = given.get("tool_call_id")
     config: Mapping[str, Any] = given.get("config") or {}
     return f"{config.get('configurable', {}).get('thread_id', '')}/{call}" if call else ""
-
-
-class _Keyed:
-    """Inside, the seam's call has a key, where it is made for a tool call in a run; the body runs without it.
-
-    Else the calls that the body makes would share it, and two of one seam would be one.
-    """
-
-    def __init__(self, seam: Seam, args: tuple[Any, ...], sent: Mapping[str, Any]) -> None:
-        self._outer = shim.current_correlation()
-        self._key = self._make(seam, args, sent)
-        self._inside: Any = None
-
-    def _make(self, seam: Seam, args: tuple[Any, ...], sent: Mapping[str, Any]) -> str:
-        asked = _asked.get()
-        if not asked or self._outer is None or seam.policy.effects == "none":
-            return ""
-        try:
-            arguments = seam.codec.encode(seam.codec.bind(args, sent))
-        except (TypeError, UnserialisableError, SeamDefinitionError):
-            report.count("skipped", seam=seam.name, reason="tool-call-key")  # it cannot travel: its body answers
-            return ""
-        scope = f"{self._outer.run}/{self._outer.key or ''}/{asked}/".encode()
-        return f"tool-call-{hashlib.sha256(scope + arguments).hexdigest()}"
-
-    def __enter__(self) -> Self:
-        if self._key:
-            self._inside = shim.correlate(key=self._key)
-            self._inside.__enter__()
-        return self
-
-    def __exit__(self, *failed: object) -> None:
-        if self._inside is not None:
-            self._inside.__exit__(*failed)
-
-    def without(self, body: Callable[..., Any]) -> Callable[..., Any]:
-        """``body`` as it would run without the key."""
-        outer = self._outer
-        if outer is None or not self._key:
-            return body
-
-        def run(*args: Any, **kwargs: Any) -> Any:
-            with correlated(outer):
-                return body(*args, **kwargs)
-
-        return run
-
-    def awithout(self, body: Callable[..., Any]) -> Callable[..., Any]:
-        """See ``without``."""
-        outer = self._outer
-        if outer is None or not self._key:
-            return body
-
-        async def run(*args: Any, **kwargs: Any) -> Any:
-            with correlated(outer):
-                return await body(*args, **kwargs)
-
-        return run
 
 
 # -- the body, as a worker runs it -------------------------------------------------------------------------------------
