@@ -19,7 +19,7 @@ def total(xs: list[int]) -> int:
 """
 BROKEN = """
 import threading, time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from crossfade import shim
 
 @shim.tool("broken.charge")
@@ -29,10 +29,6 @@ def charge(who: str) -> str:
 @shim.tool("broken.get_price", timeout=5)
 def get_price(item, *more, **options):
     time.sleep(10)
-
-@shim.tool("broken.items", effects="none")
-def items(n: int) -> Iterator[int]:
-    yield n
 
 @shim.tool("broken.login", effects="none", secret=("password",))
 def login(user: str, password: str) -> bool:
@@ -107,7 +103,6 @@ def test_every_lack_is_named_with_its_remedy(place):
         ("broken.charge", "warn", "effects='unsafe'"),
         ("broken.get_price", "warn", "no type: item, more, options, return"),
         ("broken.get_price", "warn", "callers wait 5 s, and line 12 of "),
-        ("broken.items", "warn", "a generator"),
         ("broken.login", "warn", "secret without a key: password"),
         ("broken.cart", "fail", "self never crosses the bus"),
         ("broken.lock", "fail", "a of lock has no JSON form"),
@@ -129,7 +124,7 @@ def test_the_report_fits_a_narrow_terminal(place):
     out = crossfade("doctor", "--app", "broken_app").out
 
     assert max(map(len, out.splitlines())) <= 80
-    assert out.rstrip().splitlines()[-1] == "3 failures, 8 warnings."
+    assert out.rstrip().splitlines()[-1] == "3 failures, 7 warnings."
     assert "-> annotate them" in out
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
+from crossfade.shim.bodies import Ran
+from crossfade.shim.comparison import Outcome, Rules
 from crossfade.shim.errors import MalformedEventError
 from crossfade.shim.events import Event
-from crossfade.shim.judging import has_redacted, read_observation
+from crossfade.shim.judging import Recorded, has_redacted, judge, outcome_of, read_observation
 from crossfade.shim.redaction import Redactor
 
 REDACTOR = Redactor(b"a key of the test's own")
@@ -43,3 +46,42 @@ def test_an_observation_is_read_whole():
     assert json.loads(recorded.arguments) == {"arguments": {"q": "x"}}
     assert (recorded.outcome.value, recorded.outcome.duration) == (3, 0.012)
     assert (recorded.policy_revision, recorded.redaction) == (4, "f")
+
+
+def ran_stream(*items, **changes):
+    return Ran(yielded=tuple(json.dumps({"value": item}).encode() for item in items), items=len(items), **changes)
+
+
+def test_a_long_stream_without_secrets_is_judged_whole():
+    """As many items as are recorded, of more values than redacting would look at."""
+    service = SimpleNamespace(kind="generator", domain="tool")
+    items = [{"n": [n] * 5} for n in range(10_000)]
+
+    outcome = outcome_of(service, ran_stream(*items), REDACTOR)
+
+    assert outcome.items == tuple(items)
+
+
+def test_what_cannot_be_redacted_in_time_is_unknown():
+    """Its items are not there to be compared, and nobody guesses."""
+    service = SimpleNamespace(kind="generator", domain="tool")
+    items = [{"password": "hunter2", "n": [n] * 5} for n in range(10_000)]
+
+    assert outcome_of(service, ran_stream(*items), REDACTOR).reason == "stream-limit"
+    assert outcome_of(service, ran_stream(items[0]), REDACTOR).items[0]["password"] != "hunter2"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_marks_of_two_keys_in_items_are_not_compared(same):
+    """Equal secrets look different under two keys, as in values."""
+    service = SimpleNamespace(kind="generator", domain="tool")
+    items = ({"password": "hunter2"},)
+    key = REDACTOR if same else Redactor(b"another")
+    old = Outcome(kind="value", items=tuple(key.value({"value": list(items)})["value"]))
+    recorded = Recorded(arguments=b"{}", outcome=old, policy_revision=0, redaction=key.fingerprint)
+
+    new = outcome_of(service, ran_stream(*items), REDACTOR)
+    verdict = judge(recorded, new, Rules(), service=service, comparator=None, redactor=REDACTOR)
+
+    assert verdict.kind == ("match" if same else "inconclusive")
+    assert verdict.reason == ("" if same else "redaction-key")

@@ -65,8 +65,7 @@ def _of_seam(seam: Seam, handler: Handler | None, config: Config, *, has_key: bo
     except CrossfadeError as error:
         yield SeamFinding(seam=seam.name, status="fail", found=str(error), remedy="correct the file")
         policy = seam.policy
-    for check in (_effects, _stream):
-        yield from check(seam, policy)
+    yield from _effects(seam, policy)
     yield from _reach(seam, handler)
     yield from _types(seam, handler, has_key=has_key)
     yield from _time(seam, handler, policy)
@@ -169,16 +168,6 @@ def _effects(seam: Seam, policy: Policy) -> Iterator[SeamFinding]:
         if looks_like_a_read
         else "right if running it twice does harm; the broker then needs sync_interval: always",
     )
-
-
-def _stream(seam: Seam, _policy: Policy) -> Iterator[SeamFinding]:
-    if seam.call_kind in ("generator", "async generator"):
-        yield SeamFinding(
-            seam=seam.name,
-            status="warn",
-            found="a generator: its items are streamed",
-            remedy="shadow cannot compare streams, so it goes to canary without that evidence",
-        )
 
 
 def _time(seam: Seam, handler: Handler | None, policy: Policy) -> Iterator[SeamFinding]:

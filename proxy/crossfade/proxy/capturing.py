@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from crossfade.shim.correlate import correlated
 from crossfade.shim.diverting import Later
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from .config import Capture
     from .exchange import Exchange
     from .heads import ResponseHead
-
-_STREAMED: Final = b"text/event-stream"
 
 
 class UpstreamFailedError(Exception):
@@ -116,16 +114,14 @@ class Capturing:
         duration = asyncio.get_running_loop().time() - self._started
         head, failure = self._head, exchange.failure
         error = SeenError(UpstreamFailedError(failure or "cut")) if failure or not whole or head is None else None
-        streamed = head is not None and (head.get(b"content-type") or b"").startswith(_STREAMED)
         with correlated(self._correlation):
             self._observing.saw(
                 self._n,
                 started=time.time() - duration,
                 duration=duration,
                 arguments=self._arguments(),
-                value=self._value(head) if error is None and head is not None and not streamed else None,
+                value=self._value(head) if error is None and head is not None else None,
                 error=error,
-                streamed=streamed,
             )
 
     def _arguments(self) -> Later | None:
@@ -144,7 +140,10 @@ class Capturing:
         return arguments(request, is_secret_field)
 
     def _value(self, head: ResponseHead) -> Later | None:
-        if not (self._full and self._answer.is_whole):
+        if not self._full:
+            return None
+        if not self._answer.is_whole:
+            report.count("skipped", seam=self._exchange.seam, reason="capture-limit")
             return None
         return Later(self._answer.size, partial(self._make_value, head))
 

@@ -9,6 +9,7 @@ once, because an object cannot be kept for later without its aliases.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import marshal
 import random
@@ -26,6 +27,7 @@ from .observations import Observation, Seen
 from .outcomes import SeenError
 from .seam import is_an_heirs
 from .stages import Stage
+from .yielded import LIMIT, MOST_BYTES, Watched, Yielded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator, Mapping
@@ -42,6 +44,7 @@ _NO_KEY: Final = (
     "its answers set cookies or hold other credentials, and there is no key to seal them: set CROSSFADE_SEAL_KEY for "
     "the proxy and its workers"
 )
+_VALUE: Final = b'{"value":'  # what the JSON of every value begins with
 _NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -126,45 +129,55 @@ class Observing:
         return value
 
     def stream(self, _seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """See ``seam.Route``; the observation carries arguments and timing, never the items."""
+        """See ``seam.Route``."""
         return self._watch(body, args, kwargs, body(*args, **kwargs))
 
     def _watch(
         self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
     ) -> Generator[Any, Any, Any]:
         begun = self._before(args, kwargs, streamed=True)  # at the first item: a stream that never begins is no call
+        taken = Yielded(self._encode_value, began=begun[5]) if begun[3] else None
         try:
-            returned = yield from cast("Generator[Any, Any, Any]", items)
+            returned = yield from cast("Generator[Any, Any, Any]", items if taken is None else Watched(items, taken))
         except BaseException as error:
-            self._failed(begun, body, args, kwargs, error, streamed=True)
+            self._streamed(begun, body, args, kwargs, error, taken=taken)
             raise
-        self._after(begun, body, args, kwargs, None, streamed=True)
+        self._streamed(begun, body, args, kwargs, None, taken=taken)
         return returned
 
     def astream(self, _seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """See ``seam.Route``; the observation carries arguments and timing, never the items."""
+        """See ``seam.Route``."""
         return self._awatch(body, args, kwargs, body(*args, **kwargs))
 
     async def _awatch(
         self, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], items: Any
     ) -> AsyncGenerator[Any, Any]:
         begun = self._before(args, kwargs, streamed=True)
+        taken = Yielded(self._encode_value, began=begun[5]) if begun[3] else None
         try:
             async with contextlib.aclosing(items):
                 resume = items.asend(None)
                 with contextlib.suppress(StopAsyncIteration):
                     while True:  # what `yield from` does, which async generators have not
                         item = await resume
+                        if taken is not None:
+                            taken.add(item)
                         try:
-                            resume = items.asend((yield item))
+                            sent = yield item
                         except GeneratorExit:
                             raise
                         except BaseException as thrown:
                             resume = items.athrow(thrown)
+                        else:
+                            resume = items.asend(sent)
+                            if sent is None:
+                                continue
+                        if taken is not None:
+                            taken.drive()
         except BaseException as error:
-            self._failed(begun, body, args, kwargs, error, streamed=True)
+            self._streamed(begun, body, args, kwargs, error, taken=taken)
             raise
-        self._after(begun, body, args, kwargs, None, streamed=True)
+        self._streamed(begun, body, args, kwargs, None, taken=taken)
 
     def _before(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], *, streamed: bool = False) -> _Begun:
         """Copy before the body runs, so that what it does to its arguments cannot change the record."""
@@ -189,15 +202,15 @@ class Observing:
         kwargs: Mapping[str, Any],
         value: Any,
         *,
-        streamed: bool = False,
+        taken: Yielded | None = None,
     ) -> None:
         n, outer, me, before, started, clock = begun
         duration = perf_counter() - clock
         if me is not None:
             leave(me, outer)
         try:
-            copy: _Copy = None
-            if before and not streamed:
+            copy: _Copy | Yielded = taken
+            if before and taken is None:
                 try:
                     copy = _dumps(value, _FORMAT)
                 except Exception:
@@ -205,7 +218,7 @@ class Observing:
             changed = n % _MUTATION_EVERY == 1 and self._changed(before, args, kwargs)
             heirs = self.seam.in_class and is_an_heirs(self.seam, body)
             self._observer.offer(
-                (self, n, started, duration, before, copy, None, current_correlation(), changed, streamed, heirs, outer)
+                (self, n, started, duration, before, copy, None, current_correlation(), changed, heirs, outer)
             )
         except Exception as failure:
             self._lost(before, duration, failure)
@@ -218,12 +231,8 @@ class Observing:
         kwargs: Mapping[str, Any],
         error: BaseException,
         *,
-        streamed: bool = False,
+        taken: Yielded | None = None,
     ) -> None:
-        """As ``_after``; a consumer that has had enough of a stream is no error."""
-        if streamed and isinstance(error, GeneratorExit):
-            self._after(begun, body, args, kwargs, None, streamed=True)
-            return
         n, outer, me, before, started, clock = begun
         duration = perf_counter() - clock
         if me is not None:
@@ -233,10 +242,28 @@ class Observing:
             heirs = is_an_heirs(self.seam, body)
             seen = SeenError(error)
             self._observer.offer(
-                (self, n, started, duration, before, None, seen, current_correlation(), changed, False, heirs, outer)
+                (self, n, started, duration, before, taken, seen, current_correlation(), changed, heirs, outer)
             )
         except Exception as failure:
             self._lost(before, duration, failure)
+
+    def _streamed(
+        self,
+        begun: _Begun,
+        body: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        error: BaseException | None,
+        *,
+        taken: Yielded | None,
+    ) -> None:
+        """A stream ended; a consumer that has had enough of it, or is cancelled, is no error."""
+        if error is not None and not isinstance(error, GeneratorExit | asyncio.CancelledError):
+            self._failed(begun, body, args, kwargs, error, taken=taken)
+            return
+        if taken is not None:
+            taken.closed = error is not None
+        self._after(begun, body, args, kwargs, None, taken=taken)
 
     def _lost(self, before: _Copy, duration: float, failure: Exception) -> None:
         """An observation could not be made: an eligible call all the same."""
@@ -261,12 +288,11 @@ class Observing:
         arguments: Later | None,
         value: Later | None,
         error: SeenError | None = None,
-        streamed: bool = False,
     ) -> None:
         """It ended. ``arguments`` make a mapping by parameter, ``None``: sampled out; ``started`` is epoch seconds."""
         correlation = current_correlation()
         self._observer.offer(
-            (self, n, started, duration, arguments, value, error, correlation, False, streamed, False, current_caller())
+            (self, n, started, duration, arguments, value, error, correlation, False, False, current_caller())
         )
 
     def told_credentials(self) -> None:
@@ -309,12 +335,16 @@ class Observing:
 
     def read(self, seen: Seen) -> Observation:
         """See ``observations.Reader``."""
-        _, n, started, duration, before, value, error, correlation, changed, streamed, heirs, outer = seen
+        _, n, started, duration, before, value, error, correlation, changed, heirs, outer = seen
         taken = self._open(before)
         if taken is not None:
             self._notice_mutation(taken, changed)
-        shown = self._open_value(value) if taken else None
-        compared = self._shadow and self._is_shadowed(full=before is not None, streamed=streamed, heirs=heirs)
+        shown, stream = None, None
+        if taken is not None and isinstance(value, Yielded):
+            shown, stream = self._open_items(value), value
+        elif taken is not None:
+            shown = self._open_value(value)
+        compared = self._shadow and self._is_shadowed(full=before is not None, heirs=heirs)
         return Observation(
             seam=self.seam,
             n=n,
@@ -329,7 +359,8 @@ class Observing:
             error=error,
             correlation=correlation,
             # What could not be read was counted as unserialisable when that was tried.
-            shadow=compared and taken is not None and (shown is not None or error is not None),
+            shadow=compared and taken is not None and (shown is not None or (error is not None and stream is None)),
+            stream=stream,
         )
 
     def _open(self, copy: _Copy) -> _Encoded | None:
@@ -346,6 +377,25 @@ class Observing:
             copy = self._encode_value(marshal.loads(copy), plain=True)  # noqa: S302 - as above
         return copy.data if isinstance(copy, _Encoded) else None
 
+    def _open_items(self, stream: Yielded) -> bytes | None:
+        """The items of a stream as one list; ``None``, and ``cut`` says why, where that proves nothing; counted."""
+        items: list[bytes] = []
+        for copy in stream.copies:
+            item = self._open_value(copy)
+            if item is None:
+                stream.cut = "unserialisable"
+                break
+            items.append(item[len(_VALUE) : -1])
+        if stream.closed and not items:
+            stream.cut = stream.cut or "stream-closed"
+        if sum(map(len, items)) > 2 * MOST_BYTES:  # JSON may be longer than the copies
+            stream.cut = stream.cut or LIMIT
+        if not stream.cut:
+            return _VALUE + b"[" + b",".join(items) + b"]}"
+        if stream.cut != "unserialisable":  # which was counted when that was tried
+            report.count("skipped", seam=self.seam.name, reason=stream.cut)
+        return None
+
     def _notice_mutation(self, taken: _Encoded, changed: object) -> None:
         if isinstance(changed, bytes):
             after = self._encode(*marshal.loads(changed))  # noqa: S302 - as above
@@ -353,14 +403,12 @@ class Observing:
         if changed:
             self._block(self.seam, "its body changes its arguments in place, and a change cannot cross a bus")
 
-    def _is_shadowed(self, *, full: bool, streamed: bool, heirs: bool) -> bool:
+    def _is_shadowed(self, *, full: bool, heirs: bool) -> bool:
         """Whether a worker shall run this call again and compare; why not is counted."""
         if not full:
             reason = "sampled-out"
         elif self._policy.effects == "unsafe":
             reason = "unsafe"
-        elif streamed:
-            reason = "stream"
         elif heirs:
             reason = "heir"
         else:

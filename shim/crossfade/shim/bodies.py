@@ -9,14 +9,15 @@ import asyncio
 import contextlib
 import contextvars
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from .callers import call_with_id, calling
 from .calls import serving
 from .correlate import correlated
 from .errors import CallCancelledError
 from .http import StreamedResponse
+from .yielded import MOST_BYTES, MOST_ITEMS
 
 if TYPE_CHECKING:
     import inspect
@@ -27,18 +28,29 @@ if TYPE_CHECKING:
     from .correlate import Correlation
     from .services import Service
 
+Chunks: TypeAlias = "Callable[[int, Any], bool | None]"
+"""Takes an item with its number; ``False``: it wants no more."""
+
+_MOST_BODY: Final = 8 * 1024 * 1024  # bytes of a streamed answer that are kept to be compared
+
 LAST_WORD: Final = 2.0
 """Seconds that a handler which was told to stop has to end before it counts as stuck."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ran:
-    """What the function returned or raised; ``later`` is how it ends, where it was not waited for."""
+    """What the function returned or raised; ``later`` is how it ends, where it was not waited for.
+
+    ``items``: how many pieces a stream had. Where ``execute`` was asked, ``yielded`` are they, a generator's items as
+    the codec encodes results, an answer's as they are; ``cut``: there were more than are kept, and it was closed.
+    """
 
     value: Any = None
     error: BaseException | None = None
     seconds: float = 0.0
     items: int | None = None
+    yielded: tuple[bytes, ...] = ()
+    cut: bool = False
     later: asyncio.Future[Ran] | None = None
 
 
@@ -76,19 +88,23 @@ class Bodies:
         """The same for another function, like the body beside its handler."""
         return Bodies(service, executor=self._executor, loop=self._loop)
 
-    async def execute(self, correlation: Correlation, call: CurrentCall, bound: inspect.BoundArguments) -> Ran:
-        """Run the function on ``bound`` for nobody but who asks; a generator's items are counted only."""
+    async def execute(
+        self, correlation: Correlation, call: CurrentCall, bound: inspect.BoundArguments, *, most: int | None = None
+    ) -> Ran:
+        """Run the function on ``bound`` for nobody but who asks; a stream is closed once ``most`` items were taken."""
         running = Running(call, asyncio.get_running_loop().create_future())
-        return await self.run(correlation, running, bound, _ignore)
+        kept = _Kept(self._service, most)
+        ran = await self.run(correlation, running, bound, kept.take)
+        return replace(ran, yielded=tuple(kept.parts), cut=kept.cut)
 
     async def run(
         self,
         correlation: Correlation,
         running: Running,
         bound: inspect.BoundArguments,
-        chunks: Callable[[int, Any], None],
+        chunks: Chunks,
     ) -> Ran:
-        """Run the function on ``bound``; a generator's items go to ``chunks`` with their number."""
+        """Run the function on ``bound``; a generator's items go to ``chunks``."""
         context = contextvars.copy_context()
         context.run(serving.set, running.call)
         context.run(calling.set, call_with_id(running.call.callid))
@@ -148,7 +164,7 @@ class _Run:
         service: Service,
         bound: inspect.BoundArguments,
         correlation: Correlation,
-        chunks: Callable[[int, Any], None],
+        chunks: Chunks,
     ) -> None:
         self._service = service
         self._bound = bound
@@ -172,7 +188,9 @@ class _Run:
             if call is not None and call.cancelled:
                 items.close()
                 raise CallCancelledError("the caller cancelled it", callid=call.callid)
-            self._chunks(number - 1, item)
+            if self._chunks(number - 1, item) is False:
+                items.close()
+                break
         return number
 
     async def coroutine(self) -> Ran:
@@ -192,10 +210,27 @@ class _Run:
         number = 0
         async with contextlib.aclosing(items):
             async for item in items:
-                self._chunks(number, item)
                 number += 1
+                if self._chunks(number - 1, item) is False:
+                    break
         return number
 
 
-def _ignore(_number: int, _item: Any) -> None:
-    """Nobody listens to a shadow's items."""
+class _Kept:
+    """What a stream yields, encoded as it comes, so that what becomes of an item later changes nothing."""
+
+    def __init__(self, service: Service, most: int | None) -> None:
+        self._codec = None if service.domain == "http" else service.codec
+        self._most = most
+        self._left = 2 * MOST_BYTES if self._codec else _MOST_BODY
+        self.parts: list[bytes] = []
+        self.cut = False
+
+    def take(self, _number: int, item: Any) -> bool:
+        """See ``Chunks``. Raises ``UnserialisableError``."""
+        part: bytes = item.content if self._codec is None else self._codec.encode_result(item)
+        self._left -= len(part)
+        self.cut = self._left < 0 or len(self.parts) == MOST_ITEMS
+        if not self.cut:
+            self.parts.append(part)
+        return not self.cut and len(self.parts) != self._most

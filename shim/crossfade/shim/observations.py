@@ -24,6 +24,7 @@ from .domains import observed_type
 from .errors import BusError, BusUnavailableError, UnserialisableError
 from .events import Event
 from .hooks import report
+from .yielded import LIMIT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from .redaction import Redactor
     from .seam import Seam
     from .subjects import Subjects
+    from .yielded import Yielded
 
 BUFFER: Final = 10_000  # calls; half a minute at 300 calls/s
 BUFFER_BYTES: Final = 64 * 1024 * 1024  # of arguments and values, because calls may be large
@@ -48,7 +50,8 @@ class Observation:
     """One finished legacy call, already detached from the caller's objects.
 
     ``arguments`` and ``value`` are JSON (``value`` is ``{"value": ...}``); ``arguments`` is ``None`` when they
-    could not be serialised, or the call was sampled out. ``started`` is seconds since the epoch, ``duration`` seconds.
+    could not be serialised, or the call was sampled out. Of a ``stream`` that can be compared ``value`` is the list of
+    its items, whatever it ended with. ``started`` is seconds since the epoch, ``duration`` seconds.
     """
 
     seam: Seam
@@ -64,6 +67,7 @@ class Observation:
     correlation: Correlation | None
     outer: Caller | None = None
     shadow: bool = False
+    stream: Yielded | None = None
 
     @property
     def kind(self) -> str:
@@ -74,7 +78,9 @@ class Observation:
     @property
     def whole(self) -> bool:
         """Whether arguments and outcome are there, so that it could be compared."""
-        return self.arguments is not None and (self.value is not None or self.error is not None)
+        if self.arguments is None:
+            return False
+        return self.value is not None or (self.error is not None and self.stream is None)
 
 
 class Reader(Protocol):
@@ -91,11 +97,11 @@ class Reader(Protocol):
 
 
 Seen: TypeAlias = (
-    "tuple[Reader, int, float, float, Any, Any, SeenError | None, Correlation | None, Any, bool, bool, Caller | None]"
+    "tuple[Reader, int, float, float, Any, Any, SeenError | None, Correlation | None, Any, bool, Caller | None]"
 )
 """A finished call as its thread left it: who can read it, its number, start (seconds since the epoch), duration (s),
-arguments, value, error, correlation, arguments again (or whether they changed), streamed, called on an heir, inside
-which call it began.
+arguments, value (of a stream what it yielded), error, correlation, arguments again (or whether they changed), called on
+an heir, inside which call it began.
 
 A plain tuple, because making anything else takes a microsecond of the caller's time.
 """
@@ -257,6 +263,9 @@ class Observer:
         if arguments is not None:
             hidden = {name: self._redactor.digest(value) for name, value in observation.secrets.items()}
             parts += b',"arguments":', _merged(arguments, hidden)
+        if observation.stream is not None:
+            parts += b',"stream":', _streamed(observation.stream, value, failed=observation.error is not None)
+            value = None
         if observation.error is not None:
             record = observation.error.record(redact=self._redactor.text).to_json()
             parts += b',"outcome":"error","error":', _json(record), b"}"
@@ -268,6 +277,16 @@ class Observer:
 
     def _redacted(self, data: bytes | None) -> bytes | None:
         return data if data is None or self._redactor.passes(data) else _json(self._redactor.value(json.loads(data)))
+
+
+def _streamed(stream: Yielded, value: bytes | None, *, failed: bool) -> bytes:
+    """What is told of a stream; ``value`` is ``{"value": [...]}``, its items, redacted."""
+    end = "error" if failed else "closed" if stream.closed else "finished"
+    about: dict[str, Any] = {"count": stream.count, "end": end}
+    if value is None or not value.startswith(b'{"value":['):  # or they were too much to be redacted
+        return _json({**about, "cut": stream.cut or LIMIT})
+    about["offsets_ms"] = [round(seconds * 1000, 3) for seconds in stream.came]
+    return _json(about)[:-1] + b',"items":' + value[value.index(b":") + 1 :]
 
 
 def _done(seen: Seen, made: _Made | None, *, sent: bool) -> _Done:

@@ -153,11 +153,28 @@ class Finished(Payload):
     error: ErrorData | None = Field(default=None, description="what the body raised")
 
 
+class ObservedStream(Payload):
+    """What a generator yielded. Without `items` it cannot be compared, and `cut` says why."""
+
+    count: int = Field(ge=0, description="how many items there were, recorded or not")
+    end: Literal["finished", "closed", "error"] = Field(
+        description="`closed`: whoever took the items wanted no more; `error`: see `error`"
+    )
+    items: list[Any] | None = Field(default=None, description="what it yielded, in order, redacted")
+    offsets_ms: list[_Milliseconds] = Field(default=[], description="when each item came, after `started`")
+    cut: str = Field(
+        default="",
+        description="`stream-limit`: too long; `stream-driven`: something was sent or thrown into it; `stream-closed`: "
+        "before its first item; `unserialisable`",
+    )
+
+
 class Observed(Finished):
     """A finished legacy call: arguments, outcome and timing, redacted."""
 
     arguments: dict[str, Any] | None = Field(default=None, description="absent when they could not be serialised")
     value: Any = Field(default=None, description="what the body returned; absent when it could not be serialised")
+    stream: ObservedStream | None = Field(default=None, description="of a generator, in place of `value`")
 
 
 # -- HTTP ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from .correlate import from_event
 from .errors import BusError, CrossfadeError
 from .events import Event, derived_id
 from .hooks import report
-from .judging import has_redacted, judge, outcome_of, read_observation
+from .judging import has_redacted, judge, outcome_of, read_observation, taken, unfit
 from .ports import ConsumeOptions
 from .repeating import judge_runs
 from .routing import in_share
@@ -140,16 +140,21 @@ class Shadowing:
             return Verdict(kind="skipped", reason="policy", detail=self._runtime.redactor.text(str(error)))
         try:
             recorded = read_observation(stored.event)
-            # Where this side says nothing, the caller has: it marked the call for comparison.
-            if self._service.harm(self._runtime.policy) == "unsafe":
-                return Verdict(kind="skipped", reason="unsafe")
-            if has_redacted(json.loads(recorded.arguments)):
-                return Verdict(kind="skipped", reason="redacted")
+            if reason := self._unfit(recorded):
+                return Verdict(kind="skipped", reason=reason)
             case = _Case(stored=stored, recorded=recorded, policy=policy, rules=rules)
             case.arguments(self._service)
         except CrossfadeError as error:
             return Verdict(kind="skipped", reason="arguments", detail=self._runtime.redactor.text(str(error)))
         return case
+
+    def _unfit(self, recorded: Recorded) -> str:
+        # Where this side says nothing, the caller has: it marked the call for comparison.
+        if self._service.harm(self._runtime.policy) == "unsafe":
+            return "unsafe"
+        if has_redacted(json.loads(recorded.arguments)):
+            return "redacted"
+        return unfit(recorded.outcome, self._service)
 
     async def _judge(self, case: _Case, delivery: Delivery) -> _Found:
         repeat = self._is_allowed(case.policy, "repeat") if case.policy.repeat > 1 else False
@@ -192,7 +197,8 @@ class Shadowing:
         )
         try:
             async with asyncio.timeout(case.policy.timeout):
-                ran = await bodies.execute(from_event(event), call, case.arguments(service))
+                most = taken(case.recorded.outcome)
+                ran = await bodies.execute(from_event(event), call, case.arguments(service), most=most)
         except TimeoutError:
             call.cancel()
             return None

@@ -113,6 +113,46 @@ def test_observed_calls_are_replayed_with_what_they_asked_for(app):
     }
 
 
+STREAMS = """
+from collections.abc import AsyncIterator, Iterator
+from crossfade import shim
+
+@shim.tool("shop.lines", effects="none", stage="observe")
+def lines(n: int) -> Iterator[str]:
+    for at in range(n):
+        yield f"line {at}"
+
+@shim.tool("shop.page", effects="none", stage="observe")
+def page(n: int) -> list[str]:
+    return [line.upper() for line in lines(n)]
+"""
+
+
+def test_a_recorded_stream_is_replayed(app):
+    """Item by item, as far as its caller took it; inside another call it is answered with the items of then."""
+    app.write(STREAMS)
+    shop = app.load()
+    with app.connect() as connected:
+        assert len(list(shop.lines(4))) == 4
+        items = shop.lines(1000)
+        assert [next(items), next(items)] == ["line 0", "line 1"]
+        items.close()
+        assert shop.page(2) == ["LINE 0", "LINE 1"]
+        kit.observed(connected, 4)
+
+    done = app.replay("--json")
+    assert done.code == 0, done.out + done.err
+    assert {name: found["verdicts"] for name, found in done.json["seams"].items()} == {
+        "shop.lines": {"match": 3},
+        "shop.page": {"match": 1},
+    }
+
+    app.write(STREAMS.replace("range(n):", "range(n):\n        if at == 2: continue"))
+    broken = app.replay("--seam", "shop.lines")
+    assert broken.code == 1
+    assert '$[2]  missing  "line 2"' in broken.out
+
+
 def test_calls_over_the_bus_are_replayed_and_a_pass_is_told(app, tmp_path):
     """From commands and results; published verdicts are a replay's, and gates hear that it passed."""
     app.write(APP.format(stage="bus"))

@@ -177,7 +177,7 @@ def test_an_answer_of_a_route_is_compared_as_what_it_says(connect, work):
     ]
 
 
-def record(connection, name, n, answer):
+def record(connection, name, n, answer, **changes):
     """Publish what a proxy leaves behind of a sampled request at shadow."""
     runtime = connection.runtime
     payload = {
@@ -186,6 +186,7 @@ def record(connection, name, n, answer):
         "value": answer,
         "duration_ms": 1.0,
         "redaction": runtime.redactor.fingerprint,
+        **changes,
     }
     event = Event(
         type="http.observed",

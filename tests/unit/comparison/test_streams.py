@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.shim.comparison import Budget, Rules, Stream, compare_streams
+from crossfade.shim.comparison import Budget, Outcome, Rules, compare_streams
 from crossfade.shim.outcomes import ErrorRecord
 
 NO, OTHER = (ErrorRecord(type="ValueError", message=text) for text in ("no", "other"))
@@ -12,8 +12,12 @@ JOINED = {"$": {"matcher": "exact", "normalise": "join"}}
 
 
 def judge(old, new, said=(), *, ends=(None, None), **options):
-    sides = [Stream(items=tuple(items), error=error) for items, error in zip((old, new), ends, strict=True)]
+    sides = [stream(items, error) for items, error in zip((old, new), ends, strict=True)]
     return compare_streams(*sides, Rules.parse(dict(said)), **options)
+
+
+def stream(items, error=None, *, closed=False):
+    return Outcome(kind="error" if error else "value", items=tuple(items), error=error, closed=closed)
 
 
 def found(*args, **options):
@@ -26,6 +30,44 @@ def test_items_are_compared_in_order():
     assert found([1, {"a": 2}], [1, {"a": 3}, 4]) == ["changed $[1].a", "extra $[2]"]
     assert found(["a", "b"], ["b", "a"]) == ["changed $[0]", "changed $[1]"]
     assert judge([{"at": 1}], [{"at": 2}], {"$[*].at": "ignore"}).rule == "$[*].at"
+
+
+def test_what_is_only_missing_or_extra_does_not_make_all_behind_it_differ():
+    """One place per item of the run, however long the stream; the signature is that of one lost at the end."""
+    long = [{"n": n, "at": n} for n in range(30)]
+    assert found(long, long[:2] + long[3:]) == ["missing $[2]"]
+    assert found(long[:2] + long[4:], long) == ["extra $[2]", "extra $[3]"]
+    assert judge(long, long[1:]).signature == judge(long, long[:-1]).signature
+    later = [{**item, "at": 99} for item in long]
+    assert found(long, later[:2] + later[3:], {"$[*].at": "ignore"}) == ["missing $[2]"]
+    assert len(found(long, [])) + judge(long, []).more == 30
+
+
+def test_two_faults_are_told_by_place_and_in_words():
+    """Where no single run explains them: the first place that differs, and how many there were."""
+    verdict = judge([1, 2, 3, 4], [1, 9, 4])
+    assert verdict.differences[0].path == "$[1]"
+    assert verdict.detail == "legacy yielded 4 items, the other side 3"
+    assert judge([1, 2, 3], [1, 3, 2]).detail == "the same items from $[1] on, in another order"
+
+
+def test_of_a_stream_closed_early_what_was_taken_is_compared():
+    """What the other would have said after that, and how it would have ended, is nobody's question."""
+    two = stream([1, 2], closed=True)
+    assert compare_streams(two, stream([1, 2, 3])).kind == "match"
+    assert compare_streams(two, stream([1, 2], NO)).kind == "match"
+    assert [d.path for d in compare_streams(two, stream([1, 3, 2])).differences] == ["$[1]"]
+    assert [f"{d.kind} {d.path}" for d in compare_streams(two, stream([1])).differences] == ["missing $[1]"]
+    assert [d.kind for d in compare_streams(two, stream([1], NO)).differences] == ["missing", "outcome"]
+
+
+def test_a_comparator_sees_the_items_of_streams_that_ended_well():
+    """As a list, in the place of a value; one that raised is not its question."""
+    same = lambda old, new: sorted(old.value) == sorted(new.value)  # noqa: E731
+    assert compare_streams(stream([1, 2]), stream([2, 1]), comparator=same).rule == "comparator"
+    never = lambda _old, _new: False  # noqa: E731
+    assert compare_streams(stream([1]), stream([1]), comparator=never).kind == "mismatch"
+    assert compare_streams(stream([1], NO), stream([1], NO), comparator=never).kind == "match"
 
 
 def test_where_a_text_was_cut_says_nothing_when_joined():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -28,6 +28,9 @@ def compare(
     http: Annotated[
         bool, typer.Option("--http", help="The files hold recorded HTTP answers: status, headers, text or body.")
     ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="The files hold what streams yielded: lists, or observations' `stream`.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Compare two answers under rules, to try the rules out. Exit code 1 unless they match or differences are ignored.
@@ -35,7 +38,10 @@ def compare(
     Nothing is sent anywhere and no bus is needed.
     """
     said = read_rules(rules) if rules else Rules()
-    verdict = comparison.compare(_side(old, said, http=http), _side(new, said, http=http), said)
+    if stream:
+        verdict = comparison.compare_streams(_stream(old), _stream(new), said)
+    else:
+        verdict = comparison.compare(_side(old, said, http=http), _side(new, said, http=http), said)
     if as_json:
         print_json(verdict.to_json())
     else:
@@ -50,6 +56,14 @@ def _side(file: str, rules: Rules, *, http: bool) -> Outcome:
     if not isinstance(value, dict) or "status" not in value:
         raise ConfigurationError('an answer is like {"status": 200, "headers": [["a", "b"]], "text": ""}', where=file)
     return comparison.http_outcome(Outcome(kind="value", value=value), rules)
+
+
+def _stream(file: str) -> Outcome:
+    value = _read(file)
+    told = cast("dict[str, Any]", value if isinstance(value, dict) else {"items": value})
+    if not isinstance(told.get("items"), list):
+        raise ConfigurationError('a stream is a list, or like {"items": [], "end": "finished"}', where=file)
+    return Outcome(kind="value", items=tuple(told["items"]), closed=told.get("end") == "closed")
 
 
 def _read(file: str) -> Any:

@@ -43,6 +43,9 @@ _INDEXES: Final = (
 
 _TICK: Final = 0.001  # seconds; a call's begin and its length are told by two clocks
 
+NO_OUTCOME: Final = "no-outcome"
+"""Why an observation without one is not replayed: its value had no JSON form."""
+
 UNFINISHED: Final = "unfinished"
 """Why a command without a result is not replayed: nobody knows how it ended."""
 
@@ -185,12 +188,18 @@ def _call(row: tuple[Any, ...]) -> RecordedCall:
 
 
 def _dump(outcome: Outcome) -> str:
-    ended = {"value": outcome.value} if outcome.error is None else {"error": outcome.error.to_json()}
+    ended: dict[str, Any] = {"value": outcome.value}
+    if outcome.error is not None:
+        ended = {"error": outcome.error.to_json()}
+    if outcome.items is not None:
+        ended |= {"items": outcome.items, "closed": outcome.closed}
     return json.dumps(ended)
 
 
 def _read(text: str, seconds: float) -> Outcome:
     ended: dict[str, Any] = json.loads(text)
+    items = tuple(ended["items"]) if "items" in ended else None
     if "error" in ended:
-        return Outcome(kind="error", error=ErrorRecord.from_json(ended["error"]), duration=seconds)
-    return Outcome(kind="value", value=ended["value"], duration=seconds)
+        return Outcome(kind="error", error=ErrorRecord.from_json(ended["error"]), duration=seconds, items=items)
+    closed = ended.get("closed", False)
+    return Outcome(kind="value", value=ended["value"], duration=seconds, items=items, closed=closed)

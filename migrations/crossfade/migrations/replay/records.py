@@ -14,15 +14,15 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from crossfade.shim.comparison import Outcome
 from crossfade.shim.errors import CrossfadeError, RemoteError
 from crossfade.shim.judging import has_redacted
 from crossfade.shim.outcomes import rebuild_error
 from crossfade.shim.redaction import blank_marks
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping
 
-    from crossfade.shim.comparison import Outcome
     from crossfade.shim.redaction import Redactor
     from crossfade.shim.seam import Seam
 
@@ -79,10 +79,23 @@ class Tape:
         return f"not in the record with these arguments{others}"
 
     def _in_ids_of_now(self, outcome: Outcome) -> Outcome:
+        translate = self._ids.to_replayed
         if outcome.error is None:
-            return replace(outcome, value=self._ids.to_replayed(outcome.value))
-        message, args = self._ids.to_replayed(outcome.error.message), self._ids.to_replayed(list(outcome.error.args))
-        return replace(outcome, error=replace(outcome.error, message=message, args=tuple(args)))
+            return in_other_ids(outcome, translate)
+        message, args = translate(outcome.error.message), translate(list(outcome.error.args))
+        error = replace(outcome.error, message=message, args=tuple(args))
+        return in_other_ids(replace(outcome, error=error), translate)
+
+
+def in_other_ids(outcome: Outcome, translate: Callable[[Any], Any]) -> Outcome:
+    """``outcome`` with value and items as ``translate`` has them."""
+    items = None if outcome.items is None else tuple(translate(list(outcome.items)))
+    return replace(outcome, value=translate(outcome.value), items=items)
+
+
+async def _asynchronous(items: Iterable[Any]) -> AsyncGenerator[Any]:
+    for item in items:
+        yield item
 
 
 class Answering:
@@ -111,12 +124,33 @@ class Answering:
 
     def stream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
-        self._refuse(seam, self._tapes(), "the items of a stream are not recorded")
-        return body(*args, **kwargs)
+        items = self._recorded(seam, args, kwargs)
+        return body(*args, **kwargs) if items is None else items
 
     def astream(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
-        return self.stream(seam, body, args, kwargs)
+        items = self._recorded(seam, args, kwargs)
+        return body(*args, **kwargs) if items is None else _asynchronous(items)
+
+    def _recorded(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Generator[Any] | None:
+        """The items to give; ``None``: run the body."""
+        outcome = self._outcome(seam, args, kwargs)
+        if outcome is None:
+            return None
+        if outcome.items is None:
+            self._refuse(seam, self._tapes(), "its items are not in the record")
+            return None
+        return self._items(seam, outcome, outcome.items)
+
+    def _items(self, seam: Seam, outcome: Outcome, items: tuple[Any, ...]) -> Generator[Any]:
+        """As the seam's callers get them, then its error; no more than were taken then."""
+        for item in items:
+            yield self._given(seam, Outcome(kind="value", value=item))
+        if outcome.closed:
+            self._miss(seam, self._tapes(), why := f"then its caller took {len(items)} items and no more")
+            raise UnrecordedCallError(f"{seam.name}: {why}")
+        if outcome.error is not None:
+            self._given(seam, outcome)
 
     def _outcome(self, seam: Seam, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome | None:
         """What to give; ``None``: run the body."""

@@ -21,12 +21,12 @@ from crossfade.shim.correlate import from_event
 from crossfade.shim.errors import CrossfadeError
 from crossfade.shim.events import Event, derived_id
 from crossfade.shim.hooks import report
-from crossfade.shim.judging import Recorded, has_redacted, judge, outcome_of
+from crossfade.shim.judging import NO_ITEMS, Recorded, has_redacted, is_stream, judge, outcome_of, taken, unfit
 
 from .ids import IdMap
 from .pacing import Pace, Pacer
-from .recording import UNFINISHED
-from .records import Answering, Tape, playing
+from .recording import NO_OUTCOME, UNFINISHED
+from .records import Answering, Tape, in_other_ids, playing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable, Mapping
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from inspect import BoundArguments
 
     from crossfade.shim.bodies import Ran
+    from crossfade.shim.comparison import Outcome
     from crossfade.shim.correlate import Correlation
     from crossfade.shim.policy import Policy
     from crossfade.shim.redaction import Redactor
@@ -123,9 +124,8 @@ class Replay:
     def refusal(self, call: RecordedCall) -> Verdict | None:
         """Why ``call`` is not replayed; ``None`` when it is."""
         served = self._served[call.seam]
-        streams = served.service.kind in ("generator", "async generator")
-        if streams or call.unfit:
-            return Verdict(kind="skipped", reason="stream" if streams else call.unfit)
+        if reason := _unfit(call, served.service):
+            return Verdict(kind="skipped", reason=reason)
         arguments = self._arguments(call)
         if not self._options.sandbox and not _is_harmless(served, arguments):
             return Verdict(kind="skipped", reason="effects")
@@ -239,7 +239,8 @@ class Replay:
         try:
             async with asyncio.timeout(served.policy.timeout):
                 correlation = _correlation(call, self._options.sandbox)
-                return await self._bodies[call.seam].execute(correlation, current, bound)
+                most = taken(call.outcome) if call.outcome is not None else None
+                return await self._bodies[call.seam].execute(correlation, current, bound, most=most)
         except TimeoutError:
             current.cancel()
             return None
@@ -254,17 +255,17 @@ class Replay:
 
     def _judge(self, call: RecordedCall, recorded: Recorded, ran: Ran, ids: IdMap) -> Verdict:
         served = self._served[call.seam]
-        new = outcome_of(served.service, ran, self._redactor)
+        old, new = recorded.outcome, outcome_of(served.service, ran, self._redactor)
         verdict = judge(
             recorded,
-            replace(new, value=ids.to_recorded(new.value)) if new.error is None else new,
+            in_other_ids(new, ids.to_recorded),
             served.rules,
             service=served.service,
             comparator=self._registry.comparator(call.seam),
             redactor=self._redactor,
         )
-        if new.error is None and recorded.outcome.error is None:
-            ids.learn(ids.fits(recorded.outcome.value, new.value) or [])
+        if new.error is None and old.error is None:
+            ids.learn(ids.fits(_answered_with(old), _answered_with(new)) or [])
         return verdict
 
 
@@ -301,6 +302,17 @@ def _nowhere(bus: str | None, *, required: bool) -> connection.Connection:
     what = "required" if required else "wanted"
     report.count("skipped", reason=f"replay-{what}-{'another-bus' if bus else 'bus'}")
     return connection.Connection(None)
+
+
+def _unfit(call: RecordedCall, service: Service) -> str:
+    """Why its outcome cannot be compared; empty when it can."""
+    if call.outcome is not None:
+        return call.unfit or unfit(call.outcome, service)
+    return NO_ITEMS if call.unfit == NO_OUTCOME and is_stream(service) else call.unfit
+
+
+def _answered_with(outcome: Outcome) -> Any:
+    return outcome.value if outcome.items is None else list(outcome.items)
 
 
 def _is_harmless(served: Served, arguments: Mapping[str, Any]) -> bool:

@@ -12,10 +12,10 @@ from crossfade.shim.comparison import Outcome
 from crossfade.shim.errors import ConfigurationError, CrossfadeError, MalformedEventError
 from crossfade.shim.events import TYPES
 from crossfade.shim.hooks import report
-from crossfade.shim.judging import read_observation
+from crossfade.shim.judging import NO_ITEMS, read_observation
 from crossfade.shim.outcomes import read_answer
 
-from .recording import UNFINISHED, RecordedCall
+from .recording import NO_OUTCOME, UNFINISHED, RecordedCall
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Mapping
@@ -117,7 +117,7 @@ class Gathering:
             into.end(callid, None, redaction=fingerprint, unfit=answer.kind)
             return
         if event.type.endswith(".cancelled") or "items" in payload:
-            into.end(callid, None, redaction=fingerprint, unfit="stream" if "items" in payload else "cancelled")
+            into.end(callid, None, redaction=fingerprint, unfit=NO_ITEMS if "items" in payload else "cancelled")
             return
         timings: dict[str, float] = payload.get("timings") or {}
         seconds = (timings.get("handler_ms", 0.0) + timings.get("queue_ms", 0.0)) / 1000
@@ -139,8 +139,10 @@ def _observed(event: Event) -> RecordedCall:
         try:
             recorded = read_observation(event)
             outcome, redaction = recorded.outcome, recorded.redaction
+            if outcome.kind == "unknown":  # a stream whose items were not kept
+                unfit, outcome = outcome.reason, None
         except MalformedEventError:
-            unfit = "no-outcome"
+            unfit = NO_OUTCOME
     seconds = float(payload.get("duration_ms", 0.0)) / 1000
     began = datetime.fromisoformat(payload["started"]).timestamp() if "started" in payload else event.time.timestamp()
     return _recorded(

@@ -9,7 +9,7 @@ from .matchers import MATCHERS, MISSING, WELL_FORMED, Judgement, Matcher, Matche
 from .observed import Outcome
 from .rules import Rule, Rules
 from .samples import Samples
-from .streams import Stream, compare_streams
+from .streams import compare_streams
 from .verdict import Difference, DifferenceKind, Verdict, VerdictKind
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "Rule",
     "Rules",
     "Samples",
-    "Stream",
     "Verdict",
     "VerdictKind",
     "compare",

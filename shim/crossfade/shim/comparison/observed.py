@@ -16,6 +16,8 @@ class Outcome:
     ``value`` is decoded JSON, meaningful for ``value`` only; a value that was not recorded is kind ``unknown``,
     never ``None``. ``error`` is set for ``error``. ``reason`` says why for ``not-executed`` and ``unknown``.
     ``duration`` is seconds, ``None`` when not measured; it is carried for comparators and not judged here.
+    ``items`` are what a stream yielded before, in order, ``None`` of what is no stream; ``closed``: whoever took them
+    wanted no more.
     """
 
     kind: OutcomeKind
@@ -23,6 +25,8 @@ class Outcome:
     error: ErrorRecord | None = None
     reason: str = ""
     duration: float | None = None
+    items: tuple[Any, ...] | None = None
+    closed: bool = False
 
     def __post_init__(self) -> None:
         if (self.kind == "error") != (self.error is not None):

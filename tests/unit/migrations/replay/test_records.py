@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
+import itertools
 import threading
 import uuid
+from collections.abc import AsyncIterator, Iterator  # noqa: TC003 - seams resolve their annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
@@ -225,15 +228,56 @@ def test_an_id_made_by_the_body_is_known_again(replayed):
     assert done.verdict.kind == "match"
 
 
-def test_a_stream_is_not_answered(replayed):
-    """Its items are not recorded."""
+@pytest.mark.parametrize("kind", ["plain", "async"])
+@pytest.mark.parametrize(
+    ("recorded", "most", "said"),
+    [
+        ({"items": ("a", "b")}, 9, "match"),
+        ({"items": ("a", "b"), "closed": True}, 2, "match"),
+        ({"items": ("a", "b"), "closed": True}, 9, "then its caller took 2 items and no more"),
+        ({"items": ("a",), "error": ValueError("late")}, 9, "match"),
+        ({}, 9, "its items are not in the record"),
+    ],
+)
+def test_a_nested_stream_is_answered_with_its_items(replayed, kind, recorded, most, said):
+    """In order, then its error; what was not recorded, or not taken, is missed, and its body never asked."""
+    if kind == "plain":
 
-    @shim.tool("web.lines", effects="none")
-    def lines(q: str):
-        yield q
+        @shim.tool("web.lines", effects="none")
+        def lines(q: str) -> Iterator[str]:
+            raise AssertionError
+            yield q
 
-    ask(lambda q: list(lines(q)))
-    [done] = replayed(outer(["x"]), only=["web.ask"])
+        @shim.tool("web.ask", effects="none")
+        def ask(q: str) -> list[str]:
+            with contextlib.suppress(ValueError):
+                return list(itertools.islice(lines(q), most))
+            return ["failed"]
+    else:
 
-    assert done.verdict.reason == "unrecorded"
-    assert "stream" in done.verdict.detail
+        @shim.tool("web.lines", effects="none")
+        async def alines(q: str) -> AsyncIterator[str]:
+            raise AssertionError
+            yield q
+
+        @shim.tool("web.ask", effects="none")
+        async def aask(q: str) -> list[str]:
+            found = []
+            with contextlib.suppress(ValueError):
+                async for item in alines(q):
+                    found.append(item)
+                    if len(found) == most:
+                        break
+                return found
+            return ["failed"]
+
+    nested = call("web.lines", {"q": "x"}, at=0.01, run="r", cause="outer", error=recorded.get("error"))
+    items = {name: value for name, value in recorded.items() if name != "error"}
+    nested = dataclasses.replace(nested, outcome=dataclasses.replace(nested.outcome, **items))
+    [done] = replayed(outer(["failed"] if "error" in recorded else ["a", "b"]), nested, only=["web.ask"])
+
+    if said == "match":
+        assert done.verdict.kind == "match"
+    else:
+        assert (done.verdict.kind, done.verdict.reason) == ("skipped", "unrecorded")
+        assert said in done.verdict.detail

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 import uuid
+from collections.abc import Iterator  # noqa: TC003 - seams resolve their annotations
 from datetime import UTC, datetime
 
 import pytest
@@ -122,6 +124,48 @@ def test_what_cannot_be_run_as_it_was_is_skipped(replayed, changes, reason):
         return
     [done] = replayed(call("shop.price", {"item": "tea"}, 3, **changes))
     assert (done.verdict.kind, done.verdict.reason) == ("skipped", reason)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "kind", "said"),
+    [
+        ({"items": (1, 2, 3)}, "match", ""),
+        ({"items": (1, 2), "closed": True}, "match", ""),
+        ({"items": (1, 9, 2, 3)}, "mismatch", "missing $[1]"),
+        ({"items": (2, 1, 3)}, "mismatch", "changed $[0]"),
+        ({}, "skipped", "no-items"),
+    ],
+)
+def test_a_stream_is_compared_by_its_items(replayed, recorded, kind, said):
+    """What is recorded without them, as older versions did, is skipped by name."""
+    ended = []
+
+    @shim.tool("web.count", effects="none")
+    def count(n: int) -> Iterator[int]:
+        try:
+            yield from range(1, n + 1)
+        finally:
+            ended.append(n)
+
+    then = call("web.count", {"n": 3})
+    [done] = replayed(dataclasses.replace(then, outcome=dataclasses.replace(then.outcome, **recorded)))
+
+    found = [f"{each.kind} {each.path}" for each in done.verdict.differences]
+    assert done.verdict.kind == kind
+    assert said == (found[0] if found else done.verdict.reason)
+    assert ended == ([] if kind == "skipped" else [3])
+
+
+def test_an_older_observation_of_a_stream_says_so(replayed):
+    """It has neither a value nor items."""
+
+    @shim.tool("web.count", effects="none")
+    def count(n: int) -> Iterator[int]:
+        yield n
+
+    [done] = replayed(call("web.count", {"n": 3}, outcome=None, unfit="no-outcome"))
+
+    assert (done.verdict.kind, done.verdict.reason) == ("skipped", "no-items")
 
 
 def test_arguments_that_fit_no_more_are_told(replayed):

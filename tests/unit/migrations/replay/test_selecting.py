@@ -60,7 +60,7 @@ async def test_commands_and_results_are_calls(bus, recording):
 
     assert found["c1"].outcome.value == REDACTOR.value({"password": "p"})
     assert (found["c1"].seconds, found["c1"].unfit) == (0.04, "")
-    assert [found[f"c{n}"].unfit for n in (2, 3, 4, 5)] == ["redacted", "unknown", "stream", "unfinished"]
+    assert [found[f"c{n}"].unfit for n in (2, 3, 4, 5)] == ["redacted", "unknown", "no-items", "unfinished"]
 
 
 async def test_what_cannot_be_read_is_counted(bus, recording):
