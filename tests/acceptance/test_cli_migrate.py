@@ -54,6 +54,8 @@ def test_what_a_playbook_moves_is_moved_by_hand_with_force_only(shell):
         if event["data"]["to"] == "observe"
     ]
 
-    assert "playbook p moves shop.quote: say `crossfade migrate advance shop.quote`" in refused.err
+    said = " ".join(refused.err.split())
+    assert "playbook p moves shop.quote (applied by " in said
+    assert "now waiting): say `crossfade migrate advance shop.quote`" in said
     assert same.out.startswith("shop.quote: legacy -> legacy (revision 1)")
     assert (moved["reason"], "evidence" in moved) == ("mine", False)

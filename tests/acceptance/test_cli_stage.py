@@ -7,6 +7,9 @@ import signal
 
 import pytest
 
+from crossfade.shim.policies import Move, Policies
+from crossfade.shim.stages import Stage
+from crossfade.shim.subjects import Subjects
 from plugins.shells import NOTE
 from support.nats_server import NatsServer
 from support.shells import Shell, write_modules
@@ -227,3 +230,24 @@ def test_an_unsafe_seam_stays_where_a_power_cut_could_forget_a_claim(tmp_path):
     assert (stands["seam"], stands["stage"], stands["revision"]) == ("shop.pay", "observe", 1)
     assert again.out.partition("\n")[0] == "shop.pay: legacy -> bus (revision 4)"
     assert harmless.out.partition("\n")[0] == "shop.quote: legacy -> bus (revision 1)"
+
+
+def test_of_two_people_the_slower_is_told_who_and_when(shell, monkeypatch):
+    """Exit code 4 for the way on; the way back wins, and settings beside the stage are checked."""
+    shell.declare()
+    faster = iter(["observe", "shadow"])
+
+    async def meanwhile(bus, standing, _move):
+        other = Move(target=Stage(next(faster)), actor="bob", force=True)
+        await Policies(bus, Subjects(shell.environment["CROSSFADE_PREFIX"])).set_stage(standing.seam, other, wait=0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("crossfade.migrations.cli.stage.check_not_led", meanwhile)
+        late = shell.run("stage", "set", "shop.quote", "observe", code=4)
+        back = shell.run("stage", "set", "shop.quote", "legacy", "--reason", "it fails")
+    assert "is at revision 1 (bob set it at 20" in " ".join(late.err.split())
+    assert back.out.startswith("shop.quote: shadow -> legacy (revision 3)")
+    assert "not between 0 and 1" in shell.run("stage", "set", "shop.quote", "legacy", "--noise", "7", code=2).err
+    assert "not between 1 and 9" in shell.run("stage", "set", "shop.quote", "legacy", "--repeat", "0", code=2).err
+    shell.run("stage", "set", "shop.quote", "legacy", "--noise", "0.5", "--repeat", "3")
+    assert shell.run("stage", "show", "shop.quote", "--json").json["revision"] == 4

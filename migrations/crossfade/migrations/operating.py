@@ -137,8 +137,10 @@ async def check_not_led(bus: Bus, standing: Standing, move: Move) -> None:
         return
     applied = await Migrations(bus).of_seam(standing.seam)
     if applied is not None:
+        status = applied.seams[standing.seam].status
         raise StageChangeRefusedError(
-            f"playbook {applied.name} moves {standing.seam}: say `crossfade migrate advance {standing.seam}`, or "
+            f"playbook {applied.name} moves {standing.seam} (applied by {applied.actor} at {applied.applied}, now "
+            f"{status}): say `crossfade migrate advance {standing.seam}`, or "
             "rollback or pause, or --force as your own decision, which pauses it there"
         )
 

@@ -71,13 +71,18 @@ class StageChangeRefusedError(ConfigurationError):
 
 
 class PolicyChangedError(StageChangeRefusedError):
-    """Somebody changed the policy since it was looked at: it is at ``actual`` now."""
+    """Somebody changed the policy since it was looked at: ``actor``, at ``changed`` (ISO); it is at ``actual`` now."""
 
-    def __init__(self, seam: str, *, expected: int, actual: int) -> None:
+    def __init__(self, seam: str, *, expected: int, actual: int, actor: str = "", changed: str = "") -> None:
         self.seam = seam
         self.expected = expected
         self.actual = actual
-        super().__init__(f"the policy of {seam} is at revision {actual}, not {expected}: look at it again, then decide")
+        self.actor = actor
+        self.changed = changed
+        by = f" ({actor} set it at {changed})" if actor else ""
+        super().__init__(
+            f"the policy of {seam} is at revision {actual}{by}, not {expected}: look at it again, then decide"
+        )
 
 
 # -- the bus: whoever runs the broker acts -------------------------------------------------------------------

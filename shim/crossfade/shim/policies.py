@@ -287,7 +287,13 @@ class Policies:
         now = self._bus.now()
         live, current = self._standing(declared, entry, now)
         if move.expected not in (None, live.revision):
-            raise PolicyChangedError(declared.seam, expected=move.expected, actual=live.revision)
+            raise PolicyChangedError(
+                declared.seam,
+                expected=move.expected,
+                actual=live.revision,
+                actor=live.actor,
+                changed=live.changed,
+            )
         check_move(current.stage, move.target, force=move.force)
         check_blockers(declared, move)
         following = next_live(live, current, move, now=now)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -61,6 +62,40 @@ async def test_an_act_is_guarded_by_what_was_seen(plane, migration):
     assert (late.status_code, "look at it again" in late.json()["detail"]) == (412, True)
     assert (await act(plane, "approve", revision=3)).status_code == 409  # its gate decides
     assert (await act(plane, "approve", revision=9)).status_code == 412
+
+
+async def patch(plane, revision, **body):
+    headers = {"If-Match": f'"{revision}"'}
+    json_ = {"reason": "mine", "wait": 0, **body}
+    return await plane.ask("PATCH", f"/api/v1/seams/{SEAM}", plane.operate, headers=headers, json=json_)
+
+
+async def test_a_seam_of_a_playbook_is_changed_with_force_only_which_pauses_it(plane, migration):
+    """It says whose the seam is; a setting that is no move passes and leaves the playbook at work."""
+    refused = await patch(plane, 2, stage="observe")
+    assert refused.status_code == 409
+    assert f"playbook tools moves {SEAM} (applied by ann at 20" in refused.json()["detail"]
+    assert (await patch(plane, 2, noise=0.5, repeat=3)).json()["now"] == "shadow"
+    await migration.tick()
+    assert (await migration.migrations.find("tools")).seams[SEAM].status == "holding"
+    policy = (await plane.ask("GET", f"/api/v1/seams/{SEAM}", plane.view)).json()["policy"]
+    assert (policy["noise"], policy["repeat"]) == (0.5, 3)
+    assert (await patch(plane, 3, repeat=10)).status_code == 422
+    assert (await patch(plane, 3, stage="observe", force=True)).json()["now"] == "observe"
+    await migration.tick()
+    progress = (await migration.migrations.find("tools")).seams[SEAM]
+    assert (progress.status, progress.reason) == ("paused", "olga moved it to observe")
+
+
+async def test_of_two_that_disagree_the_slower_is_told_who_and_when(plane, migration):
+    """Over the API at the same moment, whichever way each of them asks."""
+    first, second = await asyncio.gather(
+        patch(plane, 2, stage="observe", force=True), act(plane, "advance", revision=2, reason="on with it")
+    )
+    won, lost = sorted((first, second), key=lambda answer: answer.status_code)
+    assert (won.status_code, lost.status_code) == (200, 412)
+    assert f"the policy of {SEAM} is at revision 3 (olga set it at 20" in lost.json()["detail"]
+    assert (await migration.policies.live())[SEAM].revision == 3
 
 
 async def test_a_yes_is_kept_with_who_said_it(plane):

@@ -31,7 +31,8 @@ async def checked(world, target, **more):
 )
 async def test_a_move_without_force_is_refused(world, target, settings):
     """Forward, back, or another share; it says whose the seam is, and what to say instead."""
-    with pytest.raises(StageChangeRefusedError, match=r"playbook tools moves web\.search: say `crossfade migrate"):
+    said = r"playbook tools moves web\.search \(applied by ann at .* now holding\): say `crossfade migrate"
+    with pytest.raises(StageChangeRefusedError, match=said):
         await checked(world, target, settings=settings)
 
 

@@ -13,20 +13,22 @@ from crossfade.migrations.noise import CONFIDENCE, study
 from crossfade.migrations.rules_file import add_rules
 from crossfade.migrations.statistics import fixed_bounds
 from crossfade.migrations.suggestions import suggest
-from crossfade.shim.errors import ConfigurationError
+from crossfade.shim.errors import ConfigurationError, UnknownSeamError
+from crossfade.shim.policies import Move
+from crossfade.shim.standing import standings
 from crossfade.shim.subjects import check_seam
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
-from ._text import plural, print_columns, read_span, safe
+from ._text import actor, plural, print_columns, read_span, safe
 
 if TYPE_CHECKING:
     from crossfade.migrations.noise import Place, Study
     from crossfade.migrations.suggestions import Suggestion
+    from crossfade.shim.policies import StageChange
 
 _TITLES: Final = ("path", "A/A", "A/B", "A/B beyond A/A", "is", "rule", "covers A/A", "covers A/B")
 _NO_PAIRS: Final = (
-    "No call was compared twice: set noise = 0.05 for the seam in the workers' crossfade.toml, and wait for traffic at "
-    "shadow."
+    "No call was compared twice: say `crossfade stage set SEAM shadow --noise 0.05`, and wait for traffic."
 )
 
 
@@ -41,14 +43,18 @@ def noise(
     accept: Annotated[
         list[str] | None, typer.Option(metavar="PATH", help="Accept the rule suggested for this path; repeat it.")
     ] = None,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Put the accepted rules into the seam's live policy, too.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why; kept with what is applied.")] = "",
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where a seam's answers differ by nature, and rules for it; write those that are accepted to a file."""
+    """Show where a seam's answers differ by nature, and rules for it; keep those that are accepted."""
     found = asyncio.run(_read(check_seam(seam), since, bus, config))
     suggested = {suggestion.path: suggestion for suggestion in suggest(found)}
-    accepted = _accepted(suggested, accept or [], write)
+    accepted = _accepted(suggested, accept or [], write, apply=apply)
     if as_json:
         print_json(_document(found, suggested))
     else:
@@ -57,6 +63,11 @@ def noise(
         add_rules(write, accepted)
         if not as_json:
             say(f"Wrote {plural(len(accepted), 'rule')} to {write}.")
+    if apply and accepted:
+        why = reason or f"noise: accepted {', '.join(accepted)}"
+        done = asyncio.run(_apply(seam, accepted, why, bus, config))
+        if not as_json:
+            say(f"{seam} compares with {plural(len(accepted), 'rule')} more (revision {done.revision}).")
 
 
 async def _read(seam: str, since: str | None, bus: str | None, config: str | None) -> Study:
@@ -66,12 +77,37 @@ async def _read(seam: str, since: str | None, bus: str | None, config: str | Non
         return study([json.loads(stored.event.data or b"{}") async for stored in events])
 
 
-def _accepted(suggested: dict[str, Suggestion], paths: list[str], write: str | None) -> dict[str, Any]:
+async def _apply(seam: str, rules: dict[str, Any], reason: str, bus: str | None, config: str | None) -> StageChange:
+    """Add ``rules`` to those of the live policy, by compare-and-set.
+
+    Raises ``ConfigurationError`` for a path that has one, ``PolicyChangedError`` when somebody was faster.
+    Without live rules it begins with the file's of this process, because live ones take the place of all others.
+    """
+    async with session(bus, config) as opened:
+        standing = next((each for each in await standings(opened.policies, opened.bus) if each.seam == seam), None)
+        if standing is None:
+            raise UnknownSeamError(f"no process has declared seam {seam!r}: see `crossfade stage list`")
+        settings = standing.live.settings if standing.live else {}
+        known = settings.get("compare") or opened.config.seams.get(seam, {}).get("compare", {})
+        if taken := sorted(known.keys() & rules.keys()):
+            raise ConfigurationError(f"{taken[0]} has a rule already: {_said(known[taken[0]])}", where="--accept")
+        move = Move(
+            target=standing.policy.stage,
+            actor=actor(),
+            reason=reason,
+            settings={"compare": {**known, **rules}},
+            expected=standing.policy.revision,
+        )
+        return await opened.policies.set_stage(seam, move)
+
+
+def _accepted(suggested: dict[str, Suggestion], paths: list[str], write: str | None, *, apply: bool) -> dict[str, Any]:
     """What is said of each accepted path."""
-    if paths and not write:
-        raise ConfigurationError("where to? Say --write rules.yaml, too", where="--accept")
-    if write and not paths:
-        raise ConfigurationError("nothing is written unasked: say --accept PATH for each rule", where="--write")
+    if paths and not (write or apply):
+        raise ConfigurationError("where to? Say --write rules.yaml or --apply, too", where="--accept")
+    if (write or apply) and not paths:
+        where = "--write" if write else "--apply"
+        raise ConfigurationError("nothing is written unasked: say --accept PATH for each rule", where=where)
     for path in paths:
         if path not in suggested:
             known = f"there is one for {', '.join(suggested)}" if suggested else "there is none yet"
@@ -93,7 +129,7 @@ def _print(found: Study, suggested: dict[str, Suggestion]) -> None:
         say("")
         print_columns([_TITLES, *(_row(place, suggested) for place in found.places)])
     if suggested:
-        say("\nTo take one: --write rules.yaml --accept PATH. What a rule does not cover stays a mismatch.")
+        say("\nTo take one: --accept PATH with --write FILE or --apply. What a rule does not cover stays a mismatch.")
 
 
 def _sides(found: Study) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -98,6 +98,8 @@ def set_stage(
     percent: Annotated[float | None, typer.Option(help="Share of keys that take the bus at canary.")] = None,
     sample: Annotated[float | None, typer.Option(help="Share of calls observed in full, 0 to 1.")] = None,
     timeout: Annotated[float | None, typer.Option(help="Seconds a call may take on the bus.")] = None,
+    noise: Annotated[float | None, typer.Option(help="Share of shadow runs compared with themselves, 0 to 1.")] = None,
+    repeat: Annotated[int | None, typer.Option(help="How often a shadow runs the handler, 1 to 9.")] = None,
     abort: Annotated[bool, typer.Option("--abort", help="Going back: refuse what is under way, break pins.")] = False,
     drain: Annotated[float, typer.Option(help="Going back: seconds in which runs may end on the bus.")] = 300.0,
     unsafe_storage: Annotated[
@@ -110,7 +112,7 @@ def set_stage(
     as_json: JsonOption = False,
 ) -> None:
     """Move a seam to a stage and wait until every connected process follows."""
-    given = {"percent": percent, "sample": sample, "timeout": timeout}
+    given = {"percent": percent, "sample": sample, "timeout": timeout, "noise": noise, "repeat": repeat}
     move = Move(
         target=parse_stage(stage),
         actor=actor(),
@@ -127,7 +129,9 @@ def set_stage(
             for standing in await standings(opened.policies, opened.bus):
                 if standing.seam == seam:
                     await check_not_led(opened.bus, standing, move)
-            return await opened.policies.set_stage(seam, move, wait=wait)
+                    guarded = _guarded(move, standing)
+                    return await opened.policies.set_stage(seam, guarded, wait=wait)
+            return await opened.policies.set_stage(seam, move, wait=wait)  # nobody declared it: it says so
 
     done = asyncio.run(change())
     if as_json:
@@ -167,6 +171,12 @@ def unblock(
         say("\n".join(f"{seam} is no longer blocked: {safe(blocker)}" for blocker in cleared))
     else:
         say(f"Nothing blocks {seam}.")
+
+
+def _guarded(move: Move, standing: Standing) -> Move:
+    """Only if nobody was faster, except for a way back, which no race may refuse."""
+    back = ORDER.index(move.target) < ORDER.index(standing.policy.stage)
+    return move if back else replace(move, expected=standing.policy.revision)
 
 
 def _say(done: StageChange, wait: float) -> None:

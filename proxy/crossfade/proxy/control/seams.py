@@ -70,6 +70,8 @@ class PolicyView(BaseModel):
     ledger_down: LedgerDown
     unsafe_storage: bool
     compare: dict[str, Any]
+    noise: float
+    repeat: int
     revision: int
     minrev: int
     draining: bool
@@ -104,6 +106,8 @@ class Change(BaseModel):
     fallback: Fallback | None = None
     ledger_down: LedgerDown | None = None
     compare: dict[str, Any] | None = Field(default=None, description="comparison rules by path")
+    noise: float | None = Field(default=None, ge=0, le=1, description="share of shadow runs compared with themselves")
+    repeat: int | None = Field(default=None, ge=1, le=9, description="how often a shadow runs the handler")
     mode: Mode = Field(default="drain", description="a way back: let runs end on the bus, or refuse them")
     drain: float = Field(default=DRAIN.total_seconds(), ge=0, le=86_400, description="seconds in which runs may end")
     force: bool = Field(default=False, description="skip stages forward, pass over blockers, or over a playbook")
@@ -127,7 +131,7 @@ class Changed(BaseModel):
 Check: TypeAlias = "Callable[[Standing, Move], Awaitable[None]]"
 """Asked before a seam is changed; raises ``StageChangeRefusedError`` when somebody else moves it."""
 
-_SETTINGS: Final = ("percent", "sample", "timeout", "fallback", "ledger_down", "compare")
+_SETTINGS: Final = ("percent", "sample", "timeout", "fallback", "ledger_down", "compare", "noise", "repeat")
 
 
 def router(policies: Policies, bus: Bus, check: Check | None = None) -> APIRouter:
@@ -223,6 +227,8 @@ def _view(found: Standing) -> SeamView:
             ledger_down=policy.ledger_down,
             unsafe_storage=policy.unsafe_storage,
             compare=dict(policy.compare),
+            noise=policy.noise,
+            repeat=policy.repeat,
             revision=policy.revision,
             minrev=policy.minrev,
             draining=policy.draining,
