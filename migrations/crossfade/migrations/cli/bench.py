@@ -172,3 +172,24 @@ def stream(
         f"{figures.deliveries} deliveries, {figures.lost} lost, p50 {figures.p50:.1f} ms, "
         f"p99 {figures.p99:.1f} ms (goal {DELAY_GOAL:g})"
     )
+
+
+@app.command("history")
+def history(
+    events: Annotated[int, typer.Option(min=240, help="On the bus, for traces.")] = 100_000,
+    calls: Annotated[int, typer.Option(min=1000, help="On the bus, for looking up results.")] = 1_000_000,
+    as_json: JsonOption = False,
+) -> None:
+    """Fill a bus of its own, and measure the traces' commands and the look-up of a result. Takes minutes."""
+    from crossfade.migrations.bench.history import SHOWN_GOAL, results, traces  # noqa: PLC0415 - with the bench
+
+    commands, shown = traces(events)
+    looks = [*shown, *results(calls)]
+    if as_json:
+        print_json({"commands": [asdict(each) for each in commands], "look_ups": [asdict(each) for each in looks]})
+        return
+    rows = [(f"traces {c.command}", f"{c.events:,}", f"{c.seconds:.1f} s", f"{c.megabytes:.0f} MB") for c in commands]
+    print_columns([("command", "events", "took", "memory"), *rows])
+    rows = [(each.what, f"{each.stored:,}", f"{each.p50:.2f} ms", f"{each.p99:.2f} ms") for each in looks]
+    print_columns([("look-up", "among", "p50", "p99"), *rows])
+    say(f"The goal of one run in the index is {SHOWN_GOAL:g} ms.")

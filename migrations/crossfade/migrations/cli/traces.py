@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import sys
 import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,9 +25,10 @@ from ._session import BusOption, ConfigOption, JsonOption, print_json, say, sess
 from ._text import clock, plural, print_columns, read_span, safe
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Sequence
+    from typing import TextIO
 
-    from crossfade.migrations.traces.run import Call, Node, Run
+    from crossfade.migrations.traces.run import Call, Fact, Node, Run
 
 app = typer.Typer(
     help="Runs as trees of calls: on the legacy path, on the bus, and beside each other.", no_args_is_help=True
@@ -37,7 +38,6 @@ T = TypeVar("T")
 
 _PART: Final = 6  # characters of a run's id that may stand for it
 _DEFAULT: Final = ".crossfade/traces.sqlite"
-_MOST: Final = 64 * 1024 * 1024  # bytes of a file of spans, which is read whole
 
 IndexOption = Annotated[
     str, typer.Option("--index", metavar="FILE", help="Where the index is; it can be deleted at any time.")
@@ -131,7 +131,10 @@ def diff(
 
 @app.command()
 def report(
-    runs: Annotated[list[str], typer.Argument(metavar="RUNS", help="Runs, or two sides as for diff with --diff.")],
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUNS", help="Runs, or one selection; with --diff two sides as for diff."),
+    ],
     output: Annotated[str, typer.Option("--output", "-o", metavar="FILE", help="Where to write it.")] = "traces.html",
     beside: Annotated[bool, typer.Option("--diff", help="The two (runs or populations) beside each other.")] = False,
     confidence: ConfidenceOption = 0.95,
@@ -144,15 +147,17 @@ def report(
     if beside and len(runs) > 2:
         raise ConfigurationError("compares two sides: name one run or two, or two populations", where="--diff")
 
-    def parts(traces: TraceIndex) -> list[str]:
+    def parts(traces: TraceIndex) -> Iterator[str]:
         if beside:
             sides = _compared(traces, runs[0], runs[1] if len(runs) == 2 else None, confidence)
-            return [text for each in sides for text in each.html()]
-        return [text for each in runs for text in waterfall.run_section(_one(traces, each))]
+            return (text for each in sides for text in each.html())
+        return (text for each in _chosen(traces, runs) for text in waterfall.run_section(each))
 
-    made = _asked(parts, index, bus, config)
-    with Path(output).open("w", encoding="utf-8", errors="backslashreplace") as file:
-        file.writelines(waterfall.page("Traces", made))
+    def write(traces: TraceIndex) -> None:
+        with _replaced(Path(output)) as file:
+            file.writelines(waterfall.page("Traces", parts(traces)))
+
+    _asked(write, index, bus, config)
     if as_json:
         print_json({"file": output})
         return
@@ -171,13 +176,21 @@ def import_spans(
     as_json: JsonOption = False,
 ) -> None:
     """Take another tool's spans into the index, so that runs from before crossfade can be compared with."""
-    facts = otlp.read(_text_of(file), path=path, where=file)
-    _asked(lambda traces: traces.add(facts), index, bus, config)
-    runs = len({each.run for each in facts})
+    calls, runs = 0, set[str | None]()
+
+    def counted(facts: Iterable[Fact]) -> Iterator[Fact]:
+        nonlocal calls
+        for each in facts:
+            calls += 1
+            runs.add(each.run)
+            yield each
+
+    with _spans(file) as opened:
+        _asked(lambda traces: traces.add(counted(otlp.read(opened, path=path, where=file))), index, bus, config)
     if as_json:
-        print_json({"calls": len(facts), "runs": runs})
+        print_json({"calls": calls, "runs": len(runs)})
         return
-    say(f"Took in {plural(len(facts), 'call')} of {plural(runs, 'run')} from {safe(file)}.")
+    say(f"Took in {plural(calls, 'call')} of {plural(len(runs), 'run')} from {safe(file)}.")
 
 
 @app.command("export")
@@ -190,13 +203,7 @@ def export_spans(
     config: ConfigOption = None,
 ) -> None:
     """Print runs as OTLP JSON, for any tool that takes OpenTelemetry's spans; no arguments and no values are in it."""
-
-    def found(traces: TraceIndex) -> list[Run]:
-        if len(runs) == 1 and "=" in runs[0]:
-            return list(traces.select(_parsed(runs[0])))
-        return [_one(traces, each) for each in runs]
-
-    sys.stdout.write(json.dumps(otlp.export(_asked(found, index, bus, config)), ensure_ascii=False) + "\n")
+    _asked(lambda traces: sys.stdout.writelines(otlp.export(_chosen(traces, runs))), index, bus, config)
 
 
 # -- sides -----------------------------------------------------------------------------------------------------------
@@ -325,10 +332,8 @@ def _part(run: Run, node: Node) -> Run:
 
 def _population(traces: TraceIndex, text: str) -> Population:
     found = Population()
-    for run in traces.select(_parsed(text)) if "=" in text else [_one(traces, text)]:
+    for run in _chosen(traces, [text]):
         found.add(run)
-    if not found.runs:
-        raise ConfigurationError("selects no run: crossfade traces list shows what there is", where=text)
     return found
 
 
@@ -399,13 +404,48 @@ def _one(traces: TraceIndex, text: str) -> Run:
     return run
 
 
-def _text_of(file: str) -> str:
+def _chosen(traces: TraceIndex, runs: Sequence[str]) -> Iterator[Run]:
+    """The runs that are named, each of them known, or those of the one selection, one at a time."""
+    if len(runs) == 1 and "=" in runs[0]:
+        return _selected(traces, runs[0])
+    named = [_one(traces, each).id for each in runs]
+    return (_one(traces, each) for each in named)
+
+
+def _selected(traces: TraceIndex, text: str) -> Iterator[Run]:
+    none = True
+    for run in traces.select(_parsed(text)):
+        none = False
+        yield run
+    if none:
+        raise ConfigurationError("selects no run: crossfade traces list shows what there is", where=text)
+
+
+@contextmanager
+def _replaced(file: Path) -> Generator[TextIO]:
+    """Writes beside ``file``, which is there once all of it is written, or stays as it was."""
+    beside = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        if Path(file).stat().st_size > _MOST:
-            raise ConfigurationError(f"is over {_MOST // 2**20} MiB: split it by traces", where=file)
-        return Path(file).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with beside.open("w", encoding="utf-8", errors="backslashreplace") as opened:
+            yield opened
+        beside.replace(file)
+    except OSError as error:
+        raise ConfigurationError(f"cannot be written: {error}", where=str(file)) from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _spans(file: str) -> Generator[TextIO]:
+    try:
+        opened = Path(file).open(encoding="utf-8")  # noqa: SIM115 - closed below, where errors are others
+    except OSError as error:
         raise ConfigurationError(f"cannot be read: {error}", where=file) from error
+    with opened:
+        try:
+            yield opened
+        except UnicodeDecodeError as error:
+            raise ConfigurationError(f"cannot be read: {error}", where=file) from error
 
 
 # -- as data and for people ------------------------------------------------------------------------------------------

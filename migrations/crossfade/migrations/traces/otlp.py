@@ -2,13 +2,14 @@
 
 Sources: OpenTelemetry protocol 1.x, its JSON encoding (ids in hex, times as text of nanoseconds, enums as numbers,
 names in camelCase); Jaeger's query API (``data[].spans[]``, microseconds). A file may hold one document or one a line,
-as the collector's file exporter writes.
+as the collector's file exporter writes. Both ways go through a line at a time, so that no more is in memory than that.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from crossfade.shim.errors import ConfigurationError
@@ -18,17 +19,29 @@ from .run import MAX_TEXT, Fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from typing import TextIO
 
     from .run import Call, Run
+
+_MOST: Final = 64 * 1024 * 1024  # characters of a document, which is read whole
+_SPANS: Final = 1000  # in a document that is written
 
 _ERROR: Final = 2  # STATUS_CODE_ERROR
 _CLIENT: Final = 3  # SPAN_KIND_CLIENT
 _INTERNAL: Final = 1
 
 
-def export(runs: Iterable[Run]) -> dict[str, Any]:
-    """The runs as one OTLP ``ExportTraceServiceRequest``. A run keeps the trace that its calls came in."""
-    spans = [_span(node.call, run) for run in runs for node, _ in run.walk()]
+def export(runs: Iterable[Run]) -> Iterator[str]:
+    """The runs as OTLP ``ExportTraceServiceRequest``, one a line, each of 1000 spans at most: few runs are one line.
+
+    A run keeps the trace that its calls came in.
+    """
+    spans = (_span(node.call, run) for run in runs for node, _ in run.walk())
+    while some := list(islice(spans, _SPANS)):
+        yield json.dumps(_request(some), ensure_ascii=False) + "\n"
+
+
+def _request(spans: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "resourceSpans": [
             {
@@ -39,32 +52,63 @@ def export(runs: Iterable[Run]) -> dict[str, Any]:
     }
 
 
-def read(text: str, *, path: str, where: str) -> list[Fact]:
+def read(file: TextIO, *, path: str, where: str) -> Iterator[Fact]:
     """The calls of an OTLP or Jaeger file, as if they had taken ``path``.
 
-    Raises ``ConfigurationError`` at ``where`` when it is neither.
+    Raises ``ConfigurationError`` at ``where`` when it is neither; facts that came before the mistake are no good then.
     """
-    facts = [found for document in _documents(text, where) for found in _facts(document, path, where)]
-    if not facts:
+    found = False
+    for document in _documents(file, where):
+        for fact in _facts(document, path, where):
+            found = True
+            yield fact
+    if not found:
         raise ConfigurationError(
             "there is no span in it: write OTLP JSON (resourceSpans) or Jaeger's (data)", where=where
         )
-    return facts
 
 
-def _documents(text: str, where: str) -> Iterator[dict[str, Any]]:
+def _documents(file: TextIO, where: str) -> Iterator[dict[str, Any]]:
+    """Those of a file of lines one by one; of any other file all of it, which must be one."""
+    first = _line(file, where)
     try:
-        yield _object(json.loads(text))
-    except json.JSONDecodeError as whole:
-        for number, line in enumerate(text.splitlines(), start=1):
-            if not line.strip():
-                continue
-            try:
-                yield _object(json.loads(line))
-            except ValueError:
-                raise ConfigurationError(f"this is no JSON: {whole.msg}", where=f"{where}:{number}") from None
+        yield _object(json.loads(first))
+    except json.JSONDecodeError:
+        yield _whole(first + file.read(_MOST + 1), where)
+        return
     except RecursionError:
-        raise ConfigurationError("this JSON is nested too deep to be a trace", where=where) from None
+        raise _too_deep(where) from None
+    number = 1
+    while line := _line(file, where):
+        number += 1
+        if line.strip():
+            yield _whole(line, f"{where}:{number}")
+
+
+def _line(file: TextIO, where: str) -> str:
+    line = file.readline(_MOST + 1)
+    if len(line) > _MOST:
+        raise _too_long(where)
+    return line
+
+
+def _whole(text: str, where: str) -> dict[str, Any]:
+    if len(text) > _MOST:
+        raise _too_long(where)
+    try:
+        return _object(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(f"this is no JSON: {error.msg}", where=where) from None
+    except RecursionError:
+        raise _too_deep(where) from None
+
+
+def _too_long(where: str) -> ConfigurationError:
+    return ConfigurationError(f"is over {_MOST // 2**20} MiB in one document: write one a line", where=where)
+
+
+def _too_deep(where: str) -> ConfigurationError:
+    return ConfigurationError("this JSON is nested too deep to be a trace", where=where)
 
 
 def _facts(document: dict[str, Any], path: str, where: str) -> Iterator[Fact]:
