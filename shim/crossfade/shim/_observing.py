@@ -13,12 +13,13 @@ import asyncio
 import contextlib
 import marshal
 import random
+from copy import copy
 from dataclasses import dataclass
 from time import perf_counter, time
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from .callers import NEW, calls_of, current_caller, enter, id_of, leave
+from .callers import NEW, Calls, calls_of, current_caller, enter, id_of, leave
 from .correlate import current_correlation
 from .coverage import kind_of_call
 from .errors import SeamDefinitionError, UnserialisableError
@@ -101,6 +102,17 @@ class Observing:
         self._seals = runtime.sealer is not None
         with contextlib.suppress(SeamDefinitionError):  # told when a call is read
             _ = seam.codec  # here, because making the first one takes pydantic's import: not at exit, nor in a call
+
+    def once(self) -> tuple[str, Observing]:
+        """The id that the next call of the seam has, and the route by which that call alone goes.
+
+        For who must name a call before it runs, as a task's handle does; what it calls always hears of it.
+        """
+        n = next(self._numbers)
+        calls = Calls(self._calls.name, nest=True)
+        route = copy(self)
+        route._numbers, route._calls = iter((n,)), calls  # noqa: SLF001 - of our own kind
+        return id_of((calls, n, None)), route
 
     # -- in the caller's thread or task: every call pays for each line -------------------------------------------------
 

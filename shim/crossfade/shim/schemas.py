@@ -386,6 +386,9 @@ class SeamCompared(Payload):
     repeated: Repeated | None = Field(default=None, description="where it ran more than once")
     legacy_ms: _Milliseconds | None = None
     bus_ms: _Milliseconds | None = None
+    ran_ms: list[_Milliseconds] = Field(
+        default=[], description="how long each run took, one after the other: the handler's, or for `noise` that side's"
+    )
     replay: bool = Field(default=False, description="from history: never counted as live traffic")
 
 

@@ -158,19 +158,21 @@ class Shadowing:
 
     async def _judge(self, case: _Case, delivery: Delivery) -> _Found:
         repeat = self._is_allowed(case.policy, "repeat") if case.policy.repeat > 1 else False
-        outcomes, lost = list[Outcome](), list[Verdict]()
+        outcomes, lost, ran_ms = list[Outcome](), list[Verdict](), list[float]()
         for n in range(int(case.policy.repeat) if repeat else 1):
             if n:
                 await delivery.extend()
             outcome = await self._run(case, self._service, self._bodies, key=f"shadow-{n}" if n else "shadow")
+            ran_ms.append(_took_ms(outcome, case.policy))
             if outcome is None:
                 lost.append(Verdict(kind="inconclusive", reason="timeout"))
             else:
                 outcomes.append(outcome)
         if not outcomes:
-            return _Found(lost[0])
+            return _Found(lost[0], more={"ran_ms": ran_ms})
         # A comparison may take its whole budget of half a second: not on the loop that carries heartbeats.
-        return await asyncio.to_thread(self._compare, case, outcomes, lost)
+        found = await asyncio.to_thread(self._compare, case, outcomes, lost)
+        return replace(found, more={**found.more, "ran_ms": ran_ms})
 
     def _compare(self, case: _Case, outcomes: list[Outcome], lost: list[Verdict]) -> _Found:
         legacy, ours = case.recorded.outcome.duration or 0.0, outcomes[0].duration or 0.0
@@ -221,11 +223,12 @@ class Shadowing:
         service = legacy or self._service
         try:
             outcome = await self._run(case, service, self._bodies.of(service), key="noise")
+            more = {"ran_ms": [_took_ms(outcome, case.policy)]}
             if outcome is None or (legacy is None and found.outcome is None):
-                again = _Found(Verdict(kind="inconclusive", reason="timeout"))
+                again = _Found(Verdict(kind="inconclusive", reason="timeout"), more=more)
             else:
                 old = case.recorded if legacy else self._as_recorded(case.recorded, found.outcome)
-                again = _Found(await asyncio.to_thread(self._ask, old, outcome, case.rules))
+                again = _Found(await asyncio.to_thread(self._ask, old, outcome, case.rules), more=more)
             await self._tell(case.stored, again, by=service.by, source="noise")
             report.count("noise", seam=name, reason=again.verdict.kind)
         except Exception as error:  # as in `_handle`; what is lost is one sample
@@ -268,6 +271,12 @@ class Shadowing:
         )
         subject = self._runtime.subjects.verdict(self._service.name, tenant=observed.get("tenantid"))
         await self._runtime.bus.publish(subject, event)
+
+
+def _took_ms(outcome: Outcome | None, policy: Policy) -> float:
+    """How long a run took; all that it was given where it did not end."""
+    seconds = policy.timeout if outcome is None else outcome.duration or 0.0
+    return round(seconds * 1000, 3)
 
 
 def _kind(observed: Event) -> str:

@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 from ._loop import wait_for
+from ._observing import Observing
 from ._owned import arun_owned, run_owned
 from ._routes import OverBus, Split, result_of
 from .calls import CurrentCall, Progress, serving
@@ -53,7 +54,7 @@ def submit(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: 
     """Start a call; see ``SeamFunction.submit``."""
     found = _prepare(seam, body, args, kwargs)
     if found is None:
-        return LocalTask(seam, _as_called(seam, body), args, kwargs)
+        return _here(seam, body, args, kwargs)
     runtime, command = found
     return _sent(
         runtime,
@@ -72,7 +73,7 @@ async def asubmit(
     """See ``submit``."""
     found = _prepare(seam, body, args, kwargs)
     if found is None:
-        return LocalTask(seam, _as_called(seam, body), args, kwargs)
+        return _here(seam, body, args, kwargs)
     runtime, command = found
     sent = await asyncio.wrap_future(runtime.thread.spawn(runtime.calls.send(command)))
     return _sent(runtime, command, sent, seam=seam, body=body, args=args, kwargs=kwargs)
@@ -97,15 +98,17 @@ def _prepare(
     return None if command is None else (route.runtime, command)
 
 
-def _as_called(seam: Seam, body: Callable[..., Any]) -> Callable[..., Any]:
-    """The body as a call of the seam would run it here: observed, and a keyed one asks the ledger first."""
-    route = seam.route.legacy if isinstance(seam.route, Split) else seam.route
+def _here(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LocalTask[Any]:
+    """The task of a body that runs here: observed under the handle's id, and a keyed one asks the ledger first."""
+    route, callid = seam.route.legacy if isinstance(seam.route, Split) else seam.route, None
     if isinstance(route, OverBus):
-        return route.legacy(seam, body)
+        return LocalTask(seam, route.legacy(seam, body), args, kwargs)
     if isinstance(route, Rejoining | None):
-        return body
+        return LocalTask(seam, body, args, kwargs)
+    if isinstance(route, Observing):
+        callid, route = route.once()
     call = route.acall if seam.call_kind == "coroutine" else route.call
-    return lambda *args, **kwargs: call(seam, body, args, kwargs)
+    return LocalTask(seam, lambda *args, **kwargs: call(seam, body, args, kwargs), args, kwargs, callid=callid)
 
 
 def _as_owner(runtime: Runtime, command: Command, answer: Answer, body: Callable[..., Any]) -> Callable[..., Any]:

@@ -41,10 +41,10 @@ def desk():
     return search, parse, fetch, research
 
 
-def move(connection, stage, *seams):
+def move(connection, stage, *seams, **settings):
     """Put seams at ``stage`` live, and wait until this process follows."""
     for each in (function.__crossfade_seam__ for function in seams):
-        kit.set_live(connection, each.name, {"stage": stage})
+        kit.set_live(connection, each.name, {"stage": stage, **settings})
         kit.until(lambda each=each: connection.runtime.policy(each.name, each.policy).stage == stage)
         kit.until(lambda each=each: each.route is not None and _stage(each.route) == stage)
 
@@ -61,6 +61,42 @@ def index(connected, tmp_path):
             made.update(connected.runtime.bus, connected.runtime.subjects), timeout=kit.SOON
         )
         yield made
+
+
+def test_every_run_of_a_repeated_comparison_has_its_own_calls_below_it(desk, connected, work, index):
+    """Noise, too: nothing that ran to be compared begins a tree of its own."""
+    fetch = desk[2]
+    move(connected, "shadow", fetch, repeat=2, noise=1.0)
+    worker = work(fetch)
+    kit.until(lambda: worker.ready)
+    with correlate(run="run-r"):
+        fetch("x")
+    run = ended(index, "run-r", 8)
+
+    (root,) = run.roots
+    assert [child.call.path for child in root.children] == ["legacy", "shadow", "shadow", "noise"]
+    assert [n.call.seam for each in root.children[1:] for n in each.children] == ["web.parse"] * 3
+    assert len(run.twins()) == 2
+    assert shape(run.served()) == [("web.fetch", 0), ("web.parse", 1)]
+
+
+def test_a_task_that_runs_here_is_in_the_tree_under_its_handles_id(desk, connected, index):
+    """Where its caller stands, with what it called below it."""
+    _, _, fetch, _ = desk
+    handles = []
+
+    @tool("agent.planning", effects="none", stage="observe", timeout=5)
+    def planning(q: str) -> str:
+        handles.append(fetch.submit(q))
+        return handles[0].result(5)
+
+    with correlate(run="run-t"):
+        planning("x")
+    run = ended(index, "run-t", 3)
+
+    assert shape(run) == [("agent.planning", 0), ("web.fetch", 1), ("web.parse", 2)]
+    assert next(node.call.id for node, _ in run.walk() if node.call.seam == "web.fetch") == handles[0].callid
+    assert index.run(handles[0].callid) == run
 
 
 def ended(index, run, calls):

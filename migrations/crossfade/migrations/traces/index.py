@@ -18,7 +18,7 @@ from crossfade.shim.errors import ConfigurationError, CrossfadeError
 from crossfade.shim.hooks import report
 from crossfade.shim.ports import Position
 
-from .run import Call, Fact, Run, fact
+from .run import Call, Fact, Run, facts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Iterable, Iterator
@@ -152,8 +152,7 @@ class TraceIndex:
             async for stored in events:
                 if len(found) >= most:
                     break
-                if (each := await _fact(bus, stored)) is not None:
-                    found.append(each)
+                found += await _facts(bus, stored)
         self.add(found)
 
     async def _fill(self, bus: Bus, log: str) -> int:
@@ -161,9 +160,7 @@ class TraceIndex:
         read, batch = 0, list[Fact]()
         async for stored in bus.read(log):
             read += 1
-            found = await _fact(bus, stored)
-            if found is not None:
-                batch.append(found)
+            batch += await _facts(bus, stored)
             if len(batch) >= _BATCH:
                 self.add(batch, fill=True)
                 batch.clear()
@@ -178,9 +175,7 @@ class TraceIndex:
         async with aclosing(cast("AsyncGenerator[Stored]", bus.read(family, after=after, since=since))) as events:
             async for stored in events:
                 read, last = read + 1, stored.position
-                found = await _fact(bus, stored)
-                if found is not None:
-                    batch.append(found)
+                batch += await _facts(bus, stored)
                 if read % _BATCH == 0:
                     self._write(batch, family, epoch, last)
                     batch.clear()
@@ -291,15 +286,15 @@ async def _is_kept(bus: Bus, log: str) -> bool:
         return False
 
 
-async def _fact(bus: Bus, stored: Stored) -> Fact | None:
+async def _facts(bus: Bus, stored: Stored) -> list[Fact]:
     try:
         if stored.event.get("dataref") and stored.event.type.endswith(("result", "completed", "failed", "response")):
             data = await load_data(bus, stored.event)
             stored = replace(stored, event=replace(stored.event, data=data))
-        return fact(stored)
+        return facts(stored)
     except (CrossfadeError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         report.count("skipped", reason=f"trace-{type(error).__name__}")
-        return None
+        return []
 
 
 def _call(row: dict[str, Any]) -> Call | None:

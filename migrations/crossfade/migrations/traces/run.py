@@ -234,11 +234,16 @@ class Fact:
     traceparent: str | None = None
 
 
-def fact(stored: Stored) -> Fact | None:
-    """What ``stored`` says of a call, or ``None``. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for rubbish."""
-    event = stored.event
-    if event.type == "seam.compared":
+def facts(stored: Stored) -> list[Fact]:
+    """What ``stored`` says of calls. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for rubbish."""
+    if stored.event.type == "seam.compared":
         return _compared(stored)
+    found = _fact(stored)
+    return [] if found is None else [found]
+
+
+def _fact(stored: Stored) -> Fact | None:
+    event = stored.event
     kind = TYPES.get(event.type)
     if kind == "command":
         return _about(event, path="bus", began=stored.time.timestamp())
@@ -272,28 +277,35 @@ def _observed(event: Event) -> Fact:
     return _about(event, path="legacy", began=began, ended=began + took, handler=took, **_outcome(said))
 
 
-def _compared(stored: Stored) -> Fact | None:
+def _compared(stored: Stored) -> list[Fact]:
+    """What ran for a comparison, as often as it did: the last ended when it was told, each began after another."""
     said, event = _payload(stored.event), stored.event
     source = said.get("source") or "shadow"
-    if said.get("bus_ms") is None or source not in _COMPARISON or said.get("replay"):
-        return None
-    took = float(said["bus_ms"]) * _MILLISECOND
-    observed = event.get("causationid") or ""
-    ended = stored.time.timestamp()
+    if source not in _COMPARISON or said.get("replay"):
+        return []
+    first: Any = said.get("bus_ms")
+    ran: list[Any] = said.get("ran_ms") or ([] if first is None else [first])
+    found, ended = list[Fact](), stored.time.timestamp()
+    for n, milliseconds in reversed(list(enumerate(ran))):
+        took = float(milliseconds) * _MILLISECOND
+        found.append(_ran(event, said, source, n, began=ended - took, ended=ended, handler=took))
+        ended -= took
+    return found[::-1]
+
+
+def _ran(event: Event, said: dict[str, Any], source: str, n: int, **times: float) -> Fact:
     return Fact(
-        id=derived_id(_id(event), source),
+        id=derived_id(_id(event), f"{source}-{n}" if n else source),
         run=event.get("correlationid") or _id(event),
         seam=_cut(event.get("seam")),
         path=source,
-        parent=_id(event) or observed,
-        began=ended - took,
-        ended=ended,
-        handler=took,
+        parent=_id(event) or event.get("causationid"),
         outcome=_cut(said.get("verdict")),
         reason=_cut(said.get("reason") or said.get("signature")),
         by=_cut(said.get("handler")),
         instance=_instance(event),
         user=_cut(event.get("userid")),
+        **times,
     )
 
 

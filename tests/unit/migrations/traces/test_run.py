@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossfade.migrations.traces.run import Call, Run, covered, fact
+from crossfade.migrations.traces.run import Call, Run, covered, facts
+from crossfade.shim.events import derived_id
 from unit.migrations import seen
 from unit.migrations.traces.calls import call, run, shape
 
@@ -85,7 +86,7 @@ def test_what_was_run_again_is_no_part_of_what_was_served():
 
 def test_what_a_result_says_is_read_and_a_workers_result_names_no_cause():
     """Its causationid is its own command."""
-    said = fact(seen.result(queue=1.5, milliseconds=2, callid="c", correlationid="r", causationid="c"))
+    (said,) = facts(seen.result(queue=1.5, milliseconds=2, callid="c", correlationid="r", causationid="c"))
     assert (said.id, said.run, said.parent, said.queue, said.handler) == ("c", "r", None, 0.0015, 0.002)
 
 
@@ -93,12 +94,23 @@ def test_what_a_result_says_is_read_and_a_workers_result_names_no_cause():
 def test_an_unreadable_observation_is_refused(payload):
     """The index counts it."""
     with pytest.raises((ValueError, KeyError, TypeError)):
-        fact(seen.stored("tool.observed", payload))
+        facts(seen.stored("tool.observed", payload))
 
 
 def test_other_events_say_nothing_of_calls():
     """Facts, progress, workflows."""
-    assert fact(seen.stored("email.received", {})) is None
+    assert facts(seen.stored("email.received", {})) == []
+
+
+@pytest.mark.parametrize(("ran", "spans"), [([500, 250], [(0.25, 0.75), (0.75, 1.0)]), ([], [(0.0, 1.0)])])
+def test_each_run_of_a_repeated_comparison_is_a_call_of_its_own(ran, spans):
+    """One after the other until the verdict was told; a worker of before tells of one only."""
+    payload = {"verdict": "match", "source": "shadow", "bus_ms": 1000.0, "ran_ms": ran}
+    said = facts(seen.stored("seam.compared", payload, after=1, callid="c", correlationid="r"))
+    began = seen.BEGAN.timestamp()
+    assert [(round(each.began - began, 3), round(each.ended - began, 3)) for each in said] == spans
+    assert [each.id for each in said] == [derived_id("c", f"shadow{n}") for n in ("", "-1")][: len(spans)]
+    assert {(each.parent, each.path) for each in said} == {("c", "shadow")}
 
 
 def test_an_open_call_takes_no_time_yet():
