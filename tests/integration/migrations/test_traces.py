@@ -90,6 +90,7 @@ def test_a_task_that_runs_here_is_in_the_tree_under_its_handles_id(desk, connect
         handles.append(fetch.submit(q))
         return handles[0].result(5)
 
+    kit.until(lambda: planning.__crossfade_seam__.route is not None)
     with correlate(run="run-t"):
         planning("x")
     run = ended(index, "run-t", 3)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import time
+import tracemalloc
 from datetime import timedelta
 
 import pytest
 
+from crossfade.migrations.traces import otlp
 from crossfade.migrations.traces.index import Selection, TraceIndex
 from crossfade.migrations.traces.run import Fact
+from crossfade.migrations.traces.waterfall import run_section
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.subjects import Subjects
 from unit.migrations import seen
@@ -167,3 +170,39 @@ async def test_a_glance_takes_in_so_much_at_a_time_and_nothing_from_before_its_r
     with contextlib.closing(TraceIndex(None, source="here")) as index:
         assert not await index.glance(bus, Subjects(), reach=timedelta(), most=9)
         assert index.run("r1") is None
+
+
+def peak(index, ask, tmp_path):
+    """The greatest memory in bytes while ``ask`` goes over every run."""
+    with (tmp_path / "out").open("w", encoding="utf-8") as file:
+        tracemalloc.start()
+        try:
+            file.writelines(ask(index.select(Selection(path="legacy"))))
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ask", [otlp.export, lambda runs: (t for run in runs for t in run_section(run))])
+def test_what_goes_over_all_runs_holds_a_few_of_them(index, tmp_path, ask):
+    """Export and report of ten times as many runs take no more memory."""
+
+    def calls(first, last):
+        return (
+            Fact(
+                id=f"c{n}",
+                run=f"r{n // 4}",
+                seam="web.search",
+                path="legacy",
+                began=float(n),
+                ended=n + 0.5,
+                outcome="value",
+            )
+            for n in range(first * 4, last * 4)
+        )
+
+    index.add(calls(0, 300))
+    peak(index, ask, tmp_path)  # what is made once
+    few = peak(index, ask, tmp_path)
+    index.add(calls(300, 3000))
+    assert peak(index, ask, tmp_path) < few + 400_000
