@@ -40,6 +40,25 @@ _WEIGHTY: Final = 0.05  # a kind of call with this share of the traffic must be 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayWanted:
+    """A replay of the seam must have passed ``within`` so many seconds, and with ``build`` where one is named."""
+
+    within: float
+    build: str = ""
+
+    def __str__(self) -> str:
+        return f"{_time(self.within)}{f' with build {self.build}' if self.build else ''}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReplayPassed:
+    """The last replay of a seam that passed: when, and with which build of the application."""
+
+    at: datetime
+    build: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Gate:
     """What must be proven before a seam moves on. What is not named is not asked for.
 
@@ -54,7 +73,7 @@ class Gate:
         unknown: Share of calls of which nobody knows whether they ran. Only from canary on.
         p50: Seconds.
         p99: Seconds.
-        replay: Seconds within which a replay of the seam must have passed.
+        replay: Which replay of the seam must have passed.
     """
 
     match: Limit | None = None
@@ -67,7 +86,7 @@ class Gate:
     unknown: Limit | None = None
     p50: Limit | None = None
     p99: Limit | None = None
-    replay: float | None = None
+    replay: ReplayWanted | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,15 +105,15 @@ class Abort:
 class Facts:
     """What a ruling rests on.
 
-    ``path``: where the new side's traffic is: ``shadow`` until canary, then ``bus``. ``replayed``: when a replay of
-    the seam last passed.
+    ``path``: where the new side's traffic is: ``shadow`` until canary, then ``bus``. ``replayed``: the last replay
+    of the seam that passed.
     """
 
     evidence: Evidence
     path: PathName
     now: datetime
     baseline: Traffic | None = None
-    replayed: datetime | None = None
+    replayed: ReplayPassed | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,8 +148,7 @@ class Ruling:
 def asked(rules: Gate | Abort) -> list[str]:
     """The rules as their playbook writes them."""
     found = {name: getattr(rules, name) for name in type(rules).__dataclass_fields__ if name != "confidence"}
-    times = ("hold", "replay")  # seconds
-    return [f"{name} {_time(value) if name in times else value}" for name, value in found.items() if value]
+    return [f"{name} {_time(value) if name == 'hold' else value}" for name, value in found.items() if value]
 
 
 def judge(gate: Gate, abort: Abort, facts: Facts) -> Ruling:
@@ -200,13 +218,17 @@ def _coverage(limit: Limit, evidence: Evidence) -> Finding:
     return _above(limit, _Measured("coverage", shares[kind], exact, f"of calls {kind}", _percent))
 
 
-def _replay(within: float, facts: Facts) -> Finding:
-    wanted = f"passed within {_time(within)}"
-    if facts.replayed is None:
+def _replay(asked: ReplayWanted, facts: Facts) -> Finding:
+    wanted, passed = f"passed within {asked}", facts.replayed
+    if passed is None:
         return Finding(metric="replay", state="missing", wanted=wanted, text="no replay has passed")
-    age = (facts.now - facts.replayed).total_seconds()
-    state: State = "met" if age <= within else "missing"
-    return Finding(metric="replay", state=state, wanted=wanted, text=f"a replay passed {_time(age)} ago", seen=age)
+    age = (facts.now - passed.at).total_seconds()
+    text = f"a replay of build {passed.build} passed {_time(age)} ago"
+    if asked.build and passed.build != asked.build:
+        text = f"{text}, it proves nothing of build {asked.build}: replay that with --publish"
+        return Finding(metric="replay", state="missing", wanted=wanted, text=text, seen=age)
+    state: State = "met" if age <= asked.within else "missing"
+    return Finding(metric="replay", state=state, wanted=wanted, text=text, seen=age)
 
 
 # -- abort rules -------------------------------------------------------------------------------------------------

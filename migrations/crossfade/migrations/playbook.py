@@ -20,7 +20,7 @@ from crossfade.shim.errors import ConfigurationError, SeamDefinitionError
 from crossfade.shim.stages import ORDER, Stage
 from crossfade.shim.subjects import check_seam
 
-from .gates import Abort, Gate
+from .gates import Abort, Gate, ReplayWanted
 from .limits import Limit, Sign, parse_duration, parse_limit
 
 if TYPE_CHECKING:
@@ -53,6 +53,18 @@ _LIMIT_ABOVE: Final = Text(like='">= 0.99"')
 _LIMIT_BELOW: Final = Text(like='"<= legacy + 1%"')
 _TIME: Final = Text(like="1h")
 _CONFIDENCE: Final = Number(least=0.5, most=0.9999)
+
+_REPLAY: Final = Section(
+    keys={
+        "within": Key(shape=_TIME, what="Time since it passed, like 1h or 7d.", required=True),
+        "build": Key(
+            shape=Text(like='"1.4.2"'),
+            what="What `crossfade replay` said the build was: `--build`, `CROSSFADE_BUILD`, else git's word.",
+            default="any",
+        ),
+    },
+    short="within",
+)
 
 _GATE: Final = Section(
     keys={
@@ -107,9 +119,11 @@ _GATE: Final = Section(
         ),
         "p99": Key(shape=_LIMIT_BELOW, what="99th percentile of the time.", default="not asked for"),
         "replay": Key(
-            shape=_TIME,
-            what="A replay of the seam must have passed within this time. It is no live evidence.",
+            shape=_REPLAY,
+            what="A replay of the seam must have passed within this time, like `1d`, or with one build of your "
+            'application, like `{within: 1d, build: "1.4.2"}`. It is no live evidence.',
             default="not asked for",
+            danger="Without `build` a pass of older code counts, too.",
         ),
     }
 )
@@ -293,8 +307,12 @@ class _Building:
             keys=int(values.get("keys") or 0),
             confidence=values.get("confidence") or Gate().confidence,
             hold=self._duration((*keys, "hold"), values.get("hold")) or 0.0,
-            replay=self._duration((*keys, "replay"), values.get("replay")),
+            replay=self._replay((*keys, "replay"), values.get("replay") or {}),
         )
+
+    def _replay(self, keys: Keys, values: Mapping[str, Any]) -> ReplayWanted | None:
+        within = self._duration((*keys, "within"), values.get("within"))
+        return ReplayWanted(within=within, build=values.get("build") or "") if within else None
 
     def _abort(self, keys: Keys, values: Mapping[str, Any]) -> Abort:
         bounds = {

@@ -13,6 +13,7 @@ from .progress import Live
 if TYPE_CHECKING:
     from crossfade.shim.standing import Standing
 
+    from .gates import ReplayPassed
     from .gathering import Gathered
     from .playbook import Playbook
     from .progress import SeamProgress
@@ -38,12 +39,12 @@ def rule_on(
     gathered: Gathered,
     *,
     now: datetime,
-    replayed: datetime | None = None,
+    replayed: ReplayPassed | None = None,
     requested: Requested | None = None,
 ) -> Ruling:
     """What the step's gate and abort rules make of the evidence; before the first step nothing is asked for.
 
-    ``replayed``: when a replay of the seam last passed. ``requested``: the newest request to take it back.
+    ``replayed``: the last replay of the seam that passed. ``requested``: the newest request to take it back.
     """
     step = playbook.steps[progress.step] if progress.step >= 0 else None
     facts = Facts(

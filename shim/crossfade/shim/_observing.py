@@ -31,7 +31,7 @@ from .stages import Stage
 from .yielded import LIMIT, MOST_BYTES, Watched, Yielded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 
     from ._runtime import Runtime
     from .callers import Caller
@@ -96,7 +96,7 @@ class Observing:
         self._shadow = policy.stage is Stage.SHADOW
         self._sampled = policy.sample < 1
         self._observer = runtime.observer
-        self._numbers = self._observer.numbers(seam.name)
+        self._numbers: Iterator[int] = self._observer.numbers(seam.name)
         self._calls = calls_of(runtime.instance, seam.name)
         self._block = runtime.block
         self._seals = runtime.sealer is not None

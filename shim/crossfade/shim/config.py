@@ -87,8 +87,12 @@ def switched_off(environ: Mapping[str, str] | None = None) -> bool:
 def _build(environ: Mapping[str, str], table: Mapping[str, Any], file: Path) -> str:
     named = environ.get("CROSSFADE_BUILD")
     build = named or str(table.get("build", ""))
+    return check_build(build, where="CROSSFADE_BUILD" if named else f"{file}: build")
+
+
+def check_build(build: str, *, where: str) -> str:
+    """``build`` as it is. Raises ``ConfigurationError`` at ``where`` when it is no name of a build."""
     if len(build) > _BUILD or not build.isprintable():
-        where = "CROSSFADE_BUILD" if named else f"{file}: build"
         raise ConfigurationError(f"{build[:_BUILD]!r} is no build: {_BUILD} printable characters at most", where=where)
     return build
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from crossfade.migrations.evidence import Evidence
-from crossfade.migrations.gates import Abort, Facts, Gate, judge
+from crossfade.migrations.gates import Abort, Facts, Gate, ReplayPassed, ReplayWanted, judge
 from crossfade.migrations.limits import parse_limit
 from unit.migrations.seen import BEGAN, observed, result, verdict
 
@@ -164,10 +164,20 @@ def test_where_legacy_has_no_traffic_any_more_its_last_counts():
 
 def test_a_replay_must_have_passed_lately():
     """It is a precondition, and no live evidence."""
-    gate = Gate(replay=3600)
-    recent = BEGAN - timedelta(minutes=30)
+    gate = Gate(replay=ReplayWanted(within=3600))
+    recent = ReplayPassed(at=BEGAN - timedelta(minutes=30), build="1.4")
     assert judge(gate, Abort(), facts(replayed=recent)).kind == "allow"
     assert judge(gate, Abort(), facts(replayed=recent, minutes=40)).kind == "hold"
+
+
+def test_a_replay_of_another_build_proves_nothing():
+    """However late it passed; the finding names both."""
+    gate = Gate(replay=ReplayWanted(within=3600, build="1.5"))
+    [found] = judge(gate, Abort(), facts(replayed=ReplayPassed(at=BEGAN, build="1.4"))).findings
+    assert found.state == "missing"
+    assert "of build 1.4 passed" in found.text
+    assert "nothing of build 1.5: replay that with --publish" in found.text
+    assert judge(gate, Abort(), facts(replayed=ReplayPassed(at=BEGAN, build="1.5"))).kind == "allow"
 
 
 def test_findings_are_lines_for_people():

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from crossfade.migrations.replay.building import described
 from crossfade.migrations.replay.estimating import estimate
 from crossfade.migrations.replay.junit import JunitFile
 from crossfade.migrations.replay.pacing import Pace, parse_speed
@@ -27,6 +28,7 @@ from crossfade.migrations.replay.selecting import Gathering, Selection
 from crossfade.migrations.replays import Replays
 from crossfade.migrations.rules_file import read_rules
 from crossfade.shim._loop import LoopThread
+from crossfade.shim.config import check_build
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.redaction import Redactor
 from crossfade.shim.seam import registry
@@ -89,6 +91,10 @@ def replay(
     publish: Annotated[
         bool, typer.Option("--publish", help="Publish verdicts, and for gates that a seam passed.")
     ] = False,
+    build: Annotated[
+        str | None,
+        typer.Option(help="Which build of the application this is; else CROSSFADE_BUILD, else what git describes."),
+    ] = None,
     junit: Annotated[str | None, typer.Option(metavar="FILE", help="Write results as JUnit XML.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Run nothing: say what would be, and how long.")] = False,
     bus: BusOption = None,
@@ -122,6 +128,8 @@ def replay(
         selection=wanted,
         rules=rules,
         min_coverage=min_coverage,
+        apps=tuple(app or ()),
+        build=check_build(build, where="--build") if build else "",
         junit=junit,
         publish=publish,
         dry_run=dry_run,
@@ -146,6 +154,8 @@ class _Asked:
     selection: Selection
     rules: str | None
     min_coverage: float
+    apps: tuple[str, ...]
+    build: str
     junit: str | None
     publish: bool
     dry_run: bool
@@ -157,7 +167,7 @@ async def _replay(asked: _Asked, bus: str | None, config: str | None, *, as_json
         found = _chosen(asked.selection)
         policy_of = await _policies(opened)
         served = serve(found, policy_of, read_rules(asked.rules) if asked.rules else None)
-        named = asked.selection.seams
+        named, build = asked.selection.seams, asked.build or opened.config.build or described(asked.apps)
         selection = dataclasses.replace(asked.selection, seams=named or tuple(served))
         redactor = Redactor.from_environment()
         with Recording() as recording:
@@ -165,14 +175,15 @@ async def _replay(asked: _Asked, bus: str | None, config: str | None, *, as_json
             async with _engine(recording, served, redactor, asked.options) as engine:
                 if asked.dry_run:
                     return _print_estimate(estimate(engine, recording, selection, asked.options), as_json=as_json)
-                scores = await _run(engine, opened, selection, served, asked)
+                scores = await _run(engine, opened, selection, served, dataclasses.replace(asked, build=build))
         failures = scores.failures(named, asked.min_coverage)
         if asked.publish:
             replays = Replays(opened.bus)
             for name, score in scores.seams.items():
                 if score.compared and name not in failures:
-                    await replays.passed(name, digest=score.digest, compared=score.compared, build=score.handler)
-    _print(scores, failures, asked.min_coverage, as_json=as_json)
+                    about = {"digest": score.digest, "handler": score.handler, "build": build}
+                    await replays.passed(name, compared=score.compared, **about)
+    _print(scores, failures, asked.min_coverage, build, as_json=as_json)
     return 1 if failures else 0
 
 
@@ -180,7 +191,7 @@ async def _run(
     engine: Replay, opened: Session, selection: Selection, served: dict[str, Served], asked: _Asked
 ) -> Scores:
     scores = Scores({name: served[name].service.by for name in selection.seams})
-    file = JunitFile(Path(asked.junit)) if asked.junit else None
+    file = JunitFile(Path(asked.junit), build=asked.build) if asked.junit else None
     publishing = Publishing(opened.bus, opened.subjects) if asked.publish else None
 
     async def tell(done: Replayed) -> None:
@@ -305,11 +316,12 @@ def _print_estimate(found: Estimate, *, as_json: bool) -> int:
     return 0
 
 
-def _print(scores: Scores, failures: dict[str, str], least: float, *, as_json: bool) -> None:
+def _print(scores: Scores, failures: dict[str, str], least: float, build: str, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
                 "passed": not failures,
+                "build": build,
                 "failures": failures,
                 "seams": {name: score.to_json(least) for name, score in scores.seams.items()},
                 "calls": [_told(done) for done in scores.failed],
@@ -326,7 +338,7 @@ def _print(scores: Scores, failures: dict[str, str], least: float, *, as_json: b
     for name, why in failures.items():
         say(safe(f"FAILED {name}: {why}"))
     if not failures:
-        say("Passed.")
+        say(safe(f"Passed with build {build}."))
 
 
 def _row(name: str, score: Score) -> tuple[str, ...]:

@@ -25,10 +25,11 @@ _illegal = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 class JunitFile:
-    """Collects cases; ``close`` writes ``path``."""
+    """Collects cases; ``close`` writes ``path``, which names the ``build`` that ran."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, build: str) -> None:
         self._path = path
+        self._build = build
         self._cases = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed in close
         self._counts: Counter[str] = Counter()
         self._seconds = 0.0
@@ -58,6 +59,7 @@ class JunitFile:
         head = (
             f'<testsuite name="crossfade replay" tests="{counts["tests"]}" failures="{counts["failure"]}" '
             f'errors="{counts["error"]}" skipped="{counts["skipped"]}" time={_time(self._seconds)}>\n'
+            f'<properties><property name="build" value={_quoted(self._build)}/></properties>\n'
         )
         self._cases.seek(0)
         try:

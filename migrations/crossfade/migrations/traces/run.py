@@ -288,24 +288,26 @@ def _compared(stored: Stored) -> list[Fact]:
     found, ended = list[Fact](), stored.time.timestamp()
     for n, milliseconds in reversed(list(enumerate(ran))):
         took = float(milliseconds) * _MILLISECOND
-        found.append(_ran(event, said, source, n, began=ended - took, ended=ended, handler=took))
+        found.append(_ran(event, said, f"{source}-{n}" if n else source, began=ended - took, ended=ended))
         ended -= took
     return found[::-1]
 
 
-def _ran(event: Event, said: dict[str, Any], source: str, n: int, **times: float) -> Fact:
+def _ran(event: Event, said: dict[str, Any], key: str, *, began: float, ended: float) -> Fact:
     return Fact(
-        id=derived_id(_id(event), f"{source}-{n}" if n else source),
+        id=derived_id(_id(event), key),
         run=event.get("correlationid") or _id(event),
         seam=_cut(event.get("seam")),
-        path=source,
+        path=key.partition("-")[0],
         parent=_id(event) or event.get("causationid"),
         outcome=_cut(said.get("verdict")),
         reason=_cut(said.get("reason") or said.get("signature")),
         by=_cut(said.get("handler")),
         instance=_instance(event),
         user=_cut(event.get("userid")),
-        **times,
+        began=began,
+        ended=ended,
+        handler=ended - began,
     )
 
 

@@ -14,7 +14,7 @@ from unit.migrations.replay.conftest import call
 
 
 def written(path, *verdicts, callid="c"):
-    file = JunitFile(path)
+    file = JunitFile(path, build="1.4 & more")
     for verdict in verdicts:
         made = call("web.search", {}, callid=callid)
         file.add(Replayed(call=made, verdict=verdict, handler="self", seconds=0.25))
@@ -44,7 +44,7 @@ def test_each_call_is_a_case(tmp_path):
         "skipped": "1",
         "time": "1.250",
     }
-    assert [[child.tag for child in case] for case in suite] == [[], [], ["failure"], ["error"], ["skipped"]]
+    assert [[child.tag for child in case] for case in suite.iter("testcase")] == [[], [], ["failure"], ["error"], ["skipped"]]
     failure = suite.find("testcase/failure")
     assert failure.get("message") == "mismatch: ab"
     assert failure.text == "$.a: changed, was 1, is 2\n$.b: missing, was 3, is nothing\n4 more"
@@ -65,3 +65,9 @@ def test_a_file_that_cannot_be_written_is_told(tmp_path):
     """As a wrong setting, not as a traceback."""
     with pytest.raises(ConfigurationError, match="cannot be written"):
         written(tmp_path / "no" / "r.xml", Verdict(kind="match"))
+
+
+def test_the_build_that_ran_is_named(tmp_path):
+    """A report without it proves something of nobody knows which code."""
+    (named,) = written(tmp_path / "r.xml", Verdict(kind="match")).findall("properties/property")
+    assert (named.get("name"), named.get("value")) == ("build", "1.4 & more")
