@@ -44,7 +44,8 @@ def test_each_call_is_a_case(tmp_path):
         "skipped": "1",
         "time": "1.250",
     }
-    assert [[child.tag for child in case] for case in suite.iter("testcase")] == [[], [], ["failure"], ["error"], ["skipped"]]
+    tags = [[child.tag for child in case] for case in suite.iter("testcase")]
+    assert tags == [[], [], ["failure"], ["error"], ["skipped"]]
     failure = suite.find("testcase/failure")
     assert failure.get("message") == "mismatch: ab"
     assert failure.text == "$.a: changed, was 1, is 2\n$.b: missing, was 3, is nothing\n4 more"
