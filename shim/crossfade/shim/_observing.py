@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import marshal
 import random
-from copy import copy
+from copy import copy as duplicate
 from dataclasses import dataclass
 from time import perf_counter, time
 from types import MappingProxyType
@@ -110,7 +110,7 @@ class Observing:
         """
         n = next(self._numbers)
         calls = Calls(self._calls.name, nest=True)
-        route = copy(self)
+        route = duplicate(self)
         route._numbers, route._calls = iter((n,)), calls  # noqa: SLF001 - of our own kind
         return id_of((calls, n, None)), route
 
