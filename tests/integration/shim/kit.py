@@ -81,6 +81,11 @@ def read(connection: Connection, pattern: str) -> list[Event]:
     return connection.runtime.thread.run(collect(), timeout=SOON)
 
 
+def payload(event: Event) -> Any:
+    """What is inside it."""
+    return json.loads(event.data or b"{}")
+
+
 def dead_letters(connection: Connection) -> list[Any]:
     """Everything in the dead letters."""
     bus = connection.runtime.bus

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
     "dlq": "Dead letters: what could not be processed.",
     "control": "The control plane: API and streams for pages; serves when no command is given.",
+    "mcp": "Seams as the tools of an MCP server.",
     "trigger": "Ways in: webhooks, mail, schedules, files and MQTT become facts on the bus.",
     "bench": "What crossfade costs, measured here and now.",
     "proxy": "The reverse proxy in front of HTTP services.",
