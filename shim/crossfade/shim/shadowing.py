@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger("crossfade")
 
 MAX_AGE: Final = timedelta(seconds=60)
+MOST_ANSWER: Final = 16 * 1024
+"""Characters of a handler's answer that a mismatch carries; of longer ones the differences must do."""
+
 _ACK_WAIT: Final = 60.0
 _AGAIN: Final = 2.0  # seconds until a consumer that ended is begun again
 
@@ -178,10 +181,11 @@ class Shadowing:
         legacy, ours = case.recorded.outcome.duration or 0.0, outcomes[0].duration or 0.0
         more: dict[str, Any] = {"legacy_ms": round(legacy * 1000, 3), "bus_ms": round(ours * 1000, 3)}
         if len(outcomes) + len(lost) == 1:
-            return _Found(self._ask(case.recorded, outcomes[0], case.rules), outcomes[0], more)
+            verdict = self._ask(case.recorded, outcomes[0], case.rules)
+            return _Found(verdict, outcomes[0], more | _answer(verdict, outcomes[0]))
         redaction = self._runtime.redactor.fingerprint
         verdict, repeats = judge_runs(case.recorded, outcomes, case.rules, self._ask, redaction=redaction, lost=lost)
-        return _Found(verdict, outcomes[0], more | {"repeated": repeats.to_json()})
+        return _Found(verdict, outcomes[0], more | {"repeated": repeats.to_json()} | _answer(verdict, outcomes[0]))
 
     def _ask(self, old: Recorded, new: Outcome, rules: Rules, /, *, asks: bool = True) -> Verdict:
         comparator = self._runtime.registry.comparator(self._service.name) if asks else None
@@ -277,6 +281,15 @@ def _took_ms(outcome: Outcome | None, policy: Policy) -> float:
     """How long a run took; all that it was given where it did not end."""
     seconds = policy.timeout if outcome is None else outcome.duration or 0.0
     return round(seconds * 1000, 3)
+
+
+def _answer(verdict: Verdict, new: Outcome) -> dict[str, Any]:
+    """What the handler said, for a person to put beside the observation: of mismatches only, and if it is short."""
+    if verdict.kind != "mismatch":
+        return {}
+    told = {"value": new.value} if new.error is None else {"error": new.error.to_json()}
+    answer = {"outcome": new.kind, **told}
+    return {"answer": answer} if len(json.dumps(answer)) <= MOST_ANSWER else {}
 
 
 def _kind(observed: Event) -> str:

@@ -81,6 +81,12 @@ class Migration:
         ]
         await asyncio.gather(*(self.bus.publish(self._subject(event, seam), event) for event in made))
 
+    async def observe(self, call: str, arguments: Any, value: Any) -> None:
+        """Publish what a legacy call left to be compared."""
+        payload = {"arguments": arguments, "outcome": "value", "value": value, "duration_ms": 12.1, "instance": "web_1"}
+        event = seen.stored("tool.observed", payload, callid=call, correlationid="run-1").event
+        await self.bus.publish(self.subjects.observation(SEAM, shadow=True), seen.again(event))
+
     async def differ(
         self, *differences: dict[str, str], seam: str = SEAM, call: str = "c1", run: str = "run-1", **more: Any
     ) -> None:

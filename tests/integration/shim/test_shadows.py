@@ -45,11 +45,13 @@ def test_rules_set_live_hold_from_the_next_comparison_on(connect, work):
     connection = connect()
     serve(work, connection, timed)
     timed()
-    assert [found["verdict"] for found in verdicts(connection, 1)] == ["mismatch"]
+    (differs,) = verdicts(connection, 1)
+    assert differs["answer"] == {"outcome": "value", "value": {"hits": 3, "took_ms": 1}}
     kit.set_live(connection, "web.timed", {"compare": {"$.took_ms": "ignore"}})
     kit.until(lambda: connection.runtime.policy("web.timed", timed.__crossfade_seam__.policy).compare)
     timed()
     assert [found["verdict"] for found in verdicts(connection, 2)] == ["mismatch", "ignored"]
+    assert "answer" not in verdicts(connection, 2)[1]
     kit.set_live(connection, "web.timed", {"compare": {"$.took_ms": "shrug"}})
     kit.until(lambda: hooks.report.hooks.get("skipped", seam="web.timed", reason="policy"))
     timed()

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from .history import Kind, Moved
     from .runs import Listed
+    from .sides import Sides
     from .watching import Look
 
 HERE: Final = Path(__file__).parent
@@ -164,9 +165,9 @@ def retire_page(look: Look, caller: Caller, seen: Seen, *, period: int) -> str:
     )
 
 
-def mismatch_page(look: Look, caller: Caller, seam: str, kind: Kind, sample: dict[str, Any]) -> str:
-    """One mismatch, side by side."""
-    return _render("mismatch.html", look, caller, seam=seam, kind=kind, sample=sample)
+def mismatch_page(look: Look, caller: Caller, seam: str, kind: Kind, sample: dict[str, Any], *, sides: Sides) -> str:
+    """One mismatch: what was asked, and both answers side by side."""
+    return _render("mismatch.html", look, caller, seam=seam, kind=kind, sample=sample, sides=sides)
 
 
 def runs_page(look: Look, caller: Caller, listed: Listed, wanted: Selection) -> str:

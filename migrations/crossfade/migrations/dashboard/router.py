@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 from fastapi import APIRouter, Path, Query, Request
@@ -18,6 +18,7 @@ from crossfade.shim.errors import BusError, UnknownSeamError
 from . import pages
 from .history import History
 from .runs import Runs
+from .sides import Recorded
 from .watching import Watch
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def router(control: Control) -> APIRouter:
     made = APIRouter(prefix=pages.ROOT, include_in_schema=False)
     watch = Watch(control.bus, control.subjects, control.policies)
     retirements = Retirements(control.bus, control.subjects, control.policies)
+    recorded = Recorded(control.bus, control.subjects, control.redactor.value)
     history = History(control.bus, control.subjects, control.redactor.value)
 
     @made.get("")
@@ -65,7 +67,10 @@ def router(control: Control) -> APIRouter:
                 if sample.get("callid") == call
             ]
             if found:
-                page.text = pages.mismatch_page(await watch.look(), page.caller, seam, *found[0])
+                kind, sample = found[0]
+                at, differing = datetime.fromisoformat(sample["at"]), [each["path"] for each in sample["differences"]]
+                sides = await recorded.find(seam, call, at=at, differing=differing)
+                page.text = pages.mismatch_page(await watch.look(), page.caller, seam, kind, sample, sides=sides)
             else:
                 page.missing(
                     "This mismatch is kept no more", "The five newest of each kind are, for an hour or longer."
@@ -162,7 +167,7 @@ class _News(Response):
         caller: Caller = scope["crossfade.caller"]
         try:
             # No user of a stream has an empty tenant token: these places are apart from theirs.
-            with streams.place(("", caller.name)) as waiter:
+            with streams.place(("", caller.name), token=caller.csrf) as waiter:
                 await send_events(
                     receive,
                     send,

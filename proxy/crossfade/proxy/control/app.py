@@ -415,8 +415,11 @@ def _sessions(control: Control) -> APIRouter:
 
     @router.delete("", status_code=204)
     @needs("view")
-    async def log_out(response: Response) -> None:
-        """Forget the session in this browser."""
+    async def log_out(request: Request, response: Response) -> None:
+        """Forget the session in this browser, and end the streams that it has open here."""
+        caller: Caller = request.scope["crossfade.caller"]
+        if caller.csrf:
+            control.hub.close("logged-out", token=caller.csrf)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=control.settings.tls)
 
     return router
