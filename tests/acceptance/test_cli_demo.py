@@ -18,12 +18,15 @@ def test_the_demo_loses_and_doubles_nothing(declared, note):
     assert min(summary["executed"].values()) > 0
     assert all(latency.keys() == {"p50", "p99"} for latency in summary["latency_ms"].values())
     ways = {seam: [move["to"] for move in way["moves"]] for seam, way in summary["seams"].items()}
-    there = ["observe", "shadow", "canary", "bus"]
+    there = ["observe", "shadow", "canary", "bus", "retired"]
     reads, writes = ("desk.search", "http.search"), ("desk.report", "http.reports")
     assert ways == dict.fromkeys((*reads, *writes), there) | {"desk.summarise": ["observe", "shadow", "observe"]}
     moves = [move for way in summary["seams"].values() for move in way["moves"]]
-    assert {move["actor"] for move in moves} == {"controller"}
-    assert all(move["digest"] for move in moves)
+    assert {move["actor"] for move in moves if move["to"] != "retired"} == {"controller"}
+    assert all(move["digest"] for move in moves if move["to"] != "retired")
+    statuses = {seam: way["status"] for seam, way in summary["seams"].items()}
+    assert statuses == dict.fromkeys((*reads, *writes), "retired") | {"desk.summarise": "rolled-back"}
+    assert done.err.count(", acknowledged.") == 4
     assert summary["regression_caught"]
     assert summary["stuck"] == []
     back = summary["seams"]["desk.summarise"]["moves"][-1]

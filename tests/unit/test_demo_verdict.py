@@ -89,7 +89,7 @@ def test_a_service_may_be_asked_again_for_who_waited_at_a_kill(tmp_path, tool, k
 SEAM = "desk.report"
 
 
-def way(status="done", was="", at=0.0):
+def way(status="retired", was="", at=0.0):
     """A seam's way: to canary; and, when it says from where, back."""
     moves = [Moved(seam=SEAM, was="shadow", to="canary", actor="controller", reason="", ruling="allow", at=5.0)]
     if was:

@@ -77,6 +77,7 @@ class Controller:
         self._lease = Lease(bus, LEASE, instance)
         self._tick = tick
         self._ticks = 0
+        self._stages: dict[str, Stage] = {}
         self.views: dict[str, View] = {}
 
     async def run(self) -> None:
@@ -102,8 +103,10 @@ class Controller:
         playbooks = await self._migrations.all()
         counting = self._ticks % LOOK == 1
         found = await standings(self._policies, self._bus) if playbooks or counting else []
-        if counting:
+        stages = {each.seam: each.policy.stage for each in found}
+        if counting or stages != self._stages:  # the quiet begins with the stage, not with the next look
             await self._histories.look(found)
+        self._stages = stages
         standing = {each.seam: each for each in found}
         for applied in playbooks:
             now = applied

@@ -36,9 +36,9 @@ def demo(
 ) -> None:
     """Move functions and routes of a real stack to the bus under traffic, kill workers, count what happened.
 
-    Playbooks say how, and the controller follows them. A bug is planted in the next version of one seam, which
-    must be taken back. Exit code 1 when a call was lost, doubled or answered differently, when a kill hit no call,
-    when a seam did not get to its last step, or when the bug got through.
+    Playbooks say how, and the controller follows them to the bus; then the legacy code is retired. A bug is planted in
+    the next version of one seam, which must be taken back. Exit code 1 when a call was lost, doubled or answered
+    differently, when a kill hit no call, when a seam was not retired, or when the bug got through.
     """
     if regression not in SEAMS:
         raise typer.BadParameter(f"is no seam of the desk: {', '.join(SEAMS)}", param_hint="--regression")

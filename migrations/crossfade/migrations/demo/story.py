@@ -7,6 +7,8 @@ import json
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -41,7 +43,10 @@ _FIRST: Final[Mapping[Kind, int]] = {"ask": 20, "look": 8, "report": 2}  # answe
 _AFTER: Final[Mapping[Kind, int]] = {"ask": 15, "look": 8, "report": 2}  # and at each step once everything has moved
 _SLOW: Final = 25.0  # seconds after which a step that brings no answers has failed
 _WALK: Final = 75.0  # seconds after which a seam that is still on its way has failed
+_QUIET: Final = timedelta(seconds=3)  # twice; a team says days, its month's end among them
+_RETIRE: Final = 45.0  # seconds after which a seam that is not retired has failed
 _IDLE: Final = 10  # seconds after which the broker of a demo that was killed has nobody left
+_ON_BUS: Final = ("bus", "retired")
 _TOOLS: Final = {SEARCH: "search", SUMMARISE: "summarise", REPORT: "write_report"}  # the journal's names
 _ASKED: Final = {LOOK_UP: ("search", "l"), ORDER: ("write_report", "r")}  # what a route leads to, whose requests
 
@@ -146,13 +151,28 @@ class _Story:
                 self._describe(await walk.apply(text))
             self._teller.step("the controller looks each second, and moves what its evidence lets through")
             seams = await walk.follow(self._tell_move, seconds=_WALK)
-        self._ways = {
-            seam: Way(status=progress.status, reason=progress.reason, moves=self._moves[seam])
-            for seam, progress in seams.items()
-        }
-        for seam, way in self._ways.items():
-            if way.status != "done":
-                self._teller.result(f"{seam} is {way.status} at {way.stage}: {way.reason}")
+            self._ways = {
+                seam: Way(status=progress.status, reason=progress.reason, moves=self._moves[seam])
+                for seam, progress in seams.items()
+            }
+            for seam, way in self._ways.items():
+                if way.status != "done":
+                    self._teller.result(f"{seam} is {way.status} at {way.stage}: {way.reason}")
+            await self._retire(walk)
+
+    async def _retire(self, walk: Walk) -> None:
+        """Lead the legacy code out where the way is done: people do that, so no playbook does."""
+        done = [seam for seam, way in self._ways.items() if way.status == "done"]
+        quiet = f"{_QUIET.seconds} s"
+        self._teller.step(f"crossfade migrate retire: no legacy hit for {quiet} at bus, and for {quiet} as a tripwire")
+        gone, held = await walk.retire(done, self._tell_move, period=_QUIET, seconds=_RETIRE)
+        for seam, deletion in gone.items():
+            self._ways[seam] = replace(self._ways[seam], status="retired")
+            place = deletion.place.replace(f"{self._stack.work}/", "")
+            self._teller.result(f"{seam}, acknowledged. {place}: {deletion.what}")
+        for seam, why in held.items():
+            self._ways[seam] = replace(self._ways[seam], reason=why)
+            self._teller.result(f"{seam} is not retired: {why}")
 
     def _describe(self, playbook: Playbook) -> None:
         self._teller.step(f"crossfade migrate apply {playbook.name}: {', '.join(playbook.seams)}")
@@ -171,7 +191,7 @@ class _Story:
 
         Killed is only a worker in the middle of what has reached the bus; that there are enough of them is seen to.
         """
-        stack, on_bus = self._stack, {seam for seam, way in self._ways.items() if way.stage == "bus"}
+        stack, on_bus = self._stack, {seam for seam, way in self._ways.items() if way.stage in _ON_BUS}
         if routes := [seam for seam in (LOOK_UP, ORDER) if seam in on_bus]:
             self._teller.step(f"kill -9 the proxy's worker in the middle of {' and '.join(routes)}")
             self._kill(stack.route_workers, partial(self._on_routes, routes))

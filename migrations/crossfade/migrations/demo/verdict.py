@@ -82,7 +82,7 @@ class Verdict:
     ``unknown`` counts reports whose person was told that nobody can know whether they were written: the price of
     killing a worker in the middle of one; ``spoiled`` those that the planted bug failed while it was at canary.
     ``tasks`` were answered with 202 first, ``routed`` over the bus. ``seams``: how each went; ``stuck`` names those
-    that neither reached the last step nor had to be taken back.
+    that neither were retired nor had to be taken back.
     """
 
     calls: int
@@ -154,7 +154,7 @@ def judge(*, journal: Path, asked: Sequence[Asked], evidence: Evidence, seconds:
         observed=evidence.observed,
         shadowed=sum(entry["role"] == "shadow" and entry["phase"] == "end" for entry in entries),
         verdicts=evidence.verdicts,
-        stuck=[seam for seam, way in evidence.ways.items() if way.status != "done" and seam != evidence.regression],
+        stuck=[seam for seam, way in evidence.ways.items() if way.status != "retired" and seam != evidence.regression],
         regression=evidence.regression,
         regression_caught=not evidence.regression or _was_taken_back(evidence) is not None,
     )

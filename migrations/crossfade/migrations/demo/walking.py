@@ -9,15 +9,21 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from crossfade.migrations.applied import Applied, Migrations
+from crossfade.migrations.operating import Act
 from crossfade.migrations.playbook import read_playbook
+from crossfade.migrations.retirements import Asked, Retirements
+from crossfade.shim.errors import StageChangeRefusedError
+from crossfade.shim.policies import Policies
 
 from .verdict import Moved
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Mapping
+    from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+    from datetime import timedelta
 
     from crossfade.migrations.playbook import Playbook
     from crossfade.migrations.progress import SeamProgress
+    from crossfade.migrations.retiring import Deletion
     from crossfade.shim.ports import Bus, Position
     from crossfade.shim.subjects import Subjects
 
@@ -31,6 +37,7 @@ class Walk:
     def __init__(self, bus: Bus, subjects: Subjects) -> None:
         self._bus = bus
         self._migrations = Migrations(bus)
+        self._subjects = subjects
         self._moves = subjects.fact("seam.stage.changed")
         self._seen: Position | None = None
 
@@ -51,6 +58,33 @@ class Walk:
             if all(progress.status in _ENDED for progress in seams.values()) or time.monotonic() > end:
                 return seams
             await asyncio.sleep(_LOOK)
+
+    async def retire(
+        self, seams: Collection[str], tell: Callable[[Moved], None], *, period: timedelta, seconds: float
+    ) -> tuple[Mapping[str, Deletion], Mapping[str, str]]:
+        """Retire seams as ``crossfade migrate retire`` does, each as soon as nothing holds it, for so long.
+
+        Returns what can be deleted of each that was acknowledged, and what held the others.
+        """
+        end = time.monotonic() + seconds
+        retirements = Retirements(self._bus, self._subjects, Policies(self._bus, self._subjects))
+        gone: dict[str, Deletion] = {}
+        held: dict[str, str] = dict.fromkeys(seams, "")
+        while held and time.monotonic() < end:
+            for seam in list(held):
+                act = Act(actor="demo", reason=f"nobody needed its legacy code for {period.seconds} s")
+                try:
+                    done = await retirements.carry_out(Asked(seam=seam, period=period, act=act, acknowledge=True))
+                except StageChangeRefusedError as error:
+                    held[seam] = str(error)
+                    continue
+                if done.deletion is not None:
+                    gone[seam] = done.deletion
+                    del held[seam]
+            async for move in self._news():
+                tell(move)
+            await asyncio.sleep(_LOOK)
+        return gone, held
 
     async def _news(self) -> AsyncGenerator[Moved]:
         async for stored in self._bus.read(self._moves, after=self._seen):
