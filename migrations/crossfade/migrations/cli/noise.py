@@ -22,6 +22,8 @@ from ._session import BusOption, ConfigOption, JsonOption, print_json, say, sess
 from ._text import actor, plural, print_columns, read_span, safe
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from crossfade.migrations.noise import Place, Study
     from crossfade.migrations.suggestions import Suggestion
     from crossfade.shim.policies import StageChange
@@ -87,8 +89,9 @@ async def _apply(seam: str, rules: dict[str, Any], reason: str, bus: str | None,
         standing = next((each for each in await standings(opened.policies, opened.bus) if each.seam == seam), None)
         if standing is None:
             raise UnknownSeamError(f"no process has declared seam {seam!r}: see `crossfade stage list`")
-        settings = standing.live.settings if standing.live else {}
-        known = settings.get("compare") or opened.config.seams.get(seam, {}).get("compare", {})
+        live: Mapping[str, Any] = standing.live.settings if standing.live else {}
+        file: Mapping[str, Any] = opened.config.seams.get(seam, {})
+        known: Mapping[str, Any] = live.get("compare") or file.get("compare") or {}
         if taken := sorted(known.keys() & rules.keys()):
             raise ConfigurationError(f"{taken[0]} has a rule already: {_said(known[taken[0]])}", where="--accept")
         move = Move(
