@@ -19,6 +19,7 @@ from support.project import ROOTS, TOP, files
 CONFIGURATION = (TOP / "docs" / "reference" / "configuration.md").read_text()
 PAGES = (
     "cli.md",
+    "cli-contracts.md",
     "cli-operations.md",
     "cli-proxy.md",
     "cli-migrate.md",

@@ -33,8 +33,7 @@ def _remedy(item: pytest.Item) -> str | None:
     wanted = {mark.args[0] for mark in item.iter_markers("needs")}
     if not wanted:
         return None
-    listed = needs.packages()
-    if unlisted := sorted(wanted - listed.keys()):
-        raise pytest.UsageError(f"{item.nodeid} needs {', '.join(unlisted)}: name its package in {needs.PACKAGES}")
-    absent = sorted(listed[binary] for binary in wanted if needs.locate(binary) is None)
-    return f"apt-get install {' '.join(absent)}" if absent else None
+    try:
+        return needs.remedy(wanted) or None
+    except LookupError as error:
+        raise pytest.UsageError(f"{item.nodeid} needs {error}") from None

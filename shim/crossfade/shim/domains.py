@@ -49,3 +49,14 @@ def observed_type(domain: str) -> str:
 def answer_type(domain: str, ended: Ended) -> str:
     """The type of a call's terminal; only an agent's says how it ended."""
     return _ANSWERS.get(domain) or _AGENT_ENDS.get(ended, "agent.task.failed")
+
+
+def answer_types(domain: str) -> tuple[str, ...]:
+    """Every type that a call's terminal may have."""
+    ends: tuple[Ended, ...] = ("value", "error", "cancelled")
+    return tuple(dict.fromkeys(answer_type(domain, ended) for ended in ends))
+
+
+def event_types(domain: str) -> tuple[str, ...]:
+    """Every type of a call's events, the command first."""
+    return (command_type(domain), *answer_types(domain), progress_type(domain), observed_type(domain))

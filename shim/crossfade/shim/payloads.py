@@ -77,6 +77,22 @@ class SignatureCodec:
         }
         return {**shape, "return": self._returned}
 
+    def schemas(self, ref_template: str = "#/$defs/{model}") -> tuple[dict[str, Any], dict[str, Any]]:
+        """JSON Schemas (draft 2020-12): of the clear arguments as a worker reads them, and of what it writes as value.
+
+        A generator's value is one item of it. What they share lies under ``$defs``, referred to by ``ref_template``.
+        """
+        arguments = _inlined(self._arguments.json_schema(ref_template=ref_template))
+        required = [
+            name
+            for name, each in self.signature.parameters.items()
+            if name in self._required - self.secret and not _is_variable(each)
+        ]
+        arguments = {**arguments, **({"required": required} if required else {})}
+        result = _inlined(self._result.json_schema(mode="serialization", ref_template=ref_template))
+        value = result.get("properties", {}).get("value", {})
+        return arguments, {**value, **({"$defs": result["$defs"]} if "$defs" in result else {})}
+
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Parameter name -> value, as given (defaults are left to the body). ``TypeError`` as Python raises it."""
         if self._names is not None and len(args) + len(kwargs) <= len(self._names):  # a fifth of what `inspect` takes
@@ -276,6 +292,14 @@ def _may_be_read_once(hint: Any) -> bool:
     if origin in (typing.Union, types.UnionType, typing.Annotated):
         return any(map(_may_be_read_once, typing.get_args(hint)))
     return origin is abc.Iterable or (isinstance(origin, type) and issubclass(origin, abc.Iterator | typing.IO))
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """The object alone of ``_adapter``'s "this object or nothing", beside the definitions it refers to."""
+    definitions: dict[str, Any] = dict(schema.get("$defs", {}))
+    name = schema["anyOf"][0]["$ref"].rpartition("/")[2].rpartition(".")[2]
+    own = {key: value for key, value in definitions.pop(name).items() if key != "title"}
+    return {**own, **({"$defs": definitions} if definitions else {})}
 
 
 def _payload(fields: Mapping[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from .errors import MalformedEventError
 from .events import EXTENSIONS, TYPES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -519,6 +519,12 @@ def _adapter(event_type: str) -> TypeAdapter[Any]:
     return TypeAdapter(MODELS[event_type])
 
 
+def models(event_type: str) -> tuple[type[BaseModel], ...]:
+    """The models a payload is one of. ``MalformedEventError`` (reason ``type``) for an unknown type."""
+    shape = MODELS[_known(event_type)]
+    return getattr(getattr(shape, "__origin__", shape), "__args__", (shape,))
+
+
 def json_schema(event_type: str) -> dict[str, Any]:
     """The payload's JSON Schema (draft 2020-12). ``MalformedEventError`` (reason ``type``) for an unknown type."""
     return {"$schema": DIALECT, "$id": f"urn:crossfade:{_known(event_type)}:1", **_adapter(event_type).json_schema()}
@@ -579,14 +585,14 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
 
 def reference_page() -> str:
     """``docs/reference/events.md``: every type, attribute and field, from the tables and models of this package."""
-    models = {model.__name__: model for event_type in TYPES for model in _models(MODELS[event_type])}
-    schemas = [TypeAdapter(model).json_schema(by_alias=True) for model in models.values()]
-    sections = dict.fromkeys(models, "")
+    found = {model.__name__: model for event_type in TYPES for model in models(event_type)}
+    schemas = [TypeAdapter(model).json_schema(by_alias=True) for model in found.values()]
+    sections = dict.fromkeys(found, "")
     for schema in schemas:
         for definition in (schema, *schema.get("$defs", {}).values()):
             sections[definition["title"]] = _section(definition)
     return _HEAD.format(
-        types="\n".join(f"| `{name}` | {kind} | {_links(MODELS[name])} |" for name, kind in TYPES.items()),
+        types="\n".join(f"| `{name}` | {kind} | {_links(name)} |" for name, kind in TYPES.items()),
         attributes="\n".join(f"| `{name}` | {ATTRIBUTES[name]} |" for name in EXTENSIONS),
         payloads="\n".join(sections.values()),
     )
@@ -622,13 +628,8 @@ A field with a default may be absent.
 {payloads}"""
 
 
-def _models(shape: Any) -> Iterator[type[BaseModel]]:
-    """The models a payload is one of."""
-    yield from getattr(getattr(shape, "__origin__", shape), "__args__", (shape,))
-
-
-def _links(shape: Any) -> str:
-    return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in _models(shape))
+def _links(event_type: str) -> str:
+    return " or ".join(f"[{model.__name__}](#{model.__name__.lower()})" for model in models(event_type))
 
 
 def _section(schema: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from rich.text import Text
 from crossfade.shim.redaction import Redactor
 from crossfade.shim.subjects import check_seam
 
+from . import _contracts
 from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, session
 from ._text import read_span
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from crossfade.shim.ports import Stored
 
 app = typer.Typer(help="What travels on the bus.", no_args_is_help=True)
+for command in (_contracts.spec, _contracts.schema, _contracts.check):
+    app.command()(command)
 
 _COLOURS: Final = {"invoke": "cyan", "result": "green", "observed": "blue", "changed": "magenta"}
 
