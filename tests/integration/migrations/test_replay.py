@@ -7,11 +7,14 @@ import json
 import sys
 import textwrap
 import threading
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import nats
 import pytest
 
 from crossfade import shim
+from crossfade.migrations.replay import pacing
 from crossfade.migrations.replays import Replays
 from crossfade.shim import connection, hooks, seam
 from crossfade.shim.config import Config
@@ -38,6 +41,13 @@ def note(text: str) -> str:
 @shim.tool("shop.quote", effects="none", stage="{stage}", timeout=20)
 def quote(items: list[str]) -> dict[str, object]:
     return {{"cents": sum(price(item) for item in items), "note": note("quoted")}}
+"""
+
+
+ROUTES = """
+upstreams: {legacy: "http://127.0.0.1:9"}
+routes:
+  - {seam: http.a, match: "GET /{rest...}", upstream: legacy}
 """
 
 
@@ -182,6 +192,71 @@ def test_calls_over_the_bus_are_replayed_and_a_pass_is_told(app, tmp_path):
         assert kit.on_loop(connected, replays.last("shop.note")) is None
 
 
+def test_what_only_the_log_still_holds_is_replayed(app, nats_server, prefix, tmp_path):
+    """Commands and results a day later, when the calls themselves are gone: with their nested calls, and by range."""
+    app.write(APP.format(stage="bus"))
+    shop = app.load()
+    with app.connect() as connected, kit.Workers(tmp_path / "spool") as workers:
+        workers.start(connected, shop.quote, shop.price)
+        with shim.correlate(user="alice"):
+            assert shop.quote(["tea", "coffee"])["cents"] == 9
+        kit.observed(connected, 1)
+        kit.until(lambda: len(kit.read(connected, "{p}log.>")) >= 6, what="the log is not fed")
+        connected.runtime.thread.run(_purged(nats_server.url, f"{prefix.upper()}_CMD"), timeout=kit.SOON)
+        assert kit.read(connected, "{p}.>") == []
+
+    named = ("--seam", "shop.quote", "--seam", "shop.price", "--json")
+    everything = app.replay(*named)
+    days = app.replay(*named, "--since", "2d")
+    before = app.replay(*named, "--since", "3d", "--until", "2d")
+
+    for done in (everything, days):
+        assert done.code == 0, done.out + done.err
+        seams = done.json["seams"]
+        assert {name: found["verdicts"] for name, found in seams.items()} == {
+            "shop.quote": {"match": 1},
+            "shop.price": {"match": 2},
+        }
+    assert sys.modules[app.name].ASKED.count("quoted") == 0
+    assert before.code == 1
+    assert before.json["seams"]["shop.quote"]["calls"] == 0
+
+
+async def _purged(url, stream):
+    client = await nats.connect(url)
+    await client.jetstream().purge_stream(stream)
+    await client.close()
+
+
+def test_pace_and_concurrency_hold_from_the_command_line(app, monkeypatch):
+    """Recorded pauses by the speed, cut short, and never more a second than the rate; verdicts stay the same."""
+    app.write(APP.format(stage="observe"))
+    shop = app.load()
+    with app.connect() as connected:
+        for item in ("tea", "coffee", "rum"):
+            shop.price(item)
+        kit.observed(connected, 3)
+    now, waited = [0.0], []
+
+    async def sleep(seconds):
+        waited.append(round(seconds, 3))
+        now[0] += seconds
+
+    loop = types.SimpleNamespace(time=lambda: now[0])
+    monkeypatch.setattr(pacing, "asyncio", types.SimpleNamespace(get_running_loop=lambda: loop, sleep=sleep))
+
+    for arguments, begun in (
+        (["--rate", "0.5", "--concurrency", "3"], [0, 2, 2]),
+        (["--speed", "10x", "--max-gap", "1s", "--rate", "4"], [0, 0.25, 0.25]),
+        (["--speed", "max"], [0, 0, 0]),
+    ):
+        waited.clear()
+        done = app.replay("--seam", "shop.price", "--json", *arguments)
+        assert done.code == 0, done.out + done.err
+        assert done.json["seams"]["shop.price"]["verdicts"] == {"match": 3}
+        assert waited == begun
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -210,7 +285,7 @@ def test_nothing_to_compare_is_no_pass(app):
     assert "FAILED -: no recorded call could be compared" in done.out
 
 
-def test_recorded_requests_are_sent_to_a_candidate(app):
+def test_recorded_requests_are_sent_to_a_candidate(app, tmp_path):
     """A GET is compared with what the service answers now, a POST is not sent, credentials are ours."""
     seen = []
 
@@ -229,13 +304,18 @@ def test_recorded_requests_are_sent_to_a_candidate(app):
     with app.connect() as connected:
         for n, (method, secret) in enumerate([("GET", "a"), ("GET", ""), ("POST", "")]):
             kit.on_loop(connected, connected.runtime.bus.publish(*request(connected, n, method, secret)))
+    (tmp_path / "rules.yaml").write_text('"$.body": ignore\n')
+    (tmp_path / "routes.yaml").write_text(ROUTES)
     with ThreadingHTTPServer(("127.0.0.1", 0), Candidate) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
         try:
             url = f"http://127.0.0.1:{server.server_port}"
-            asked = ("replay", "--http", url, "--seam", "http.a", "--json", "--header", "Authorization: Bearer ours")
-            done = crossfade(*asked)
+            asked = ("replay", "--http", url, "--json", "--header", "Authorization: Bearer ours")
+            done = crossfade(*asked, "--seam", "http.a")
+            dry = crossfade(*asked, "--routes", "routes.yaml", "--dry-run")
+            assert len(seen) == 2
+            ruled = crossfade(*asked, "--routes", "routes.yaml", "--rules", "rules.yaml", "--build", "1.4.2")
         finally:
             server.shutdown()
             serving.join()
@@ -243,7 +323,13 @@ def test_recorded_requests_are_sent_to_a_candidate(app):
     assert done.code == 1, done.out + done.err
     found = done.json["seams"]["http.a"]
     assert (found["verdicts"], found["reasons"]) == ({"match": 1, "mismatch": 1, "skipped": 1}, {"skipped:effects": 1})
-    assert sorted(seen) == [("/0", "Bearer ours"), ("/1", "Bearer ours")]
+    assert ruled.code == 0, ruled.out + ruled.err
+    assert sorted(seen) == [("/0", "Bearer ours")] * 2 + [("/1", "Bearer ours")] * 2
+    assert dry.json["seams"] == {"http.a": {"calls": 3, "skipped": {"effects": 1}}}
+    assert ruled.code == 0, ruled.out + ruled.err
+    assert ruled.json["build"] == "1.4.2"
+    assert ruled.json["seams"]["http.a"]["verdicts"].get("mismatch", 0) == 0
+    assert ruled.json["seams"]["http.a"]["compared"] == 2
 
 
 def request(connected, n, method, secret):

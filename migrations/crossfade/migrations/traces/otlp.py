@@ -156,7 +156,7 @@ def _jaeger(document: dict[str, Any], path: str) -> Iterator[Fact]:
         services = {name: process.get("serviceName", "") for name, process in trace.get("processes", {}).items()}
         for span in trace["spans"]:
             tags = {tag["key"]: tag.get("value") for tag in span.get("tags", [])}
-            parent = next((r["spanID"] for r in span.get("references", []) if r.get("refType") == "CHILD_OF"), "")
+            parent = _parent(span)
             began = span["startTime"] / 1e6
             failed = tags.get("error") in (True, "true") or tags.get("otel.status_code") == "ERROR"
             yield Fact(
@@ -171,6 +171,13 @@ def _jaeger(document: dict[str, Any], path: str) -> Iterator[Fact]:
                 reason=str(tags.get("error.type") or "")[:MAX_TEXT],
                 instance=str(services.get(span.get("processID"), ""))[:MAX_TEXT],
             )
+
+
+def _parent(span: dict[str, Any]) -> str:
+    """Whose child it is, else what it follows from in its own trace: links to others are no cause."""
+    told = [each for each in span.get("references", []) if each.get("traceID", span["traceID"]) == span["traceID"]]
+    of = {each.get("refType"): each["spanID"] for each in reversed(told)}
+    return of.get("CHILD_OF") or of.get("FOLLOWS_FROM") or ""
 
 
 def _span(call: Call, run: Run) -> dict[str, Any]:

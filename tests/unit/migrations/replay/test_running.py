@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
+import types
 import uuid
 from collections.abc import Iterator  # noqa: TC003 - seams resolve their annotations
 from datetime import UTC, datetime
@@ -12,8 +14,11 @@ from datetime import UTC, datetime
 import pytest
 
 from crossfade import shim
+from crossfade.migrations.replay import pacing
+from crossfade.migrations.replay.pacing import Pace, Pacer
 from crossfade.migrations.replay.running import disconnected
 from crossfade.shim import connection, hooks
+from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.http import HttpRequest, HttpResponse, http_handler
 from crossfade.shim.seam import registry
 from unit.migrations.replay.conftest import BEGAN, REDACTOR, call
@@ -337,3 +342,148 @@ def test_recorded_credentials_are_never_sent(replayed):
     assert replayed(made)[0].verdict.reason == "redacted"
     assert kinds(replayed(headers=(("authorization", "Bearer of-the-test"),))) == ["match"]
     assert seen == [[("authorization", "Bearer of-the-test")]]
+
+
+# -- code that means harm ----------------------------------------------------------------------------------------------
+
+
+def _pays(pay, look, items):
+    pay("a card")
+
+
+def _looks(pay, look, items):
+    look("at today's data")
+
+
+def _streams(pay, look, items):
+    list(items())
+
+
+def _submits(pay, look, items):
+    pay.submit("a card").result(5)
+
+
+def _swallows(pay, look, items):
+    with contextlib.suppress(Exception):
+        pay("a card")
+
+
+def _declares_anew(pay, look, items):
+    shim.tool("shop.late")(pay.__wrapped__)("a card")
+
+
+@pytest.mark.parametrize("sandbox", ["", "sb-"])
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        (_pays, "shop.pay: not in the record"),
+        (_looks, "shop.look: not in the record"),
+        (_streams, "shop.items: "),
+        (_submits, "shop.pay: not in the record"),
+        (_swallows, "shop.pay: not in the record"),
+        (_declares_anew, "shop.late: not in the record"),
+    ],
+)
+def test_a_handler_cannot_reach_what_the_record_does_not_answer(replayed, attack, said, sandbox):
+    """However it calls: no body but its own runs, in a sandbox neither, and the verdict names what was refused."""
+    ran = []
+
+    @shim.tool("shop.pay")
+    def pay(card: str) -> None:
+        ran.append(card)
+
+    @shim.tool("shop.look", effects="none")
+    def look(where: str) -> None:
+        ran.append(where)
+
+    @shim.tool("shop.items", effects="none")
+    def items() -> Iterator[int]:
+        ran.append("items")
+        yield 1
+
+    @shim.tool("shop.price", effects="none")
+    def price(item: str) -> int:
+        attack(pay, look, items)
+        return 3
+
+    [done] = replayed(call("shop.price", {"item": "tea"}, 3), only=("shop.price",), sandbox=sandbox)
+
+    assert ran == []
+    assert (done.verdict.kind, done.verdict.reason) == ("skipped", "unrecorded")
+    assert said in done.verdict.detail
+
+
+def test_what_the_record_answers_is_answered_once_and_changes_nothing(replayed):
+    """An unsafe seam's recorded call is given back; the second, which nobody made then, is refused."""
+    ran = []
+
+    @shim.tool("shop.pay")
+    def pay(card: str) -> str:
+        ran.append(card)
+        return "paid anew"
+
+    @shim.tool("shop.price", effects="none")
+    def price(item: str) -> str:
+        return pay("card") + (pay("card") if item == "twice" else "")
+
+    def recorded(item, at):
+        outer = call("shop.price", {"item": item}, "paid then", at=at, callid=item)
+        return outer, call("shop.pay", {"card": "card"}, "paid then", at=at, cause=item)
+
+    once, twice = replayed(*recorded("once", 0), *recorded("twice", 1), only=("shop.price",))
+
+    assert ran == []
+    assert once.verdict.kind == "match"
+    assert (twice.verdict.reason, twice.verdict.detail) == (
+        "unrecorded",
+        "shop.pay: not in the record with these arguments",
+    )
+
+
+def test_a_handler_that_connects_is_connected_to_nothing(replayed):
+    """Whatever bus it names: there is no engine behind it that could publish."""
+
+    @shim.tool("shop.price", effects="none")
+    def price(item: str) -> str:
+        connected = shim.connect("nats://127.0.0.1:1", required=True)
+        try:
+            connected.runtime.bus.emit("cf.x", None)
+        except ConfigurationError as error:
+            return str(error)
+        return "published"
+
+    [done] = replayed(call("shop.price", {"item": "tea"}, "the connection is closed: call connect() again"))
+
+    assert done.verdict.kind == "match"
+
+
+@pytest.mark.parametrize(
+    ("pace", "begun"),
+    [
+        (Pace(), [0, 0, 0]),
+        (Pace(factor=1), [0, 2, 62]),
+        (Pace(factor=10), [0, 0.2, 6.2]),
+        (Pace(factor=1, max_gap=5), [0, 2, 7]),
+        (Pace(rate=0.5), [0, 2, 4]),
+    ],
+)
+def test_calls_begin_when_the_pace_says(replayed, monkeypatch, pace, begun):
+    """By the loop's clock, which stands still but for what the pacer waits."""
+    waits, now, wait = [], [0.0], Pacer.wait
+
+    async def sleep(seconds):
+        now[0] += seconds
+
+    loop = types.SimpleNamespace(time=lambda: now[0])
+    monkeypatch.setattr(pacing, "asyncio", types.SimpleNamespace(get_running_loop=lambda: loop, sleep=sleep))
+
+    async def noted(pacer, at):
+        await wait(pacer, at)
+        waits.append(now[0])
+
+    monkeypatch.setattr(Pacer, "wait", noted)
+    price(3)
+    calls = [call("shop.price", {"item": f"{at}"}, 3, at=at, run="one") for at in (0, 2, 62)]
+
+    assert kinds(replayed(*calls, pace=pace)) == ["match"] * 3
+    assert waits == pytest.approx(begun)
