@@ -19,7 +19,7 @@ from .progress import Back, Forward, moved, stage_before
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from crossfade.shim.policies import Policies, StageChange
+    from crossfade.shim.policies import LivePolicy, Policies, StageChange
     from crossfade.shim.ports import Bus
     from crossfade.shim.standing import Standing
 
@@ -49,10 +49,11 @@ class Operating:
 
     async def approve(self, seam: str, act: Act) -> SeamProgress:
         """Say yes to the seam's next step. Raises ``StageChangeRefusedError`` when nobody asks, or not this actor."""
+        live = (await self._policies.live()).get(seam)
 
         def say_yes(playbook: Playbook, progress: SeamProgress) -> SeamProgress:
             if act.expected not in (None, progress.revision):
-                raise PolicyChangedError(seam, expected=act.expected, actual=progress.revision)
+                raise changed_since(seam, act.expected, live, at=progress.revision)
             following = _next(playbook, progress)
             if progress.step + 1 in progress.approved:
                 return progress
@@ -126,6 +127,12 @@ class Operating:
             applied.name, lambda known: known.with_progress(change(known.playbook, known.seams[seam]))
         )
         return changed.seams[seam]
+
+
+def changed_since(seam: str, expected: int, live: LivePolicy | None, *, at: int) -> PolicyChangedError:
+    """The error for who looked at ``expected``: it is ``at`` another revision now, and who made ``live`` is named."""
+    by = {"actor": live.actor, "changed": live.changed} if live else {}
+    return PolicyChangedError(seam, expected=expected, actual=at, **by)
 
 
 async def check_not_led(bus: Bus, standing: Standing, move: Move) -> None:

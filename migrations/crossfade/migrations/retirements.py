@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from crossfade.shim.errors import PolicyChangedError, StageChangeRefusedError, UnknownSeamError
+from crossfade.shim.errors import StageChangeRefusedError, UnknownSeamError
 from crossfade.shim.instances import build_name
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import Stage
@@ -16,6 +16,7 @@ from crossfade.shim.standing import standings
 
 from .gathering import Gatherer
 from .histories import Histories
+from .operating import changed_since
 from .retiring import deletion, judge_retirement
 from .ruling import live_of
 
@@ -153,7 +154,7 @@ class Retirements:
         seen = await self.look(asked.seam, asked.period, route=asked.route)
         found, revision = seen.retirement, seen.standing.policy.revision
         if asked.act.expected is not None and asked.act.expected != revision:
-            raise PolicyChangedError(asked.seam, expected=asked.act.expected, actual=revision)
+            raise changed_since(asked.seam, asked.act.expected, seen.standing.live, at=revision)
         if asked.only not in (None, found.next) and not found.holds:
             raise StageChangeRefusedError(f"{asked.seam} is at {found.stage}: the next step is {found.next}")
         if asked.check or (found.next == "acknowledge" and not asked.acknowledge and not found.holds):

@@ -194,6 +194,7 @@ async def test_who_decides_on_what_is_not_so_any_more_is_told(visit, migration, 
     await page.get_by_label("Why").fill("it is late")
     await page.locator("#act-do").click()
     await shows(page, "#act-error", "look at it again, then decide")
+    await shows(page, "#act-error", "is at revision 3 (ann set it at 20")
     assert (await migration.policies.live())[SEAM].settings["stage"] == "observe"
 
 

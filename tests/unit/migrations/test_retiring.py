@@ -140,6 +140,18 @@ async def test_a_seam_is_led_out_step_by_step(world):
     assert (await typed(world)).to_json()["next"] == "delete"
 
 
+async def test_the_quiet_begins_with_the_stage(world):
+    """Not with the next look at hits, seconds later: one that falls between would be nobody's."""
+    await lives(world)
+    await world.tick(times=2)
+    await world.traffic.move("bus")
+    await world.tick()
+    await lives(world, hits=1)
+    await world.tick(times=LOOK)
+    found = await typed(world, check=True, period=WEEK)
+    assert [(build.name, build.hits) for build in found.retirement.builds] == [("", 1)]
+
+
 async def test_a_hit_at_retired_takes_the_acknowledgement_back(world):
     """The tripwire was touched: somebody needs the code."""
     await world.traffic.move("retired")
