@@ -26,6 +26,7 @@ PAGES = (
     "cli-replay.md",
     "cli-traces.md",
     "cli-triggers.md",
+    "cli-workflow.md",
     "control.md",
 )
 CLI = "".join((TOP / "docs" / "reference" / name).read_text() for name in PAGES)

@@ -10,7 +10,7 @@ TOP = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((TOP / "pyproject.toml").read_text())
 # Each part of the namespace (``crossfade.shim`` ...) and the folder it lives in. A new part starts here: the
 # guards then ask for its type marker, its arrows and its place in the wheel.
-PARTS = {"adapters": "adapters", "migrations": "migrations", "proxy": "proxy", "shim": "shim"}
+PARTS = {"adapters": "adapters", "migrations": "migrations", "proxy": "proxy", "shim": "shim", "workflows": "shim"}
 ROOTS = sorted(set(PARTS.values()))
 
 

@@ -54,6 +54,8 @@ EXAMPLES = {
     "workflow.advanced": [WORKFLOW | {"step": "fetch", "state": "done", "revision": 2}],
     "workflow.completed": [WORKFLOW | {"value": 1}],
     "workflow.failed": [WORKFLOW | {"error": ERROR, "compensated": ["book"]}],
+    "workflow.shown": [WORKFLOW | {"step": "tell", "data": {"text": "hello"}}],
+    "workflow.signalled": [{"instance": "1", "action": "approve", "step": "publish", "by": "ann"}],
     "seam.compared": [
         {"seam": "web.search", "callid": "1", "verdict": "mismatch", "legacy_ms": 1, "bus_ms": 2.5, "n": 4}
         | {"differences": [{"path": "$[0]", "kind": "changed", "legacy": "1", "bus": "2"}], "replay": True}

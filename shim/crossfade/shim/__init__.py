@@ -30,6 +30,8 @@ from .errors import (
     Retry,
     SeamDefinitionError,
     UnserialisableError,
+    WorkflowDefinitionError,
+    WorkflowRefusedError,
 )
 from .handles import TaskHandle
 from .hooks import Hooks, counters, use_hooks
@@ -65,6 +67,8 @@ __all__ = [
     "Stage",
     "TaskHandle",
     "UnserialisableError",
+    "WorkflowDefinitionError",
+    "WorkflowRefusedError",
     "agent",
     "comparator",
     "connect",

@@ -352,7 +352,7 @@ class Calls:
             "path": "bus",
             "policyrev": str(command.policy.revision),
             "expirytime": command.deadline.isoformat(),
-            "partitionkey": command.correlation.run,
+            "partitionkey": command.partition or command.correlation.run,
             "replyto": self.reply_to,
         }
         pins = self._runtime.pins.to_text(command.correlation.run)
@@ -483,6 +483,7 @@ class Calls:
                 callid=command.callid,
                 tenant=command.correlation.tenant,
                 user=None if command.keyed else command.correlation.user,
+                shard=command.shard,
             )
         )
 

@@ -58,7 +58,10 @@ MAX_DEPTH: Final = 32
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
-    """A call about to travel. ``data`` is the payload; ``deadline`` is the broker's time; ``keyed``: from outside."""
+    """A call about to travel. ``data`` is the payload; ``deadline`` is the broker's time; ``keyed``: from outside.
+
+    ``shard`` begins its subjects; ``partition``: whose answers belong together, the run's unless said otherwise.
+    """
 
     seam: Seam
     policy: Policy
@@ -70,6 +73,8 @@ class Command:
     keyed: bool = False
     detached: bool = False
     depth: int = 0
+    shard: str = "0"
+    partition: str = ""
 
     @property
     def guarded(self) -> bool:

@@ -58,6 +58,14 @@ class SeamDefinitionError(ConfigurationError):
     """A decorated function cannot be a seam as it stands."""
 
 
+class WorkflowDefinitionError(ConfigurationError):
+    """A workflow cannot be run as it is written."""
+
+
+class WorkflowRefusedError(ConfigurationError):
+    """What was asked of an instance of a workflow cannot be done as it stands; the text says what can."""
+
+
 class UnknownSeamError(ConfigurationError):
     """No process has declared this seam."""
 

@@ -80,6 +80,8 @@ TYPES: Final[Mapping[str, Kind]] = MappingProxyType(
         "workflow.advanced": "fact",
         "workflow.completed": "fact",
         "workflow.failed": "fact",
+        "workflow.shown": "fact",
+        "workflow.signalled": "fact",
         "seam.compared": "fact",
         "seam.stage.changed": "fact",
         "seam.unblocked": "fact",

@@ -339,6 +339,24 @@ class WorkflowFailed(Workflow):
     compensated: list[str] = Field(default=[], description="steps that were undone")
 
 
+class WorkflowShown(Workflow):
+    """What an instance tells its user's page; it lies under the subjects of the UI only."""
+
+    step: str
+    data: Any = None
+
+
+class WorkflowSignalled(Payload):
+    """A person's word to an instance."""
+
+    instance: str
+    action: Literal["approve", "reject", "send", "cancel"]
+    step: str = Field(default="", description="which step, unless it is a cancel")
+    by: str = Field(default="", description="who says so")
+    comment: str = ""
+    data: Any = None
+
+
 # -- seams ---------------------------------------------------------------------------------------------------------
 
 
@@ -501,6 +519,8 @@ MODELS: Final[Mapping[str, Any]] = MappingProxyType(
         "workflow.advanced": WorkflowAdvanced,
         "workflow.completed": WorkflowCompleted,
         "workflow.failed": WorkflowFailed,
+        "workflow.shown": WorkflowShown,
+        "workflow.signalled": WorkflowSignalled,
         "seam.compared": SeamCompared,
         "seam.stage.changed": SeamStageChanged,
         "seam.unblocked": SeamUnblocked,

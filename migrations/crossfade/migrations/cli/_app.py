@@ -15,6 +15,7 @@ from crossfade.shim.errors import (
     CrossfadeError,
     ResolutionRefusedError,
     StageChangeRefusedError,
+    WorkflowRefusedError,
 )
 
 from ._lazy import LazyGroup
@@ -65,7 +66,7 @@ def run() -> int:
 
 def exit_code(error: CrossfadeError) -> int:
     """The exit code of a family of errors."""
-    if isinstance(error, StageChangeRefusedError | ResolutionRefusedError):
+    if isinstance(error, StageChangeRefusedError | ResolutionRefusedError | WorkflowRefusedError):
         return REFUSED
     if isinstance(error, ConfigurationError):
         return 2

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "replay": "Run recorded calls again with the code as it is here, and compare. "
     "Exit code 1 unless every seam passes.",
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
+    "workflow": "Workflows: run them, look at their instances, answer what they wait for.",
     "dlq": "Dead letters: what could not be processed.",
     "control": "The control plane: API and streams for pages; serves when no command is given.",
     "mcp": "Seams as the tools of an MCP server.",

@@ -1,0 +1,8 @@
+"""Workflows: subscribers to event patterns whose state is data and whose steps are calls, waits and events."""
+
+from .definition import Definition
+from .engine import Engine, EngineOptions
+from .facts import publish
+from .workflow import Workflow, registry
+
+__all__ = ["Definition", "Engine", "EngineOptions", "Workflow", "publish", "registry"]
