@@ -85,6 +85,17 @@ async def test_until_the_exact_time_of_an_event(bus, subject):
     assert numbers(await collect(bus.read(subject, until=times[1]))) == [0, 1]
 
 
+@pytest.mark.parametrize("follow", [False, True])
+async def test_until_a_time_long_past(bus, subject, follow):
+    """What was stored before ``until`` comes however long ago that is, all of it and nothing else."""
+    for n in range(3):
+        await bus.publish(subject, event(n))
+    times = [stored.time for stored in await collect(bus.read(subject))]
+    await asyncio.sleep(0.6)  # longer than an event stored just then could be under way
+    await bus.publish(subject, event(3))
+    assert numbers(await collect(bus.read(subject, until=times[2], follow=follow))) == [0, 1, 2]
+
+
 async def test_it_ends_where_storage_ended_when_it_began(bus, subject):
     """What is stored while reading goes on does not make it endless."""
     for n in range(3):

@@ -12,7 +12,7 @@ Source: AsyncAPI 3.0.0, sections Channel, Operation, Operation Reply, Message, S
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 from urllib.parse import urlsplit
 
 from crossfade.shim import schemas
@@ -261,7 +261,10 @@ def _draft_07(schema: Mapping[str, Any]) -> Document:
 
 
 def _draft_07_value(value: Any) -> Any:
-    if isinstance(value, list):
-        values: list[Any] = value
-        return [_draft_07_value(each) for each in values]
+    if _is_list(value):
+        return [_draft_07_value(each) for each in value]
     return _draft_07(cast("Document", value)) if isinstance(value, dict) else value
+
+
+def _is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)

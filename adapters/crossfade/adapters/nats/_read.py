@@ -118,14 +118,17 @@ class _Cursor:
         self._wake.set()
 
     async def next(self, *, follow: bool, deadline: float | None = None) -> tuple[Message, Metadata] | None:
-        """The next message; ``None`` when there is no more, or with ``follow`` when ``deadline`` (loop) passed."""
+        """The next message; ``None`` when there is no more, or with ``follow`` when ``deadline`` (loop) passed.
+
+        What is stored comes whatever the time: a deadline is for what might still be stored.
+        """
         while not self._buffer:
             self._connection.check_open()
             if not follow and self.pending == 0:
                 return None
             self._wake.clear()
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(None if self.pending else deadline):
                     await self._wake.wait()
             except TimeoutError:
                 return None
