@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+import smtplib
 
 import httpx
 import pytest
 
-from support.commands import Process, crossfade
+from support.commands import Process, crossfade, until
 from unit.triggers.test_signatures import signed
 
 
@@ -47,3 +48,48 @@ def test_a_file_is_checked_without_opening_anything(folder):
     assert (good.code, good.out) == (0, "triggers.yaml: a\n")
     assert bad.code == 2
     assert "wrong.yaml:1:25: `secret` is missing" in bad.err
+
+
+def test_all_kinds_in_one_file_and_one_that_fails_harms_no_other(folder):
+    """Each says where it is; the folder of one vanishes and the others go on."""
+    (folder / "inbox").mkdir()
+    (folder / "triggers.yaml").write_text(
+        """
+        health: 127.0.0.1:0
+        triggers:
+          hook: {webhook: {scheme: bearer, secret: [env:HOOK], listen: "127.0.0.1:0"}}
+          mail: {smtp: {recipients: ["*"], listen: "127.0.0.1:0"}}
+          often: {schedule: {cron: "* * * * * *"}}
+          inbox: {files: inbox}
+        """
+    )
+    with Process("trigger", "run", "triggers.yaml", "--json", folder=folder) as process:
+        ready = process.ready()
+        (folder / "inbox").rmdir()
+        with smtplib.SMTP(*ready["triggers"]["mail"].removeprefix("smtp://").split(":"), timeout=20) as client:
+            client.sendmail("a@s.example", "b@d.example", "Subject: x\r\n\r\n")
+        until(lambda: "the folder is gone" in process.log.read_text())
+        process.process.send_signal(signal.SIGTERM)
+        assert process.process.wait(20) == 0
+
+    assert set(ready["triggers"]) == {"hook", "mail", "often", "inbox"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("schedule", "n", "--cron", "61 * * * *"), "cron: field 1 (minute), column 1"),
+        (("schedule", "n"), "say `cron` or `at`"),
+        (("files", "n", "none"), "directory: 'none' is no folder"),
+        (("smtp", "n", "--recipient", "me"), "recipients: 'me' is no recipient"),
+        (("mqtt", "n", "http://h", "--topic", "#"), "url: this is no broker"),
+        (("webhook", "n", "--scheme", "gh", "--secret", "env:HOOK"), "scheme: 'gh' is none of github"),
+        (("webhook", "N", "--scheme", "github", "--secret", "env:HOOK"), "is no trigger's name"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(folder, arguments, words):
+    """Before anything is opened."""
+    done = crossfade("trigger", *arguments)
+
+    assert done.code == 2
+    assert words in done.err

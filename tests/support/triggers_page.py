@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from crossfade.migrations.triggers_file import SHAPE, schema
+from crossfade.migrations.triggers_shape import SHAPE, schema
 from support.project import TOP
 from support.routes_page import with_tables
 

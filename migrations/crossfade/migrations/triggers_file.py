@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from crossfade.adapters.triggers.cron import Times
+from crossfade.adapters.triggers.files import Folder
+from crossfade.adapters.triggers.mqtt import Subscription
+from crossfade.adapters.triggers.schedule import Schedule
 from crossfade.adapters.triggers.signatures import SCHEMES, Scheme, read_secret
+from crossfade.adapters.triggers.smtp import MailBox
+from crossfade.adapters.triggers.topics import Topics
 from crossfade.adapters.triggers.webhook import Webhook
 from crossfade.proxy.documents import Document, read_document
-from crossfade.proxy.shapes import Choice, Key, ListOf, MapOf, Number, Section, Text, json_schema
 from crossfade.shim.errors import ConfigurationError
+
+from .triggers_shape import KINDS, SHAPE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,86 +31,13 @@ if TYPE_CHECKING:
     from crossfade.proxy.documents import Keys
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,62}\Z")
-_MOST_BYTES: Final = 64 * 1024 * 1024  # of one thing that comes in: it is held in memory while it is taken
-_SECRET: Final = Text(like="env:GITHUB_SECRET")
-_DAY: Final = 86_400
 
-
-def _listen(default: str) -> Key:
-    return Key(
-        shape=Text(like=default),
-        what="HOST:PORT to listen on; port 0: one is chosen.",
-        default=default,
-        danger="Beyond this machine, whoever reaches it can try.",
-    )
-
-
-def _max_bytes(of: str, default: int) -> Key:
-    return Key(
-        shape=Number(least=1, most=_MOST_BYTES, whole=True),
-        what=f"The largest {of} that is taken.",
-        default=f"{default:,}",
-        danger="It is held in memory while it is taken.",
-    )
-
-
-_WEBHOOK: Final = Section(
-    keys={
-        "listen": _listen("127.0.0.1:8070"),
-        "path": Key(shape=Text(like="/github"), what="Where the sender posts to.", default="/ and the trigger's name"),
-        "scheme": Key(
-            shape=Choice(options=SCHEMES),
-            what="How the sender signs; `bearer`: it sends the secret itself.",
-            danger="`github` and `bearer` sign no time: what somebody overhears can be sent again.",
-            required=True,
-        ),
-        "secret": Key(
-            shape=ListOf(item=_SECRET),
-            what="The secrets shared with the sender, each `env:NAME` or `file:PATH`; two while it is changed.",
-            danger="Whoever has one can send anything.",
-            required=True,
-        ),
-        "max_bytes": _max_bytes("body, in bytes,", 1024 * 1024),
-        "tolerance": Key(
-            shape=Number(least=1, most=_DAY),
-            what="Seconds that a signed time may be off.",
-            default="300",
-            danger="What was overheard can be sent again for as long.",
-        ),
-        "remember": Key(
-            shape=Number(least=600, most=30 * _DAY),
-            what="Seconds that a delivery's id is known, so that a retry is a duplicate.",
-            default="four days",
-            danger="Shorter than the sender's last retry, that one is taken for something new.",
-        ),
-    }
-)
-
-_TRIGGER: Final = Section(
-    keys={
-        "webhook": Key(shape=_WEBHOOK, what="Signed POSTs become `webhook.received`."),
-        "tenant": Key(shape=Text(like="acme"), what="Whose the facts are.", default="none"),
-        "user": Key(shape=Text(like="alice"), what="Whose the facts are.", default="none"),
-    }
-)
-
-SHAPE: Final = Section(
-    keys={
-        "health": Key(
-            shape=Text(like="127.0.0.1:8071"), what="HOST:PORT to answer `GET /healthz` on.", default="nowhere"
-        ),
-        "triggers": Key(shape=MapOf(item=_TRIGGER, of="names and triggers"), what="The ways in.", required=True),
-    }
-)
-
-KINDS: Final = ("webhook",)
-
-Settings: TypeAlias = Webhook
+Settings: TypeAlias = Webhook | MailBox | Schedule | Folder | Subscription
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Configured:
-    """One trigger; ``listen`` is where it does, if it does."""
+    """One trigger; ``listen`` is where a webhook's server does, which several may share."""
 
     name: str
     settings: Settings
@@ -115,7 +50,6 @@ class TriggersFile:
 
     triggers: tuple[Configured, ...]
     health: str | None = None
-    modules: tuple[str, ...] = field(default_factory=tuple)
 
 
 def load_triggers(file: str) -> TriggersFile:
@@ -123,24 +57,16 @@ def load_triggers(file: str) -> TriggersFile:
     document = read_document(file, SHAPE)
     values = cast("dict[str, Any]", document.values or {})
     named = cast("dict[str, Any]", values.get("triggers") or {})
+    shaped = not document.mistakes
     triggers = [
         made
         for name, trigger in named.items()
-        if (made := _trigger(document, ("triggers", name), name, trigger)) is not None
+        if shaped and (made := _trigger(document, ("triggers", name), name, trigger)) is not None
     ]
-    if not triggers and not document.mistakes:
+    if not named and shaped:
         document.mistake(("triggers",), "there is no trigger here")
     document.check()
     return TriggersFile(triggers=tuple(triggers), health=values.get("health"))
-
-
-def schema() -> dict[str, Any]:
-    """The JSON Schema of ``triggers.yaml``, as docs/reference/triggers.schema.json publishes it for editors."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "triggers.yaml of crossfade trigger",
-        **json_schema(SHAPE),
-    }
 
 
 def configure(kind: str, name: str, values: Mapping[str, Any]) -> Configured:
@@ -153,25 +79,18 @@ def configure(kind: str, name: str, values: Mapping[str, Any]) -> Configured:
     return _MAKERS[kind](name, values)
 
 
-def _trigger(document: Document, keys: Keys, name: str, values: dict[str, Any] | None) -> Configured | None:
-    if values is None:
-        return None
+def _trigger(document: Document, keys: Keys, name: str, values: dict[str, Any]) -> Configured | None:
     kinds = [kind for kind in KINDS if kind in values]
     if len(kinds) != 1:
-        if not document.mistakes:
-            document.mistake(
-                keys, f"`{name}` must be one of {', '.join(KINDS)}, and is {' and '.join(kinds) or 'none'}"
-            )
+        is_ = " and ".join(kinds) or "none"
+        document.mistake(keys, f"`{name}` must be one of {', '.join(KINDS)}, and is {is_}")
         return None
-    kind = kinds[0]
-    if values[kind] is None or document.mistakes:
-        return None
-    settings: dict[str, Any] = {**values[kind], **_given(values, "tenant", "user")}
+    settings: dict[str, Any] = {**values[kinds[0]], **_given(values, "tenant", "user")}
     try:
-        return configure(kind, name, settings)
+        return configure(kinds[0], name, settings)
     except ConfigurationError as error:
-        where, text = error.where, str(error)
-        document.mistake((*keys, kind, where) if where else keys, text.removeprefix(f"{where}: "))
+        place = (*keys, kinds[0], error.where) if error.where else keys
+        document.mistake(place, str(error).removeprefix(f"{error.where}: "))
         return None
 
 
@@ -181,20 +100,68 @@ def _given(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _webhook(name: str, values: Mapping[str, Any]) -> Configured:
-    scheme = cast("Scheme", values["scheme"])
+    if values["scheme"] not in SCHEMES:
+        raise ConfigurationError(f"{values['scheme']!r} is none of {', '.join(SCHEMES)}", where="scheme")
+    scheme: Scheme = values["scheme"]
     settings = Webhook(
         path=values.get("path") or f"/{name}",
         scheme=scheme,
-        secrets=tuple(read_secret(scheme, secret(text)) for text in values["secret"]),
+        secrets=tuple(read_secret(scheme, _secret(text)) for text in values["secret"]),
         **_given(values, "max_bytes", "tolerance", "remember", "tenant", "user"),
     )
     return Configured(name=name, settings=settings, listen=_address(values.get("listen") or "127.0.0.1:8070"))
 
 
-_MAKERS: Final[Mapping[str, Callable[[str, Mapping[str, Any]], Configured]]] = {"webhook": _webhook}
+def _smtp(name: str, values: Mapping[str, Any]) -> Configured:
+    users: Mapping[str, str] = values.get("users") or {}
+    files: dict[str, Any] = {key: Path(values[key]) for key in ("certificate", "key") if values.get(key)}
+    settings = MailBox(
+        recipients=tuple(values["recipients"]),
+        listen=_address(values.get("listen") or "127.0.0.1:8025"),
+        users={user: _secret(text, where="users").encode() for user, text in users.items()},
+        **files,
+        **_given(values, "hostname", "max_bytes", "require_tls", "remember", "tenant", "user"),
+    )
+    return Configured(name=name, settings=settings)
 
 
-def secret(text: str, *, where: str = "secret") -> str:
+def _schedule(name: str, values: Mapping[str, Any]) -> Configured:
+    times = Times(cron=values.get("cron"), at=_moment(values.get("at")), **_given(values, "zone"))
+    return Configured(name=name, settings=Schedule(times=times, **_given(values, "catch_up", "tenant", "user")))
+
+
+def _files(name: str, values: Mapping[str, Any]) -> Configured:
+    lists: dict[str, Any] = {key: tuple(values[key]) for key in ("patterns", "ignore") if values.get(key)}
+    settings = Folder(
+        directory=Path(values["directory"]),
+        **lists,
+        **_given(values, "settle", "recursive", "content", "max_bytes", "tenant", "user"),
+    )
+    return Configured(name=name, settings=settings)
+
+
+def _mqtt(name: str, values: Mapping[str, Any]) -> Configured:
+    settings = Subscription(
+        url=values["url"],
+        topics=tuple(Topics(text) for text in values["topics"]),
+        client_id=values.get("client_id") or f"crossfade-{name}",
+        password=_secret(values["password"], where="password").encode() if values.get("password") else None,
+        ca=Path(values["ca"]) if values.get("ca") else None,
+        **_given(values, "username", "type", "tenant", "user"),
+    )
+    return Configured(name=name, settings=settings)
+
+
+_MAKERS: Final[Mapping[str, Callable[[str, Mapping[str, Any]], Configured]]] = {
+    "webhook": _webhook,
+    "smtp": _smtp,
+    "schedule": _schedule,
+    "files": _files,
+    "mqtt": _mqtt,
+}
+
+
+def _secret(text: str, *, where: str = "secret") -> str:
     """The secret that ``env:NAME`` or ``file:PATH`` names. Raises ``ConfigurationError``, which never shows it."""
     kind, _, name = text.partition(":")
     if kind == "env" and name:
@@ -216,3 +183,12 @@ def _address(text: str) -> tuple[str, int]:
     if not colon or not host or not port.isdecimal() or int(port) > 65_535:
         raise ConfigurationError(f"{text!r} is no HOST:PORT: use one like 127.0.0.1:8070", where="listen")
     return host, int(port)
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigurationError(f"{text!r} is no time: write 2026-12-24T18:00:00+01:00", where="at") from None

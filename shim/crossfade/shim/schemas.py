@@ -247,6 +247,7 @@ class Attachment(Payload):
     type: str = Field(default="application/octet-stream", description="media type")
     size: int = Field(ge=0, description="bytes")
     dataref: str = Field(default="", description="where its bytes are")
+    sha256: str = Field(default="", description="hex")
 
 
 class EmailReceived(Payload):
@@ -255,12 +256,17 @@ class EmailReceived(Payload):
     message_id: str = ""
     sender: str = Field(description="envelope sender")
     recipients: list[str] = Field(description="envelope recipients")
+    author: str = Field(default="", description="the header From, which anybody can write")
     subject: str = ""
     date: datetime | None = Field(default=None, description="as the sender wrote it")
     text: str = ""
     html: str = ""
     headers: _Headers = []
     attachments: list[Attachment] = []
+    raw: Attachment | None = Field(default=None, description="the whole message as it came")
+    login: str = Field(default="", description="who showed a password")
+    tls: bool = Field(default=False, description="it came encrypted")
+    defects: list[str] = Field(default=[], description="what could not be read")
 
 
 class WebhookReceived(Payload):
@@ -270,6 +276,9 @@ class WebhookReceived(Payload):
     delivery: str = Field(default="", description="the sender's own id of this delivery")
     headers: _Headers = []
     content_type: str = ""
+    scheme: str = Field(default="", description="how it was signed")
+    data: Any = Field(default=None, description="the body when it is JSON")
+    text: str = Field(default="", description="the body when it is other text")
     body: _Body = ""
 
 
@@ -278,16 +287,20 @@ class ScheduleFired(Payload):
 
     schedule: str = Field(description="its name")
     due: AwareDatetime = Field(description="when it should fire, whenever it did")
+    late: float = Field(default=0.0, ge=0, description="seconds")
     data: Any = Field(default=None, description="what the schedule carries")
 
 
 class FileCreated(Payload):
     """A file is complete: its size stopped changing."""
 
-    path: str
+    path: str = Field(description="in the directory")
+    name: str = ""
+    directory: str = ""
     size: int = Field(ge=0, description="bytes")
     modified: AwareDatetime | None = None
     sha256: str = Field(default="", description="hex")
+    content: Attachment | None = Field(default=None, description="where its bytes are, when they were kept")
 
 
 class DeviceReported(Payload):
@@ -295,8 +308,11 @@ class DeviceReported(Payload):
 
     topic: str
     data: Any = Field(default=None, description="the message when it is JSON")
+    text: str = Field(default="", description="the message when it is other text")
     body: _Body = ""
     retained: bool = False
+    qos: int = Field(default=0, ge=0, le=2)
+    properties: dict[str, str] = Field(default={}, description="the sender's user properties")
 
 
 # -- workflows -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from crossfade.adapters.triggers import Intake, Triggers
 from crossfade.shim import hooks
 from crossfade.shim.claimcheck import load_data
 from crossfade.shim.ports import BusSettings
+from crossfade.shim.schemas import validate_payload
 from crossfade.shim.subjects import Subjects
 from support.nats_server import NatsServer
 
@@ -48,8 +49,12 @@ class World:
         return [stored.event async for stored in self.bus.read(subject)]
 
     async def data(self, event):
-        """A fact's data, wherever it lies."""
-        return json.loads(await load_data(self.bus, event))
+        """A fact's data, wherever it lies; it is what the event's own schema says, and nothing beside."""
+        data = await load_data(self.bus, event)
+        model = validate_payload(event.type, data)
+        payload = json.loads(data)
+        assert payload.keys() <= type(model).model_fields.keys()
+        return payload
 
     @asynccontextmanager
     async def running(self, *triggers):

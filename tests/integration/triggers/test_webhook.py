@@ -45,7 +45,7 @@ async def test_a_signed_delivery_is_a_fact_once(world, client, counts, scheme):
     assert fact.id == answers[0].json()["id"] == answers[1].json()["id"]
     assert (fact.get("userid"), fact.source) == ("alice@example.com", "urn:crossfade:trigger:orders")
     data = await world.data(fact)
-    assert data["body"] == json.loads(body)
+    assert data["data"] == json.loads(body)
     assert data["scheme"] == scheme
     assert b"key" not in (fact.data or b"")
     assert counts.get("trigger-duplicate", seam="orders", reason="remembered") == 1
@@ -105,9 +105,9 @@ async def test_a_body_too_large_is_413(world, client):
     ("body", "name", "value"),
     [
         (b"payload=%7B%7D", "text", "payload=%7B%7D"),
-        (b"\xff\xfe", "base64", "//4="),
+        (b"\xff\xfe", "body", "//4="),
         (b"", "text", ""),
-        (b"null", "body", None),
+        (b"null", "data", None),
         (b'{"a": NaN}', "text", '{"a": NaN}'),
         (b"[" * 50_000, "text", "[" * 50_000),
     ],
@@ -130,7 +130,7 @@ async def test_a_large_body_is_a_claim_check(world, client):
 
     (fact,) = await world.facts("webhook.received")
     assert fact.data is None
-    assert (await world.data(fact))["body"] == json.loads(body)
+    assert (await world.data(fact))["data"] == json.loads(body)
 
 
 async def test_greetings_are_answered_and_are_no_facts(world, client):
@@ -182,7 +182,7 @@ async def test_a_bus_that_is_away_is_503_and_the_retry_is_taken(worlds, broker, 
 
     assert (before.status_code, refused.status_code, refused.headers["retry-after"]) == (202, 503, "5")
     assert again.json()["duplicate"] in (False, True)  # a publish in doubt may have landed
-    assert [(await world.data(fact))["body"] for fact in await world.facts("webhook.received")] == [1, 2]
+    assert [(await world.data(fact))["data"] for fact in await world.facts("webhook.received")] == [1, 2]
 
 
 async def test_a_stop_lets_a_request_in_hand_end(world, client, monkeypatch):

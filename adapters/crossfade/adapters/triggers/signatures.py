@@ -23,12 +23,13 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias, get_args
 
 from crossfade.shim.errors import ConfigurationError, CrossfadeError
+
+from .bodies import read_json, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -113,24 +114,6 @@ def delivery_parts(scheme: Scheme, signed: Signed, headers: Mapping[str, str], b
     if found:
         return scheme, found
     return scheme, "sha256", hashlib.sha256(body).hexdigest(), str(signed.time or "")
-
-
-def read_json(body: bytes) -> Any:
-    """The body as JSON, ``None`` when it is none (or says NaN, or is nested too deeply to be handed on)."""
-    try:
-        return json.loads(body, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
-
-
-def text_of(value: Any, name: str) -> str | None:
-    """The text that a JSON object has under ``name``, ``None`` for anything else."""
-    found = cast("dict[str, Any]", value).get(name) if isinstance(value, dict) else None
-    return found if isinstance(found, str) and found else None
 
 
 _Read: TypeAlias = "tuple[Signed, bytes | None, list[bytes]]"

@@ -8,14 +8,13 @@
     408, 413  the body did not come in time; it is larger than ``max_bytes``
     429, 503  with Retry-After: too many at once; the bus cannot take it. The sender tries again
 
-``OPTIONS`` answers the handshake of CloudEvents' webhook binding (section 4). A body that is JSON travels as JSON,
-other text as ``text``, anything else as ``base64``.
+``OPTIONS`` answers the handshake of CloudEvents' webhook binding (section 4). A body that is JSON travels as
+``data``, other text as ``text``, anything else in base64 as ``body``.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import json
 import os
 import socket
@@ -27,8 +26,9 @@ from typing import TYPE_CHECKING, Any, Final
 from crossfade.shim.errors import BusError, BusFullError, ConfigurationError, MissingExtraError
 from crossfade.shim.hooks import report
 
+from .bodies import carried, read_json, text_of
 from .intake import Arrival
-from .signatures import TOLERANCE, Scheme, SignatureError, delivery_parts, read_json, text_of, verify
+from .signatures import TOLERANCE, Scheme, SignatureError, delivery_parts, verify
 
 try:
     import uvicorn
@@ -53,7 +53,7 @@ _GRACE: Final = 10  # seconds for requests in flight when asked to stop
 _RETRY_AFTER: Final = "5"
 _AT_ONCE: Final = 200  # requests of one process
 
-_SHOWN: Final = ("content-type", "user-agent", "x-github-event", "x-github-hook-id", "x-slack-retry-num")
+_SHOWN: Final = frozenset({"user-agent", "x-github-event", "x-github-hook-id", "x-slack-retry-num"})
 """Headers that travel with the body; none holds a secret."""
 
 
@@ -125,14 +125,14 @@ class Receiver:
             )
         except SignatureError as error:
             return self._refuse(401, error.reason, str(error))
-        value = await asyncio.to_thread(read_json, body)
-        greeting = _greeting(settings.scheme, headers, value)
+        greeting = _greeting(settings.scheme, headers, body)
         if greeting is not None:
             return JSONResponse(greeting)
+        parts = delivery_parts(settings.scheme, signed, headers, body)
         arrival = Arrival(
             type="webhook.received",
-            parts=delivery_parts(settings.scheme, signed, headers, body),
-            data=_data(settings, headers, body, value),
+            parts=parts,
+            data=_data(self._intake.trigger, settings, headers, body, "" if parts[1] == "sha256" else parts[-1]),
             subject=headers.get("x-github-event") or headers.get("ce-type"),
             tenant=settings.tenant,
             user=settings.user,
@@ -239,24 +239,25 @@ def _handshake(headers: Mapping[str, str]) -> Response:
     return Response(headers=allowed)
 
 
-def _greeting(scheme: Scheme, headers: Mapping[str, str], value: Any) -> dict[str, str] | None:
+def _greeting(scheme: Scheme, headers: Mapping[str, str], body: bytes) -> dict[str, str] | None:
     """What to answer when the provider only asks whether somebody is there."""
     if scheme == "github" and headers.get("x-github-event") == "ping":
         return {"pong": "crossfade"}
-    if scheme == "slack" and text_of(value, "type") == "url_verification":
-        return {"challenge": text_of(value, "challenge") or ""}
+    if scheme == "slack" and b"url_verification" in body:
+        value = read_json(body)
+        if text_of(value, "type") == "url_verification":
+            return {"challenge": text_of(value, "challenge") or ""}
     return None
 
 
-def _data(settings: Webhook, headers: Mapping[str, str], body: bytes, value: Any) -> bytes:
-    shown = {name: headers[name] for name in (*_SHOWN, "webhook-id", "x-github-delivery") if name in headers}
-    shown |= {name: text for name, text in headers.items() if name.startswith("ce-")}
-    payload: dict[str, Any] = {"scheme": settings.scheme, "path": settings.path, "headers": shown}
-    if value is not None or body.strip() == b"null":
-        payload["body"] = value
-    else:
-        try:
-            payload["text"] = body.decode()
-        except UnicodeDecodeError:
-            payload["base64"] = base64.b64encode(body).decode()
+def _data(trigger: str, settings: Webhook, headers: Mapping[str, str], body: bytes, delivery: str) -> bytes:
+    shown = [(name, text) for name, text in headers.items() if name in _SHOWN or name.startswith("ce-")]
+    payload = {
+        "endpoint": trigger,
+        "scheme": settings.scheme,
+        "delivery": delivery,
+        "headers": shown,
+        "content_type": headers.get("content-type", ""),
+        **carried(body),
+    }
     return json.dumps(payload, separators=(",", ":")).encode()

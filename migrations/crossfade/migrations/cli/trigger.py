@@ -10,6 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from crossfade.adapters.triggers import Intake, Triggers
+from crossfade.adapters.triggers.files import Folder, FolderWatcher
+from crossfade.adapters.triggers.mqtt import MqttReader, Subscription
+from crossfade.adapters.triggers.schedule import Schedule, Ticker
+from crossfade.adapters.triggers.smtp import MailBox, MailServer
+from crossfade.adapters.triggers.webhook import Receiver, Webhook, WebhookServer
 from crossfade.migrations.triggers_file import Configured, TriggersFile, configure, load_triggers
 from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
@@ -81,6 +86,121 @@ def webhook(
     _serve_one("webhook", name, values, health, bus=bus, config=config, as_json=as_json, with_stdin=with_stdin)
 
 
+@app.command("smtp")
+def smtp(
+    name: NameArgument,
+    recipient: Annotated[list[str], typer.Option(help="An address, @domain, or * for anybody; repeat it.")],
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0: one is chosen.")] = "127.0.0.1:8025",
+    hostname: Annotated[str | None, typer.Option(help="What it calls itself.")] = None,
+    max_bytes: Annotated[int | None, typer.Option(min=1, help="The largest mail that is taken.")] = None,
+    tls_certificate: Annotated[str | None, typer.Option(metavar="PEM", help="Offer STARTTLS with it.")] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="PEM", help="The certificate's key.")] = None,
+    require_tls: Annotated[bool, typer.Option("--require-tls", help="Take no mail before STARTTLS.")] = False,
+    tenant: TenantOption = None,
+    user: UserOption = None,
+    health: HealthOption = None,
+    with_stdin: StdinOption = False,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Mails become email.received."""
+    values = {
+        "recipients": recipient,
+        "listen": listen,
+        "hostname": hostname,
+        "max_bytes": max_bytes,
+        "certificate": tls_certificate,
+        "key": tls_key,
+        "require_tls": require_tls,
+        "tenant": tenant,
+        "user": user,
+    }
+    _serve_one("smtp", name, values, health, bus=bus, config=config, as_json=as_json, with_stdin=with_stdin)
+
+
+@app.command("schedule")
+def schedule(
+    name: NameArgument,
+    cron: Annotated[str | None, typer.Option(help="When: five fields, or six with seconds in front.")] = None,
+    at: Annotated[str | None, typer.Option(metavar="TIME", help="When, once: a time with its zone.")] = None,
+    zone: Annotated[str | None, typer.Option(help="The time zone that --cron is in; else UTC.")] = None,
+    catch_up: Annotated[str, typer.Option(help="Of what was missed: none, the last, or all.")] = "last",
+    tenant: TenantOption = None,
+    user: UserOption = None,
+    health: HealthOption = None,
+    with_stdin: StdinOption = False,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Times become schedule.fired."""
+    values = {"cron": cron, "at": at, "zone": zone, "catch_up": catch_up, "tenant": tenant, "user": user}
+    _serve_one("schedule", name, values, health, bus=bus, config=config, as_json=as_json, with_stdin=with_stdin)
+
+
+@app.command("files")
+def files(
+    name: NameArgument,
+    directory: Annotated[str, typer.Argument(metavar="FOLDER", help="What is watched.")],
+    pattern: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Names that are taken; repeat it.")] = None,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Names that are not; repeat it.")] = None,
+    settle: Annotated[float | None, typer.Option(min=0.1, help="Seconds without a change.")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Folders in it, too.")] = False,
+    path_only: Annotated[bool, typer.Option("--path-only", help="Keep the content where it is.")] = False,
+    tenant: TenantOption = None,
+    user: UserOption = None,
+    health: HealthOption = None,
+    with_stdin: StdinOption = False,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Files in a folder become file.created."""
+    values = {
+        "directory": directory,
+        "patterns": pattern,
+        "ignore": ignore,
+        "settle": settle,
+        "recursive": recursive,
+        "content": not path_only,
+        "tenant": tenant,
+        "user": user,
+    }
+    _serve_one("files", name, values, health, bus=bus, config=config, as_json=as_json, with_stdin=with_stdin)
+
+
+@app.command("mqtt")
+def mqtt(
+    name: NameArgument,
+    url: Annotated[str, typer.Argument(metavar="BROKER", help="The broker: mqtt://HOST:PORT, or mqtts://.")],
+    topic: Annotated[list[str], typer.Option(metavar="PATTERN", help="Like devices/{tenant}/{user}/#; repeat it.")],
+    client_id: Annotated[str | None, typer.Option(help="The session's name; else crossfade- and the name.")] = None,
+    username: Annotated[str | None, typer.Option(help="Who we are to the broker.")] = None,
+    password: Annotated[str | None, typer.Option(metavar="env:NAME|file:PATH", help="Its password.")] = None,
+    ca: Annotated[str | None, typer.Option(metavar="PEM", help="Authorities to trust.")] = None,
+    tenant: TenantOption = None,
+    user: UserOption = None,
+    health: HealthOption = None,
+    with_stdin: StdinOption = False,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Messages of an MQTT broker become device.reported."""
+    values = {
+        "url": url,
+        "topics": topic,
+        "client_id": client_id,
+        "username": username,
+        "password": password,
+        "ca": ca,
+        "tenant": tenant,
+        "user": user,
+    }
+    _serve_one("mqtt", name, values, health, bus=bus, config=config, as_json=as_json, with_stdin=with_stdin)
+
+
 def _serve_one(
     kind: str,
     name: str,
@@ -120,22 +240,29 @@ def _serve(loaded: TriggersFile, *, bus: str | None, config: str | None, as_json
 
 def build(configured: tuple[Configured, ...], runtime: Runtime) -> list[Trigger]:
     """The triggers of these settings; webhooks of one address are one server."""
-    from crossfade.adapters.triggers.webhook import Receiver, WebhookServer  # noqa: PLC0415
-
     receivers: dict[tuple[str, int], dict[str, Receiver]] = {}
     names: dict[tuple[str, int], list[str]] = {}
     triggers: list[Trigger] = []
     for one in configured:
         intake = Intake(runtime.bus, runtime.subjects, one.name)
-        if one.listen is None:
-            continue
-        there = receivers.setdefault(one.listen, {})
-        if one.settings.path in there:
-            raise ConfigurationError(f"two webhooks live at {one.settings.path}", where=one.name)
-        there[one.settings.path] = Receiver(one.settings, intake)
-        names.setdefault(one.listen, []).append(one.name)
-    triggers += [WebhookServer(listen, found, name="+".join(names[listen])) for listen, found in receivers.items()]
-    return triggers
+        match one.settings:
+            case Webhook():
+                listen = one.listen or ("127.0.0.1", 0)
+                there = receivers.setdefault(listen, {})
+                if one.settings.path in there:
+                    raise ConfigurationError(f"another webhook lives at {one.settings.path} already", where=one.name)
+                there[one.settings.path] = Receiver(one.settings, intake)
+                names.setdefault(listen, []).append(one.name)
+            case MailBox():
+                triggers.append(MailServer(one.settings, intake))
+            case Schedule():
+                triggers.append(Ticker(one.settings, intake))
+            case Folder():
+                triggers.append(FolderWatcher(one.settings, intake))
+            case Subscription():
+                triggers.append(MqttReader(one.settings, intake))
+    servers = [WebhookServer(listen, found, name="+".join(names[listen])) for listen, found in receivers.items()]
+    return [*servers, *triggers]
 
 
 def _say_ready(where: dict[str, str], health: Address | None, *, as_json: bool) -> None:
