@@ -215,6 +215,10 @@ class CallMissingError(CallError):
     """No ledger holds this call: its id is wrong, or it is older than commands are kept."""
 
 
+class InputRequiredError(CallError):
+    """A call asks a person, and nobody can answer here; or an answer has no question that waits for it."""
+
+
 class ResolutionRefusedError(CallError):
     """What an operator says of a call contradicts its ledger, or lacks its proof; the text says what to do."""
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from crossfade.shim.answers import answer_over, find_waiting
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.ledger import find_callids, find_dead, find_open, read_call, read_terminal
 from crossfade.shim.redaction import Redactor
@@ -22,6 +24,7 @@ from ._text import actor, clock, plural, print_columns, safe, shown_data, span
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from crossfade.shim.answers import Question
     from crossfade.shim.claims import ClaimRecord
     from crossfade.shim.events import Event
     from crossfade.shim.ledger import CallLedger, OpenCall, State, Terminal
@@ -111,6 +114,58 @@ def unknown(
             f"\n{plural(len(found), 'call')}: started, perhaps done, perhaps not. Each one's story: "
             "crossfade calls show CALLID\nOnce you know: crossfade calls resolve CALLID --outcome ... --reason ..."
         )
+
+
+@app.command()
+def waiting(
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List what calls wait to be told by a person, oldest first."""
+
+    async def look() -> tuple[Sequence[Question], datetime]:
+        async with session(bus, config) as opened:
+            return await find_waiting(opened.bus), opened.bus.now()
+
+    found, now = asyncio.run(look())
+    if as_json:
+        print_json([asdict(question) for question in found])
+    elif not found:
+        say("No call waits for a person.")
+    else:
+        rows = [
+            (each.callid, each.id, span(now - each.asked), each.seam, safe(json.dumps(each.value, ensure_ascii=False)))
+            for each in found
+        ]
+        print_columns([("call", "question", "age", "seam", "asks"), *rows])
+        say(f"\n{plural(len(found), 'question')}. Answer one: crossfade calls answer CALLID --value JSON")
+
+
+@app.command("answer")
+def answer_call(
+    callid: CallArgument,
+    value: Annotated[str, typer.Option(metavar="JSON", help="The answer.")],
+    question: Annotated[str | None, typer.Option(metavar="ID", help="Which, where the call asks several.")] = None,
+    bus: BusOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer what a call asks a person. Exit code 1 when it asks nothing, or somebody was quicker."""
+    try:
+        said: Any = json.loads(value)
+    except ValueError as error:
+        raise ConfigurationError(f"is no JSON ({error}): a text is written '\"yes\"'", where="--value") from error
+
+    async def write() -> Question:
+        async with session(bus, config) as opened:
+            return await answer_over(opened.bus, callid, said, question=question, actor=actor())
+
+    answered = asyncio.run(write())
+    if as_json:
+        print_json(asdict(answered))
+    else:
+        say(f"Answered question {answered.id} of {answered.seam}.")
 
 
 @app.command("resolve")
