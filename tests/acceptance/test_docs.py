@@ -15,7 +15,7 @@ from support.project import TOP, files
 PAGES = files("README.md", "docs/**.md")
 LINKED = files("*.md")
 # Blocks marked "not run" in all pages together. Raise it in the commit that needs it, with the reason there.
-MOST_NOT_RUN = 12
+MOST_NOT_RUN = 14
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)

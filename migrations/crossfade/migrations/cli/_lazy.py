@@ -20,7 +20,7 @@ COMMANDS: Final = {
     "traces": "Runs as trees of calls: on the legacy path, on the bus, and beside each other.",
     "compare": "Compare two answers under rules, to try the rules out. "
     "Exit code 1 unless they match or differences are ignored.",
-    "noise": "Show where a seam's answers differ by nature, and rules for it; write those that are accepted to a file.",
+    "noise": "Show where a seam's answers differ by nature, and rules for it; keep those that are accepted.",
     "replay": "Run recorded calls again with the code as it is here, and compare. "
     "Exit code 1 unless every seam passes.",
     "calls": "Calls on the bus: what became of one, and which nobody knows.",
