@@ -118,6 +118,10 @@ class _Answers(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"data: first\n\n")
         self.wfile.flush()
+        if "short" in self.path:
+            shadow = self.headers.get("Crossfade-Shadow") is not None
+            self.wfile.write(b"data: another\n\n" if shadow and "new" in self.path else b"data: second\n\n")
+            return
         self.server.release.wait(10)
         self.wfile.write(b"data: " + b"x" * 200_000 + b"\n\n")
         self.wfile.flush()
@@ -351,6 +355,21 @@ def test_events_come_as_they_happen(stack, client):
         stack.service.release.set()
         rest = b"".join(pieces)
     assert rest == b"data: " + b"x" * 200_000 + b"\n\n"
+
+
+def test_a_shadow_of_events_is_compared_event_by_event(stack, client):
+    """As it ended, whatever pieces it came in; the difference names the event."""
+    stack.stage("http.events", "shadow")
+    for asked in ("short", "short-and-new"):
+        assert client.get(f"/v1/events?{asked}").content == b"data: first\n\ndata: second\n\n"
+
+    def verdicts():
+        return [event["data"] for event in _events(stack, "seam.compared") if event["seam"] == "http.events"]
+
+    until(lambda: len(verdicts()) == 2)
+    found = sorted(verdicts(), key=lambda each: each["verdict"])
+    assert [each["verdict"] for each in found] == ["match", "mismatch"]
+    assert [each["path"] for each in found[1]["differences"]] == ["$.body[1].data"]
 
 
 def test_a_binary_body_arrives_as_it_was(stack, client):
