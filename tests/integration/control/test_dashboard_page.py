@@ -137,7 +137,8 @@ async def test_a_mismatch_is_opened_side_by_side(visit, migration, dashboard):
     total = {"path": "$.total", "kind": "missing", "legacy": "12", "bus": ""}
     for call in ("c1", "c2"):
         await migration.observe(call, {"q": "lists", "api_key": "sk-hunter2"}, old)
-        await migration.differ(title, total, call=call, answer={"outcome": "value", "value": new})
+        answer = {"outcome": "value", "value": new}
+        await migration.differ(title, total, call=call, answer=answer, detail="from the second on")
     page = await (await visit()).log_in(dashboard.view, PLACE)
     assert (await text(page, ".kinds tbody tr")).startswith('2 $.items[0].title changed "Lists" "LISTS"')
     await page.get_by_role("link", name="side by side").click()
@@ -147,6 +148,7 @@ async def test_a_mismatch_is_opened_side_by_side(visit, migration, dashboard):
     facts = await text(page, ".facts")
     assert "shop.search:search@2" in facts
     assert "Policy revision 2" in facts
+    await shows(page, "main", "from the second on")
     asked = await text(page, "#asked ~ pre")
     assert '"q": "lists"' in asked
     assert "hunter2" not in asked

@@ -49,6 +49,7 @@ def test_two_faults_are_told_by_place_and_in_words():
     assert verdict.differences[0].path == "$[1]"
     assert verdict.detail == "legacy yielded 4 items, the other side 3"
     assert judge([1, 2, 3], [1, 3, 2]).detail == "the same items from $[1] on, in another order"
+    assert judge([1, 2, 3, 4], [4, 1, 9], {"$": "unordered"}).detail == "", "places say nothing here"
 
 
 def test_of_a_stream_closed_early_what_was_taken_is_compared():

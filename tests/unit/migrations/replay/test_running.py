@@ -161,6 +161,20 @@ def test_a_stream_is_compared_by_its_items(replayed, recorded, kind, said):
     assert ended == ([] if kind == "skipped" else [3])
 
 
+def test_a_stream_without_an_end_is_closed_where_its_caller_closed_it(replayed):
+    """Else it would be replayed until its time is over, and prove nothing."""
+
+    @shim.tool("web.count", effects="none")
+    def count(n: int) -> Iterator[int]:
+        while True:
+            yield n
+
+    then = call("web.count", {"n": 3})
+    [done] = replayed(dataclasses.replace(then, outcome=dataclasses.replace(then.outcome, items=(3, 3), closed=True)))
+
+    assert done.verdict.kind == "match"
+
+
 def test_an_older_observation_of_a_stream_says_so(replayed):
     """It has neither a value nor items."""
 
