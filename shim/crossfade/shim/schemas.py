@@ -413,7 +413,9 @@ class SeamCompared(Payload):
     differences: list[Difference] = Field(default=[], description="bounded; `more` counts the rest")
     more: int = Field(default=0, ge=0, description="differences that were found and not kept")
     answer: dict[str, Any] | None = Field(
-        default=None, description="of a mismatch, what the handler answered, redacted: `outcome`, `value` or `error`"
+        default=None,
+        description="of a mismatch, what the handler answered, redacted: `outcome`, `value` or `error`, of a generator "
+        "`stream` with its `items`",
     )
     signature: str = Field(default="", description="equal where the same places differ in the same way")
     handler: str = Field(default="", description="what ran: `self`, the body, or `module:qualname[@version]`")

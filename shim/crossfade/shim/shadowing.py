@@ -287,8 +287,13 @@ def _answer(verdict: Verdict, new: Outcome) -> dict[str, Any]:
     """What the handler said, for a person to put beside the observation: of mismatches only, and if it is short."""
     if verdict.kind != "mismatch":
         return {}
-    told = {"value": new.value} if new.error is None else {"error": new.error.to_json()}
-    answer = {"outcome": new.kind, **told}
+    answer: dict[str, Any] = {"outcome": new.kind}
+    if new.items is not None:
+        answer["stream"] = {"items": list(new.items)}
+    if new.error is not None:
+        answer["error"] = new.error.to_json()
+    elif new.items is None:
+        answer["value"] = new.value
     return {"answer": answer} if len(json.dumps(answer)) <= MOST_ANSWER else {}
 
 

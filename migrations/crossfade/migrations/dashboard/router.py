@@ -68,7 +68,7 @@ def router(control: Control) -> APIRouter:
             ]
             if found:
                 kind, sample = found[0]
-                at, differing = datetime.fromisoformat(sample["at"]), [each["path"] for each in sample["differences"]]
+                at, differing = datetime.fromisoformat(sample["at"]), sample["differences"]
                 sides = await recorded.find(seam, call, at=at, differing=differing)
                 page.text = pages.mismatch_page(await watch.look(), page.caller, seam, kind, sample, sides=sides)
             else:

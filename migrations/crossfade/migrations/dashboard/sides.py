@@ -18,7 +18,7 @@ from crossfade.shim.errors import CrossfadeError
 from crossfade.shim.hooks import report
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from crossfade.shim.comparison.paths import Root
@@ -62,17 +62,19 @@ class Recorded:
         self._subjects = subjects
         self._redact = redact
 
-    async def find(self, seam: str, call: str, *, at: datetime, differing: Collection[str]) -> Sides:
-        """The sides of ``call``, whose mismatch was told ``at`` and differs at these paths. Raises ``BusError``."""
+    async def find(self, seam: str, call: str, *, at: datetime, differing: Iterable[Mapping[str, str]]) -> Sides:
+        """The sides of ``call``, whose mismatch was told ``at`` with these differences. Raises ``BusError``."""
         subjects = self._subjects
         compared = await self._one(subjects.verdicts(seam), call, since=at, until=at + timedelta(seconds=1))
         observed = await self._one(subjects.observations(seam), call, since=at - REACH, until=at)
         old, verdict = await self._payload(observed), await self._payload(compared)
         event = compared or observed
+        paths = {each["path"]: each["kind"] for each in differing}
         return Sides(
             arguments=[*lines(old["arguments"], ())] if "arguments" in old else [],
-            legacy=_answer(old, differing),
-            new=_answer(verdict.get("answer") or {}, differing),
+            # Behind an item that one side lacks, its place is another item's there.
+            legacy=_answer(old, [path for path, kind in paths.items() if kind != "extra"]),
+            new=_answer(verdict.get("answer") or {}, [path for path, kind in paths.items() if kind != "missing"]),
             revision=(event.get("policyrev") or "") if event else "",
             instance=str(old.get("instance") or verdict.get("instance") or ""),
         )
@@ -103,9 +105,11 @@ class Recorded:
 
 
 def _answer(payload: dict[str, Any], differing: Collection[str]) -> list[Line]:
+    stream: dict[str, Any] = payload.get("stream") or {}
+    shown = [*lines(stream["items"], differing)] if "items" in stream else []
     if "error" in payload:
-        return [*lines(payload["error"], differing, root="$error")]
-    return [*lines(payload["value"], differing)] if "value" in payload else []
+        return [*shown, *lines(payload["error"], differing, root="$error")]
+    return [*shown, *lines(payload["value"], differing)] if "value" in payload else shown
 
 
 def lines(value: Any, differing: Collection[str], *, root: Root = "$") -> Iterator[Line]:
