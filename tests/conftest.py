@@ -19,6 +19,7 @@ pytest_plugins = [
     "pytester",
     "plugins.conformance",
     "plugins.environment",
+    "plugins.kafka",
     "plugins.nats",
     "plugins.needs",
     "plugins.notes",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from typing import TYPE_CHECKING, Protocol
 
-from contract import raw
+import pytest
+
+from contract import kafka_raw, raw
 from crossfade.adapters import memory
 
 if TYPE_CHECKING:
@@ -14,6 +17,7 @@ if TYPE_CHECKING:
 
     from crossfade.shim.hooks import Hooks
     from crossfade.shim.ports import Bus, BusSettings
+    from plugins.kafka import SharedKafka
     from support.nats_server import NatsServer
 
 
@@ -122,3 +126,44 @@ class EmbeddedBackend(NatsBackend):
         from crossfade.adapters.embedded import ensure_server
 
         return (await asyncio.to_thread(ensure_server, self.path)).url
+
+
+class KafkaBackend:
+    """The run's broker; it goes away for this process by a cut of the way to it."""
+
+    name = "kafka"
+
+    def __init__(self, broker: SharedKafka) -> None:
+        self.broker = broker
+        self._clients: weakref.WeakSet[Bus] = weakref.WeakSet()
+        self._cut = False
+
+    def client(self, settings: BusSettings, hooks: Hooks) -> Bus:
+        from crossfade.adapters.kafka import open_bus
+
+        client = open_bus(self.broker.url, settings, hooks)
+        self._clients.add(client)
+        return client
+
+    async def stop(self) -> None:
+        if self.broker.link is None:
+            pytest.skip("CROSSFADE_TEST_KAFKA names a broker that is not ours to stop")
+        self.broker.link.cut()
+        self._cut = True
+
+    async def start(self) -> None:
+        if self._cut:
+            self.broker.link.mend()
+            self._cut = False
+
+    async def store_raw(self, prefix: str, subject: str, headers: Mapping[str, str], data: bytes) -> None:
+        await kafka_raw.store(self.broker.direct, prefix, subject, headers, data)
+
+    async def limit(self, prefix: str, family: str, max_bytes: int) -> None:
+        await kafka_raw.limit(self.broker.direct, prefix, family, max_bytes)
+        for client in self._clients:
+            if client.connected:
+                await client._limits.refresh()  # they look every two seconds
+
+    async def clean(self, prefix: str) -> None:
+        await kafka_raw.clean(self.broker.direct, prefix)

@@ -6,14 +6,15 @@ import uuid
 
 import pytest
 
-from contract.backends import EmbeddedBackend, MemoryBackend, NatsBackend
+from contract.backends import EmbeddedBackend, KafkaBackend, MemoryBackend, NatsBackend
 from crossfade.adapters import embedded
 from crossfade.shim.hooks import Counters
 from crossfade.shim.ports import BusSettings
 from crossfade.shim.subjects import Subjects
+from plugins.kafka import NEEDED
 from support.nats_server import NatsServer
 
-BUSES = ("memory", "nats", "embedded")
+BUSES = ("memory", "nats", "embedded", pytest.param("kafka", marks=NEEDED))
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +33,11 @@ def embedded_backend(tmp_path_factory):
     backend = EmbeddedBackend(tmp_path_factory.mktemp("embedded") / "bus")
     yield backend
     embedded.stop(backend.path)
+
+
+@pytest.fixture(scope="session")
+def kafka_backend(kafka_broker):
+    return KafkaBackend(kafka_broker)
 
 
 @pytest.fixture(scope="session", params=BUSES)

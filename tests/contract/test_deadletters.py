@@ -83,7 +83,7 @@ async def test_bytes_that_are_no_event_are_never_handed_out(backend, bus, hooks,
         ({"ce-specversion": "9.0", "ce-id": "1"}, b"\xff\x00\r\n"),
         ({}, b""),
         ({"Content-Type": "application/cloudevents+json"}, b"{not json"),
-        ({"ce-specversion": "1.0", "ce-id": "%ff", "ce-source": "s", "ce-type": "t"}, b"{}"),
+        ({"ce-specversion": "1.0", "ce-id": "%FF", "ce-source": "s", "ce-type": "t"}, b"{}"),
     ]
     for headers, data in strange:
         await backend.store_raw(subjects.prefix, subject, headers, data)

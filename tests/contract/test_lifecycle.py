@@ -8,12 +8,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from contract.conftest import BUSES
 from contract.helpers import SOON, event, until
 from crossfade.shim.errors import BusAmbiguousError, BusError, BusUnavailableError
 from crossfade.shim.ports import BusInfo, BusSettings
 
 # An embedded server is started again by whoever needs it, so it never stays away.
-STAYS_AWAY = pytest.mark.parametrize("backend", ["memory", "nats"], indirect=True)
+STAYS_AWAY = pytest.mark.parametrize("backend", [bus for bus in BUSES if bus != "embedded"], indirect=True)
 
 
 async def reconnected(bus):

@@ -9,18 +9,18 @@ from typing import Self
 
 
 class TcpLink:
-    """Forwards a port of its own to ``target``.
+    """Forwards a port of its own, ``port`` or any, to ``target``.
 
     ``cut``: every connection breaks and none is accepted. ``freeze``: connections stay, and nothing passes.
     """
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, port: int = 0) -> None:
         self._target = target
         self._flows = threading.Event()
         self._flows.set()
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.port = int(self._listener.getsockname()[1])
         self._accepting(self._listener)
 

@@ -1,8 +1,8 @@
-"""Events as headers and bytes: the NATS and HTTP bindings and the JSON format of CloudEvents 1.0.
+"""Events as headers and bytes: the NATS, Kafka and HTTP bindings and the JSON format of CloudEvents 1.0.
 
 Rules
 - Written in binary mode, read in binary or structured mode; a batch is refused by name.
-- An attribute travels as ``ce-<name>``, lower-case; space, ``"``, ``%`` and everything outside U+0021-7E is
+- On Kafka an attribute travels as ``ce_<name>``, as it is in UTF-8; everywhere else as ``ce-<name>``, lower-case; space, ``"``, ``%`` and everything outside U+0021-7E is
   percent-encoded as UTF-8, and decoded exactly once. Names are compared without case when read.
 - ``traceparent``, ``tracestate`` and ``baggage`` travel as plain headers, too, where tracing tools look for them.
 - No data and empty data differ: ``Content-Type`` is written only when there is data, even an empty one.
@@ -14,7 +14,8 @@ Rules
 Bytes we cannot read give ``MalformedEventError``, whose ``reason`` is one of ``attributes, batch, data, depth,
 duplicate, format, header, json, mode, percent, size, specversion, time, unicode``; no other exception.
 
-Sources: CloudEvents 1.0.2 core, HTTP binding 3.1.3, NATS binding 3.1.3, JSON format 3.1. Stdlib only.
+Sources: CloudEvents 1.0.2 core, HTTP binding 3.1.3, NATS binding 3.1.3, Kafka binding 3.2, JSON format 3.1. Stdlib
+only.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from .errors import MalformedEventError
 from .events import EXTENSIONS, SPEC_VERSION, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 STRUCTURED_TYPE: Final = "application/cloudevents+json"
 STRUCTURED_HEADERS: Final[Mapping[str, str]] = {"Content-Type": STRUCTURED_TYPE}
@@ -119,6 +120,53 @@ def from_nats(headers: Mapping[str, str] | None, data: bytes) -> Event:
     return _binary(given, given.get("ce-datacontenttype"), content_type, data)
 
 
+# -- Kafka -----------------------------------------------------------------------------------------------------
+
+
+def to_kafka(event: Event) -> list[tuple[str, bytes]]:
+    """The headers of ``event`` in binary mode; the value is ``event.data or b""``, never null. Raises as ``to_nats``."""
+    headers = _plain_attributes(event)
+    content_type, _ = _content_type(event.datacontenttype)
+    headers["ce_datacontenttype"] = content_type
+    if not _visible("".join(headers.values())):
+        for name, value in headers.items():
+            _legal(name, value)
+    written = [(name, value.encode()) for name, value in headers.items()]
+    if event.data is not None:
+        written.append(("content-type", content_type.encode()))
+    extensions = event.extensions
+    copied = [name for name in _PLAIN_COPIES if name in extensions and _line(extensions[name])]
+    return written + [(name, extensions[name].encode()) for name in copied]
+
+
+def from_kafka(headers: Iterable[tuple[str, bytes | None]], value: bytes) -> Event:
+    """The event of a Kafka record, in whichever mode it was sent. Raises ``MalformedEventError``."""
+    given = _texts(headers)
+    content_type = given.get("content-type")
+    if content_type is not None and _is_cloudevents(content_type):
+        return _structured(content_type, value)
+    attributes = {name[3:]: text for name, text in given.items() if name[:3] == "ce_"}
+    for name in _PLAIN_COPIES:
+        if name in given and name not in attributes:
+            attributes[name] = given[name]
+    data_type = attributes.get("datacontenttype", content_type)
+    return _event(attributes, data_type, None if not value and content_type is None else value)
+
+
+def shown_as_nats(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Kafka's headers as every bus shows those of a dead letter: ``ce-`` names, values that fit in a line of ASCII."""
+    shown: dict[str, str] = {}
+    for name, value in headers:
+        text = "".join(
+            chr(byte) if 0x20 < byte < 0x7F and byte not in b'"%' else f"%{byte:02X}" for byte in value or b""
+        )
+        if name == "content-type":
+            shown["Content-Type"] = (value or b"").decode("utf-8", "replace")
+        else:
+            shown[f"ce-{name[3:]}" if name[:3] == "ce_" else name] = text
+    return shown
+
+
 # -- HTTP ------------------------------------------------------------------------------------------------------
 
 
@@ -186,6 +234,24 @@ def from_structured(data: bytes) -> Event:
 
 
 # -- writing -----------------------------------------------------------------------------------------------------
+
+
+def _plain_attributes(event: Event) -> dict[str, str]:
+    """Every attribute but ``datacontenttype`` as Kafka's headers, as it is."""
+    headers = {
+        "ce_specversion": SPEC_VERSION,
+        "ce_id": event.id,
+        "ce_source": event.source,
+        "ce_type": event.type,
+        "ce_time": _format_time(event.time),
+    }
+    if event.subject is not None:
+        headers["ce_subject"] = _not_empty("subject", event.subject)
+    if event.dataschema is not None:
+        headers["ce_dataschema"] = _not_empty("dataschema", event.dataschema)
+    for name, value in event.extensions.items():
+        headers[f"ce_{name}"] = value
+    return headers
 
 
 def _attributes(event: Event) -> dict[str, str]:
@@ -293,6 +359,27 @@ def _fold(headers: Mapping[str, str]) -> dict[str, str]:
     if len(text) + sum(map(len, folded)) > _MAX_HEADERS:
         raise MalformedEventError(f"the attributes take over {_MAX_HEADERS} characters", reason="size")
     return folded
+
+
+def _texts(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """Kafka's headers that matter here under lower-case names, checked and bounded."""
+    texts: dict[str, str] = {}
+    for name, value in headers:
+        lower = name.lower()
+        if lower[:3] != "ce_" and lower not in _OTHER_HEADERS:
+            continue
+        if lower in texts:
+            raise MalformedEventError(f"header {lower[:30]!r} is there twice", reason="duplicate")
+        try:
+            texts[lower] = (value or b"").decode()
+        except UnicodeDecodeError as error:
+            raise MalformedEventError(f"header {lower[:30]!r} is not UTF-8", reason="unicode") from error
+    text = "".join(texts.values())
+    if not _ascii_line(text):
+        _legal("a header", text)
+    if len(text) + sum(map(len, texts)) > _MAX_HEADERS:
+        raise MalformedEventError(f"the attributes take over {_MAX_HEADERS} characters", reason="size")
+    return texts
 
 
 def _binary(given: dict[str, str], data_type: str | None, content_type: str | None, data: bytes) -> Event:

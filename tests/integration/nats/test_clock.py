@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from crossfade.adapters.nats import _clock as clocks
+from crossfade.adapters import _clock as clocks
 
 HOUR = timedelta(hours=1)
 

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping, Sequence
     from datetime import datetime
 
+    from crossfade.adapters._clock import BrokerClock
     from crossfade.shim.ports import Position
 
-    from ._clock import BrokerClock
     from ._connection import Connection, Message
     from ._wire import Metadata
 

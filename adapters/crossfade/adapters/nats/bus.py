@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from crossfade.adapters._clock import BrokerClock
 from crossfade.shim.errors import BusAmbiguousError, BusError
 from crossfade.shim.ports import BusInfo, ConsumeOptions
 from crossfade.shim.subjects import Subjects
 
-from ._clock import BrokerClock
 from ._connection import Connection
 from ._consume import Group, membership, one_stream
 from ._deadletters import DeadLettering, Graves
@@ -22,6 +22,7 @@ from ._read import Reading
 from ._replies import NatsReplies
 from ._state import NatsState
 from ._streams import advisory_stream, prepare, stream_names
+from ._wire import timestamp
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -83,7 +84,7 @@ class NatsBus:
         connection, prefix, replicas = self._connection, self._prefix, self._options.replicas
         self._streams = stream_names(prefix)
         self._command = self._streams[prefix]
-        self._clock = BrokerClock(connection, self._command)
+        self._clock = BrokerClock(self._ask_time, connection.hooks, passing=(BusError, ApiError, NoRespondersError))
         self._gate = CommandGate(connection, self._command)
         self._publishing = Publishing(connection, self._streams, self._gate)
         self._ledger = NatsLedger(connection, self._publishing)
@@ -152,6 +153,10 @@ class NatsBus:
                 await asyncio.sleep(_ELECTION)
             else:
                 return
+
+    async def _ask_time(self) -> datetime:
+        """The time of the leader of the commands' stream, which its STREAM.INFO answers tell."""
+        return timestamp((await self._connection.api(f"STREAM.INFO.{self._command}"))["ts"])
 
     async def close(self) -> None:
         """See ``Bus.close``."""

@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from crossfade.shim.errors import BusError
-
-from ._errors import ApiError, NoRespondersError
-from ._wire import timestamp
-
 if TYPE_CHECKING:
-    from ._connection import Connection
+    from collections.abc import Awaitable, Callable
+
+    from crossfade.shim.hooks import Hooks
 
 _EVERY: Final = 10.0  # seconds between measurements
 _SAMPLES: Final = 3  # the one with the shortest round trip is kept
@@ -39,11 +36,14 @@ class _Measured:
 
 
 class BrokerClock:
-    """The stream leader's clock, by the ``ts`` in its STREAM.INFO answers."""
+    """The broker's clock. ``ask`` asks what it shows; which of its exceptions mean "not now" ``passing`` says."""
 
-    def __init__(self, connection: Connection, stream: str) -> None:
-        self._connection = connection
-        self._stream = stream
+    def __init__(
+        self, ask: Callable[[], Awaitable[datetime]], hooks: Hooks, *, passing: tuple[type[Exception], ...]
+    ) -> None:
+        self._ask = ask
+        self._hooks = hooks
+        self._passing = passing
         self._last: _Measured | None = None
 
     def now(self) -> datetime:
@@ -73,7 +73,7 @@ class BrokerClock:
 
     async def _sample(self) -> _Measured:
         began, wall = time.monotonic(), time.time()
-        there = timestamp((await self._connection.api(f"STREAM.INFO.{self._stream}"))["ts"])
+        there = await self._ask()
         half = (time.monotonic() - began) / 2
         return _Measured(half=timedelta(seconds=half), there=there, monotonic=began + half, wall=wall + half)
 
@@ -87,5 +87,5 @@ class BrokerClock:
         """Measure, or keep what is known."""
         try:
             await self.measure()
-        except (BusError, ApiError, NoRespondersError) as error:
-            self._connection.hooks.count("retried", reason=f"clock-{type(error).__name__}")
+        except self._passing as error:
+            self._hooks.count("retried", reason=f"clock-{type(error).__name__}")

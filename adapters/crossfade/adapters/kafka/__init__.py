@@ -1,0 +1,12 @@
+"""The bus on Apache Kafka: ``kafka://host:port[,host:port...]``; needs the extra ``kafka``."""
+
+from crossfade.shim.errors import MissingExtraError
+
+try:
+    import aiokafka as _
+except ImportError as error:
+    raise MissingExtraError("kafka", needed_for="the bus kafka://") from error
+
+from .bus import KafkaBus, open_bus
+
+__all__ = ["KafkaBus", "open_bus"]
