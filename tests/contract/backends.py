@@ -150,6 +150,7 @@ class KafkaBackend:
             pytest.skip("CROSSFADE_TEST_KAFKA names a broker that is not ours to stop")
         self.broker.link.cut()
         self._cut = True
+        await asyncio.sleep(0.05)  # a broker takes longer to go
 
     async def start(self) -> None:
         if self._cut:

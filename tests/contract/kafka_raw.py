@@ -44,14 +44,16 @@ async def limit(server: str, prefix: str, family: str, max_bytes: int) -> None:
     """Where the oldest go, they go by segments, which Kafka lets be small for its own tests only."""
     configs = {"cleanup.policy": "delete", "message.timestamp.type": "LogAppendTime", "retention.bytes": str(max_bytes)}
     if family in (prefix + "o", prefix + "ui"):
-        configs["internal.segment.bytes"] = str(max_bytes // 5)
+        configs["internal.segment.bytes"] = str(max_bytes // 4)
     topic = topic_names(prefix)[family]
     async with admin(server) as client:
         await client.alter_configs([ConfigResource(ConfigResourceType.TOPIC, topic, configs=configs)])
-        while configs["retention.bytes"] not in str(
-            await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
-        ):
-            await asyncio.sleep(0.01)  # until the broker has heard of it from the controller
+        for _ in range(500):  # until the broker has heard of it from the controller
+            found = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+            if configs["retention.bytes"] in str(found):
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"{topic} did not take {configs}")
 
 
 async def clean(server: str, prefix: str) -> None:

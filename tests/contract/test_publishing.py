@@ -172,9 +172,14 @@ async def test_full_observations_forget_the_oldest(backend, bus, subjects):
     await backend.limit(subjects.prefix, subjects.prefix + "o", 20_000)
     for n in range(60):
         await bus.publish(observed, event(n, baggage="k=" + "v" * 500))
-    kept = [number(found.event) for found in await collect(bus.read(observed))]
+
+    async def few():
+        found = [number(stored.event) for stored in await collect(bus.read(observed))]
+        return len(found) < 40 and found  # Kafka discards in the background
+
+    kept = await until(few)
     assert kept == list(range(60 - len(kept), 60))
-    assert 10 < len(kept) < 40
+    assert len(kept) > 10
 
 
 @pytest.mark.parametrize("address", ["elsewhere.x", "{prefix}r.instance", "{prefix}"])

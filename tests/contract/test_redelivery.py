@@ -83,8 +83,8 @@ async def test_extending_lasts_one_ack_wait(bus, subject, commands):
         deliveries.want(2)
         delivery = await deliveries.next(timeout=SOON)
         await asyncio.sleep(ACK_WAIT * 0.6)
-        await delivery.extend()
         extended = clock()
+        await delivery.extend()
         again = await deliveries.next(timeout=SOON)
         assert clock() - extended >= ACK_WAIT * 0.9
         await again.ack()

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 VERSION = "4.1.0"
-_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>
+_POM = f"""<project><modelVersion>4.0.0</modelVersion>
 <groupId>crossfade</groupId><artifactId>tests</artifactId><version>1</version>
 <dependencies>
 <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
@@ -37,7 +37,12 @@ def _fetch(folder: Path) -> None:
         made = Path(work, "jars")
         command = ["mvn", "-q", "-B", f"-Dmaven.repo.local={work}/repository", "dependency:copy-dependencies"]
         done = subprocess.run(
-            [*command, f"-DoutputDirectory={made}"], cwd=work, capture_output=True, text=True, timeout=_FETCH, check=False
+            [*command, f"-DoutputDirectory={made}"],
+            cwd=work,
+            capture_output=True,
+            text=True,
+            timeout=_FETCH,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"Maven could not fetch Apache Kafka {VERSION}:\n{done.stdout}\n{done.stderr}")

@@ -2,8 +2,9 @@
 
 Rules
 - Written in binary mode, read in binary or structured mode; a batch is refused by name.
-- On Kafka an attribute travels as ``ce_<name>``, as it is in UTF-8; everywhere else as ``ce-<name>``, lower-case; space, ``"``, ``%`` and everything outside U+0021-7E is
-  percent-encoded as UTF-8, and decoded exactly once. Names are compared without case when read.
+- An attribute travels as ``ce-<name>``, lower-case; space, ``"``, ``%`` and everything outside U+0021-7E is
+  percent-encoded as UTF-8, and decoded exactly once. Names are compared without case when read. On Kafka it is
+  ``ce_<name>``, and the value UTF-8 as it is.
 - ``traceparent``, ``tracestate`` and ``baggage`` travel as plain headers, too, where tracing tools look for them.
 - No data and empty data differ: ``Content-Type`` is written only when there is data, even an empty one.
 - A body that is itself typed ``application/cloudevents...`` cannot be told from structured mode, so ``to_nats``
@@ -124,7 +125,7 @@ def from_nats(headers: Mapping[str, str] | None, data: bytes) -> Event:
 
 
 def to_kafka(event: Event) -> list[tuple[str, bytes]]:
-    """The headers of ``event`` in binary mode; the value is ``event.data or b""``, never null. Raises as ``to_nats``."""
+    """The headers of ``event`` in binary mode; the value is ``event.data or b""``, not null. Raises as ``to_nats``."""
     headers = _plain_attributes(event)
     content_type, _ = _content_type(event.datacontenttype)
     headers["ce_datacontenttype"] = content_type
@@ -157,14 +158,15 @@ def shown_as_nats(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]
     """Kafka's headers as every bus shows those of a dead letter: ``ce-`` names, values that fit in a line of ASCII."""
     shown: dict[str, str] = {}
     for name, value in headers:
-        text = "".join(
-            chr(byte) if 0x20 < byte < 0x7F and byte not in b'"%' else f"%{byte:02X}" for byte in value or b""
-        )
         if name == "content-type":
             shown["Content-Type"] = (value or b"").decode("utf-8", "replace")
         else:
-            shown[f"ce-{name[3:]}" if name[:3] == "ce_" else name] = text
+            shown[f"ce-{name[3:]}" if name[:3] == "ce_" else name] = "".join(map(_shown_byte, value or b""))
     return shown
+
+
+def _shown_byte(byte: int) -> str:
+    return chr(byte) if _visible(chr(byte)) else f"%{byte:02X}"
 
 
 # -- HTTP ------------------------------------------------------------------------------------------------------

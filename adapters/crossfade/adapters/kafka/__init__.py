@@ -3,7 +3,7 @@
 from crossfade.shim.errors import MissingExtraError
 
 try:
-    import aiokafka as _
+    import aiokafka as _  # noqa: F401 - asked for by name, so that the remedy is ours
 except ImportError as error:
     raise MissingExtraError("kafka", needed_for="the bus kafka://") from error
 

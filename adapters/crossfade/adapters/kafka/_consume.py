@@ -46,6 +46,7 @@ _CONFIRM: Final = 5.0  # seconds for the confirmation of a word
 _TURN: Final = 0.005  # seconds by which members that have room ask one after the other
 _EARLY: Final = 0.01  # seconds before asking again for what was not due yet by the broker's clock
 _PASS: Final = 1000  # events nobody wants, after which the group's cursor is moved over them
+_BURYING: Final = 16  # events that nobody can read, on their way to dead letters at once
 _AHEAD: Final = 64  # events looked ahead
 
 
@@ -302,7 +303,7 @@ class Member:
         return self._consuming.groups.all[self._key]
 
     def _free(self) -> int:
-        return self._want - len(self._out) - self._burying
+        return self._want - len(self._out) if self._burying < _BURYING else 0
 
     async def _run(self) -> None:
         while True:

@@ -91,13 +91,13 @@ class DeadLettering:
     def __init__(
         self,
         cluster: Cluster,
+        *,
         graves: Graves,
         reading: Reading,
         logs: Logs,
         journal: Journal,
         groups: Groups,
         clock: BrokerClock,
-        *,
         family: str,
     ) -> None:
         self._cluster = cluster

@@ -59,7 +59,7 @@ class Endpoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """How topics are made. ``replicas``: copies, ``None`` for the brokers' default; ``synced``: fsync before each ack."""
+    """How topics are made. ``replicas``: copies (``None``: the brokers' default); ``synced``: fsync before each ack."""
 
     replicas: int | None = None
     synced: bool = False

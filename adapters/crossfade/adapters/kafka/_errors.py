@@ -47,15 +47,23 @@ def connect_failure(error: BaseException, server: str) -> BusError:
     """The ``BusError`` for a connection that did not come about."""
     if isinstance(error, BusError):
         return error
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return BusRefusedError(f"{server}: its certificate is not trusted ({error}): check 'ca' in the bus URL")
-    name = type(error).__name__
-    if "Authentication" in name or "Sasl" in name or "Authorization" in name:
-        return BusRefusedError(f"{server} refused our credentials: check user, password and sasl in the bus URL")
-    if isinstance(error, (IncompatibleBrokerVersion, NotImplementedError)):
-        return BusRefusedError(f"{server} is too old: Apache Kafka 2.8 or newer is needed ({error})")
+    reason = _refusal_of(error)
+    if reason is not None:
+        return BusRefusedError(f"{server}{reason}")
     if isinstance(error, TimeoutError):
         return BusUnavailableError(f"{server} did not answer in time: check that a Kafka broker listens there")
+    return BusUnavailableError(f"{server} cannot be reached: {error or type(error).__name__}")
+
+
+def _refusal_of(error: BaseException) -> str | None:
+    """Why trying again is of no use, and what to do instead."""
+    name = type(error).__name__
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f": its certificate is not trusted ({error}): check 'ca' in the bus URL"
     if isinstance(error, ssl.SSLError):
-        return BusRefusedError(f"{server}: TLS failed ({error}): check tls, ca, cert and key in the bus URL")
-    return BusUnavailableError(f"{server} cannot be reached: {error or name}")
+        return f": TLS failed ({error}): check tls, ca, cert and key in the bus URL"
+    if "Authentication" in name or "Sasl" in name or "Authorization" in name:
+        return " refused our credentials: check user, password and sasl in the bus URL"
+    if isinstance(error, (IncompatibleBrokerVersion, NotImplementedError)):
+        return f" is too old: Apache Kafka 2.8 or newer is needed ({error})"
+    return None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from crossfade.shim.errors import BusAmbiguousError, BusError
 from crossfade.shim.events import new_id
@@ -153,4 +153,4 @@ def _operation(record: Record) -> Operation:
         found: Any = json.loads(record.header(OPERATION) or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return cast("Operation", found) if isinstance(found, dict) else {}

@@ -52,12 +52,18 @@ class Partition:
         return await self.offset(END, timeout=timeout) if found < 0 else found
 
     async def _asked(self, request: Callable[[], object], *, timeout: float) -> Any:
+        """Ask the leader until it answers: a question may be repeated, over a lost connection, too."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
             self.cluster.check_open()
-            node = self.cluster.leader(self.topic)
-            answer = await self.cluster.ask(node, request(), timeout=max(0.01, deadline - loop.time()))
+            try:
+                node = self.cluster.leader(self.topic)
+                answer = await self.cluster.ask(node, request(), timeout=max(0.01, deadline - loop.time()))
+            except BusAmbiguousError:
+                if loop.time() >= deadline or not await self.cluster.wait_connected(deadline - loop.time()):
+                    raise
+                continue
             code = answer.topics[0][1][0][1]
             if code == 0:
                 return answer
@@ -97,6 +103,10 @@ class Partition:
         while start < end:
             try:
                 records, after, _, _ = await self.fetch(start)
+            except BusAmbiguousError:
+                if not await self.cluster.wait_connected(TIMEOUT):
+                    raise
+                continue
             except LookupError:
                 beginning = await self.offset(BEGINNING)
                 if beginning <= start:

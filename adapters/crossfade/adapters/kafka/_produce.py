@@ -152,6 +152,7 @@ class _Writer:
         deadline = max(record.deadline for record in batch)
         doubt: BusError | None = None
         while True:
+            answer: tuple[int, int] | int | BusError
             try:
                 answer = await self._once(batch, max(0.01, deadline - time()))
             except BusAmbiguousError as error:

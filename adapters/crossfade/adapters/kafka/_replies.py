@@ -10,7 +10,6 @@ from crossfade.shim.errors import MalformedEventError
 
 from ._fold import SUBJECT
 from ._log import END, Log, Partition
-from ._publish import Publishing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from ._cluster import Cluster
     from ._produce import Producer
+    from ._publish import Publishing
     from ._wire import Record
 
 _log = logging.getLogger("crossfade.kafka")

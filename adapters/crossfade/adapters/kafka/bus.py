@@ -86,12 +86,12 @@ class KafkaBus:
         self._replies = KafkaReplies(cluster, producer, self._subjects, self._publishing, f"{prefix}.{REPLIES}")
         self._dead = DeadLettering(
             cluster,
-            self._graves,
-            self._reading,
-            self._logs,
-            self._group_journal,
-            self._groups,
-            self._clock,
+            graves=self._graves,
+            reading=self._reading,
+            logs=self._logs,
+            journal=self._group_journal,
+            groups=self._groups,
+            clock=self._clock,
             family=f"{prefix}dlq",
         )
 
