@@ -243,14 +243,15 @@ def pick(event: Mapping[str, Any], path: str) -> Any:
 
 
 def fits(event: Mapping[str, Any], where: Mapping[str, Any]) -> bool:
-    """Whether ``event`` has each value at its path; a list of values means one of them."""
+    """Whether ``event`` has each value at its path. Of a list one is enough; a list in the event may hold it."""
     return all(_is_wanted(pick(event, path), wanted) for path, wanted in where.items())
 
 
 def _is_wanted(found: Any, wanted: Any) -> bool:
-    if isinstance(wanted, list | tuple | set | frozenset) and not isinstance(found, list):
-        return found in wanted
-    return bool(found == wanted)
+    if found == wanted or (isinstance(found, list) and wanted in found):
+        return True
+    alternatives = cast("list[Any]", wanted) if isinstance(wanted, list | tuple) else []
+    return any(_is_wanted(found, one) for one in alternatives)
 
 
 def _can_begin(step: Step, reachable: Collection[str]) -> bool:

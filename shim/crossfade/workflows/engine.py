@@ -36,7 +36,7 @@ from crossfade.shim.schemas import WorkflowSignalled
 
 from . import naming
 from .definition import fits, pick
-from .inputs import Arrived, Fired, Signalled, Started, Stopped, carried, view
+from .inputs import Answered, Arrived, Fired, Signalled, Started, Stopped, carried, view
 from .instance import read_instance
 from .outbox import Outbox, read
 from .reducer import call_item, instance_id, reduce
@@ -61,6 +61,7 @@ ROLE: Final = "workflows"
 _ACK_WAIT: Final = 30.0
 _DELIVERIES: Final = 20  # of an event until it is a dead letter: five minutes of what passes
 _AGAIN: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0)  # seconds between them
+_MISSING: Final = 15.0  # seconds between them while the instance's version is not here
 _TIDY: Final = 2.0  # seconds after which an instance at rest is marked as sent, or moved where it expires
 _LOOK: Final = 5.0  # seconds between looks at who else runs workflows
 _REMEMBERED: Final = 2000  # instances whose state is kept in memory, to be read less often
@@ -229,7 +230,9 @@ class Engine:
         except MalformedEventError as error:
             await delivery.reject(error.reason, detail=str(error))
         except VersionMissingError as error:
-            await (delivery.reject("version", detail=str(error)) if last else delivery.retry(15.0, reason="version"))
+            await (
+                delivery.reject("version", detail=str(error)) if last else delivery.retry(_MISSING, reason="version")
+            )
         except BusError as error:
             await delivery.retry(pause, reason=type(error).__name__)
         except Exception as error:
@@ -326,24 +329,32 @@ class Engine:
         if turn.ignored:
             self._rest(instance)
             return _ignored(definition.name, turn.ignored)
-        await self._commit(definition, held, turn.instance)
+        await self._commit(definition, held, turn.instance, given)
         return ""
 
-    async def _commit(self, definition: Definition, held: Held | None, instance: Instance) -> None:
+    async def _commit(self, definition: Definition, held: Held | None, instance: Instance, given: Input) -> None:
         """Store a transition, then send what it sends."""
         revision = held.revision if held else None
         try:
             stored = await self._store.write(instance, revision=revision)
         except EventTooLargeError as error:
-            if held is None:
-                raise _Rejected("too-large", str(error)) from None
             message = f"its state would take {error.size} bytes, {error.limit} at most: pass references, not contents"
-            stopped = reduce(
-                definition, held.instance, Stopped(error={"type": "too-large", "message": message}), now=self._now
-            )
-            stored = await self._store.write(stopped.instance, revision=revision)
+            if held is None or isinstance(given, Arrived | Signalled):  # without it the instance is as well as before
+                raise _Rejected("too-large", message) from None
+            smaller = self._without(definition, held.instance, given, {"type": "too-large", "message": message})
+            stored = await self._store.write(smaller, revision=revision)
         self._remember(stored)
         await self._send(stored)
+
+    def _without(self, definition: Definition, instance: Instance, given: Input, error: dict[str, str]) -> Instance:
+        """The instance failed, and, where ``given`` is a call's end, without what that returned."""
+        instance = reduce(definition, instance, Stopped(error=error), now=self._now).instance
+        if not isinstance(given, Answered):
+            return instance
+        ended = Answered(callid=given.callid, kind="error", error=error)
+        turn = reduce(definition, instance, ended, now=self._now).instance
+        turn.outbox = [*instance.outbox, *turn.outbox]
+        return turn
 
     async def _send(self, held: Held) -> None:
         """Publish the outbox; calls that ended by not being sent are applied at once."""
@@ -356,7 +367,7 @@ class Engine:
             current = await self._hold(held.instance.id)
             turn = reduce(definition, current.instance, answer, now=self._now) if current else None
             if current and turn and not turn.ignored:
-                await self._commit(definition, current, turn.instance)
+                await self._commit(definition, current, turn.instance, answer)
 
     async def _hold(self, instance: str) -> Held | None:
         """The instance as it was last seen here, or as it lies in the bucket."""

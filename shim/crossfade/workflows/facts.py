@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from crossfade.shim._loop import wait_for
 from crossfade.shim.connection import current
 from crossfade.shim.correlate import current_correlation, extensions
 from crossfade.shim.errors import NotConnectedError, UnserialisableError, WorkflowDefinitionError
@@ -14,6 +15,7 @@ from crossfade.shim.subjects import check_seam
 from .definition import OURS
 
 if TYPE_CHECKING:
+    from crossfade.shim._runtime import Runtime
     from crossfade.shim.ports import Publisher
     from crossfade.shim.subjects import Subjects
 
@@ -25,15 +27,18 @@ def publish(event: str, data: Any = None, *, key: str = "") -> str:
     be repeated. Raises ``NotConnectedError``, ``BusError``, ``UnserialisableError`` for what is no JSON and
     ``WorkflowDefinitionError`` for what is no type.
     """
-    from crossfade.shim._loop import wait_for  # noqa: PLC0415 - importing workflows loads no asyncio
-
     made = fact(event, data, key=key)
+    runtime = connected()
+    wait_for(runtime.thread.spawn(send(runtime.bus, runtime.subjects, made)))
+    return made.id
+
+
+def connected() -> Runtime:
+    """What this process is connected by. Raises ``NotConnectedError``."""
     connection = current()
     if connection is None:
         raise NotConnectedError("this process is not connected: call crossfade.shim.connect()", callid="-")
-    runtime = connection.runtime
-    wait_for(runtime.thread.spawn(send(runtime.bus, runtime.subjects, made)))
-    return made.id
+    return connection.runtime
 
 
 def fact(event: str, data: Any, *, key: str = "") -> Event:

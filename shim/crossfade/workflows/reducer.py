@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import copy
 import json
+import traceback
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from crossfade.shim.events import derived_id
@@ -257,7 +259,7 @@ class _Turn:
             self._enter(name, step, state)
         except Exception as error:  # the user's own code
             state.attempt = max(state.attempt, 1)
-            self._failed(name, {"type": "input", "message": _cut(f"{type(error).__name__}: {error}")})
+            self._failed(name, _as_input_error(error))
 
     def _skip(self, name: str, step: Step, state: StepState) -> None:
         """Its ``when`` said no."""
@@ -398,7 +400,7 @@ class _Turn:
             state.input = _data(self._made(self._undo_of(name).make))
             _check_mapping(state.input, "its function must return the call's arguments by name")
         except Exception as error:  # the user's own code
-            self._failed(name, {"type": "input", "message": f"{type(error).__name__}: {error}"}, undo=True)
+            self._failed(name, _as_input_error(error), undo=True)
             self._undo_next()
             return
         self._call(name, undo=True)
@@ -414,7 +416,7 @@ class _Turn:
         try:
             self.instance.value = _data(self._made(self.definition.result)) if self.definition.result else None
         except Exception as error:  # the user's own code
-            self._fail_all("result", {"type": "input", "message": _cut(f"{type(error).__name__}: {error}")})
+            self._fail_all("result", _as_input_error(error))
             return
         self.instance.status = "completed"
         self.instance.inbox = []
@@ -517,6 +519,13 @@ def _due(value: Any, now: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError("a timer's function must return seconds, a timedelta or a datetime")
     return now + max(0.0, float(value))
+
+
+def _as_input_error(error: Exception) -> dict[str, str]:
+    """What a user's function raised, and in which line of theirs."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return {"type": "input", "message": f"{_cut(f'{type(error).__name__}: {error}')}{where}"}
 
 
 def _cut(text: object) -> str:

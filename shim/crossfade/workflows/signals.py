@@ -6,10 +6,13 @@ import difflib
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
+from crossfade.shim._loop import wait_for
 from crossfade.shim.errors import WorkflowRefusedError
 from crossfade.shim.events import Event
 
 from . import naming
+from .facts import connected
+from .store import Store
 
 if TYPE_CHECKING:
     from crossfade.shim.ports import Publisher
@@ -78,3 +81,32 @@ def _check_step(instance: Instance, action: Action, step: str) -> None:
     if kind != ("wait" if action == "send" else "approval"):
         remedy = {"wait": "send it its value with --data", "approval": "say --approve or --reject"}
         raise WorkflowRefusedError(f"step {step!r} is of kind {kind}: {remedy.get(kind, 'nobody is asked there')}")
+
+
+def answer(
+    instance: str, step: str, *, approve: bool | None = None, by: str = "", comment: str = "", data: Any = None
+) -> None:
+    """Answer a step over the process's connection: ``approve`` yes or no, else ``data`` is the value of a wait.
+
+    Returns once it is durable. Raises ``WorkflowRefusedError`` when the instance, as it stands, cannot take it,
+    ``NotConnectedError`` and ``BusError``.
+    """
+    action: Action = "send" if approve is None else "approve" if approve else "reject"
+    _tell(instance, action, step=step, by=by, comment=comment, data=data)
+
+
+def cancel(instance: str, *, by: str = "", comment: str = "") -> None:
+    """Cancel an instance over the process's connection; raises as ``answer`` does."""
+    _tell(instance, "cancel", step="", by=by, comment=comment, data=None)
+
+
+def _tell(instance: str, action: Action, *, step: str, by: str, comment: str, data: Any) -> None:
+    runtime = connected()
+
+    async def tell() -> None:
+        found = await Store(runtime.bus).find(instance)
+        if found is None:
+            raise WorkflowRefusedError(f"there is no instance {instance!r}, live or ended")
+        await signal(runtime.bus, runtime.subjects, found, action, step=step, by=by, comment=comment, data=data)
+
+    wait_for(runtime.thread.spawn(tell()))

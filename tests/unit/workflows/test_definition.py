@@ -128,10 +128,13 @@ def test_nothing_is_added_once_it_runs():
 
 
 def test_a_pattern_matches_paths_and_alternatives():
-    """A path reaches into the data; a list of values means one of them, unless the value is a list itself."""
-    found = event(data={"order": {"id": 7, "tags": ["a"]}, "to": "desk"})
+    """A path reaches into the data; of a list of values one is enough, and a list in the event need only contain it."""
+    found = event(data={"order": {"id": 7, "tags": ["a", "b"]}, "to": "desk"})
 
     assert pick(found, "data.order.id") == 7
     assert pick(found, "data.order.missing.deeper") is None
-    assert fits(found, {"data.to": ["desk", "office"], "type": "order.placed", "data.order.tags": ["a"]})
+    assert fits(found, {"data.to": ["desk", "office"], "type": "order.placed", "data.order.tags": "a"})
+    assert fits(found, {"data.order.tags": ["a", "b"]})
+    assert fits(found, {"data.order.tags": ["x", "b"]})
+    assert not fits(found, {"data.order.tags": ["x"]})
     assert not fits(found, {"data.to": "office"})
