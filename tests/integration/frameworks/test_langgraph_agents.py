@@ -101,6 +101,20 @@ def test_a_cancelled_call_asks_no_longer(put, graphs):
     kit.until(lambda: not kept(connected), what="the question was kept")
 
 
+def test_a_shadow_run_asks_nobody(put, graphs):
+    """It ends at the interrupt, so that no person is asked twice; the caller's own run goes on."""
+    connected = put("shadow", NAME)
+    task = graphs.research.submit("bees")
+    question = waiting(connected)
+    answer(task.callid, value=True)
+    assert task.result(kit.SOON) == "bees 0 / bees 1"
+    (compared,) = kit.until(lambda: [each for each in kit.read(connected, "{p}v.>") if each.type == "seam.compared"])
+    assert kit.payload(compared)["verdict"] == "mismatch"
+    assert "InputRequiredError" in (compared.data or b"").decode()
+    assert kit.on_loop(connected, find_waiting(connected.runtime.bus)) == []
+    assert question.callid == task.callid
+
+
 def test_where_nobody_can_answer_it_says_so(put, graphs):
     """A plain call at legacy has no id that anybody knows."""
     put("legacy", NAME, serve=False)

@@ -278,6 +278,28 @@ async def test_the_command_serves_and_a_client_that_cancels_cancels_the_task(put
         assert said == [(0.25, 1, "step 1"), (0.5, 1, "step 2"), (0.75, 1, "step 3")]
 
 
+async def test_what_a_worker_would_not_take_is_an_error_of_the_tool(put):
+    """A worker of another version: the client reads the reason, and the server goes on."""
+
+    @shim.tool("mcp_drift.lend", effects="none", fallback="raise")
+    def newer(title: str) -> str:
+        return title
+
+    await asyncio.to_thread(put, "bus", "mcp_drift.lend", fallback="raise")
+    registry.drop(registry.get("mcp_drift.lend"))
+
+    @shim.tool("mcp_drift.lend", effects="none", fallback="raise")
+    def lend(book: str) -> str:
+        return book
+
+    await asyncio.to_thread(kit.until, lambda: registry.get("mcp_drift.lend").route)
+    async with Client(serve_seams("desk", ["mcp_drift.lend"])) as client:
+        for _ in range(2):
+            refused = await client.call_tool("mcp_drift.lend", {"book": "Emma"})
+            assert refused.is_error
+            assert "NotExecutedError: mcp_drift.lend was not executed: arguments" in refused.content[0].text
+
+
 def test_what_cannot_be_served_is_refused_at_start():
     """An unknown seam, a stream, and an address that others can reach."""
 

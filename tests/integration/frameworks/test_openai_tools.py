@@ -14,6 +14,7 @@ import pytest
 from crossfade import shim
 from crossfade.adapters.openai import FunctionTools
 from crossfade.shim.errors import SeamDefinitionError
+from crossfade.shim.seam import registry
 from integration.frameworks.conftest import STAGES
 from integration.shim import kit
 from support.model_server import ModelServer, asks, says
@@ -141,6 +142,29 @@ def test_whatever_a_model_sends_is_answered(put, counts, stage):
     assert told["c9"]["message"].startswith("not a call of a function tool")
     assert counts.get("tool-call-failed", reason="arguments") == 5
     assert counts.get("tool-call-failed") == 8
+
+
+def test_what_a_worker_would_not_take_is_told_to_the_model(put):
+    """A worker of another version, whose function takes something else: refused with its reason, and a dead letter."""
+
+    @shim.tool("oa.lend", effects="none", fallback="raise")
+    def newer(title: str, days: int) -> str:
+        return f"{title} {days}"
+
+    connected = put("bus", "oa.lend", fallback="raise")
+    registry.drop(registry.get("oa.lend"))
+
+    @shim.tool("oa.lend", effects="none", fallback="raise")
+    def lend(book: str) -> str:
+        return book
+
+    kit.until(lambda: registry.get("oa.lend").route)
+    tools = FunctionTools([defined("lend", book=STRING)], {"lend": lend})
+    (answer,) = tools.dispatch(asks(("c1", "lend", '{"book": "Emma"}'))["tool_calls"])
+    told = json.loads(answer["content"])["error"]
+    assert told["type"].endswith("NotExecutedError")
+    assert "oa.lend was not executed: arguments" in told["message"]
+    assert [letter.reason for letter in kit.dead_letters(connected)] == ["arguments"]
 
 
 def test_calls_of_one_answer_run_side_by_side():
