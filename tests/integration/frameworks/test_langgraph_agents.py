@@ -7,14 +7,19 @@ import importlib
 import json
 import os
 import sys
+import threading
 from typing import Any
 
 import pytest
+from langchain_core.messages import AIMessage
+from langchain_core.runnables import RunnableConfig  # noqa: TC002 - LangGraph reads the annotations
+from langchain_core.tools import tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
 
 from crossfade import shim
-from crossfade.adapters.langchain import graph_agent
+from crossfade.adapters.langchain import graph_agent, seam_tool
 from crossfade.shim.answers import BUCKET, answer, find_waiting
 from crossfade.shim.seam import registry
 from integration.frameworks.conftest import STAGES
@@ -222,3 +227,51 @@ def test_messages_go_through_functions_of_ones_own(put):
     chat = graph_agent("graphs.chat", builder.compile(), input=asked, output=told, effects="idempotent")
     put("bus", "graphs.chat")
     assert asyncio.run(chat("hello")) == "HELLO"
+
+
+def test_an_agents_tools_run_once_though_a_worker_stops_in_between(put, tmp_path):
+    """LangGraph's own ToolNode, with a seam for a tool: the step is repeated by the next worker, the payment is not."""
+    paid, stopping = [], threading.Event()
+
+    @tool
+    def pay(cents: int) -> str:
+        """Pay."""
+        paid.append(cents)
+        return f"paid {cents}"
+
+    async def call_tools(state: Any, config: RunnableConfig) -> Any:
+        done = await ToolNode([mine]).ainvoke(state, config)
+        if not stopping.is_set():  # after the payment, before the graph has kept it
+            stopping.set()
+            await asyncio.sleep(60)
+        return done
+
+    def think(state: Any) -> Any:
+        return {"messages": [AIMessage("", tool_calls=[{"name": "pay", "args": {"cents": 5}, "id": "c1"}])]}
+
+    mine = seam_tool("graphs.pay", pay, effects="unsafe")
+    builder = StateGraph(MessagesState)
+    builder.add_node("think", think)
+    builder.add_node("tools", call_tools)
+    for edge in ((START, "think"), ("think", "tools"), ("tools", END)):
+        builder.add_edge(*edge)
+
+    def told(state: Any) -> str:
+        return state["messages"][-1].content
+
+    def asked(text: str) -> Any:
+        return {"messages": [("user", text)]}
+
+    graph = builder.compile(checkpointer=InMemorySaver())
+    payer = graph_agent("graphs.payer", graph, input=asked, output=told, effects="idempotent")
+    connected = put("bus", "graphs.pay", "graphs.payer", serve=False, unsafe_storage=True)
+    with kit.Workers(tmp_path / "tools") as others:
+        others.start(connected, only=["graphs.pay"])
+        with kit.Workers(tmp_path / "first") as workers:
+            workers.start(connected, only=["graphs.payer"], grace=0.1, ack_wait=1.0)
+            task = payer.submit("please")
+            assert stopping.wait(kit.SOON)
+        with kit.Workers(tmp_path / "second") as workers:
+            workers.start(connected, only=["graphs.payer"], ack_wait=1.0)
+            assert task.result(kit.SOON) == "paid 5"
+    assert paid == [5]

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mcp import Client, MCPError, StdioServerParameters
+from mcp.server import MCPServer
 from mcp.types import ToolAnnotations
 
 from crossfade import shim
 from crossfade.adapters.mcp import RemoteTools, serve_seams
-from crossfade.shim.errors import SeamDefinitionError, UnknownSeamError
+from crossfade.adapters.mcp._server import serve_http
+from crossfade.shim.errors import ConfigurationError, SeamDefinitionError, UnknownSeamError
 from crossfade.shim.seam import registry
 from integration.frameworks.conftest import STAGES
 from integration.shim import kit
@@ -157,11 +159,11 @@ async def test_a_sessions_tool_calls_are_seams(put, module, counts, stage):
 
 async def test_over_stdio_a_worker_starts_a_server_of_its_own(put, module, tmp_path):
     """The worker's session is another process; progress of the tool is progress of the call."""
-    module("library", LIBRARY)
+    served = module("library", LIBRARY).server
     tools = RemoteTools("library", lambda: Client(library(tmp_path)), effects_of={"search": "none"})
     connected = await asyncio.to_thread(put, "bus", "mcp.library.search")
 
-    async with Client(library(tmp_path)) as client:
+    async with Client(served) as client:
         found = await tools.wrap(client).call_tool("search", {"query": "ants", "limit": 1})
     assert found.structured_content == {"result": ["ants 0"]}
     said = await asyncio.to_thread(
@@ -180,6 +182,21 @@ async def test_a_protocol_error_arrives_as_itself(put, module):
         with pytest.raises(MCPError, match="locked") as raised:
             await tools.wrap(client).call_tool("locked")
     assert (raised.value.code, raised.value.data) == (-32001, {"until": "noon"})
+
+
+async def test_two_tools_that_are_spelled_alike_stay_two(put, counts):
+    """The first is the seam; the second is called as if nothing were there, and so are its neighbours."""
+    server = MCPServer("alike")
+    for name in ("a-b", "a_b", "other"):
+        server.add_tool(lambda name=name: name, name=name, annotations=ToolAnnotations(read_only_hint=True))
+    tools = RemoteTools("alike", lambda: Client(server))
+    tools.discover()
+    await asyncio.to_thread(put, "bus", "mcp.alike.a_b", "mcp.alike.other")
+    async with Client(server) as client:
+        session = tools.wrap(client)
+        said = [(await session.call_tool(name)).content[0].text for name in ("a-b", "a_b", "other")]
+    assert said == ["a-b", "a_b", "other"]
+    assert counts.get("skipped", seam="mcp.alike", reason="tool-name") >= 1
 
 
 # -- seams are the tools of a server -----------------------------------------------------------------------------------
@@ -311,3 +328,6 @@ def test_what_cannot_be_served_is_refused_at_start():
         serve_seams("x", ["mcp.nothing"])
     with pytest.raises(SeamDefinitionError, match="stream"):
         serve_seams("x", ["mcp.stream"])
+    for address in ("0.0.0.0:8000", "example.org:8000", "127.0.0.1", "127.0.0.1:http"):
+        with pytest.raises(ConfigurationError, match="on this machine"):
+            asyncio.run(serve_http(serve_seams("x", []), address, ready=print))

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import re
 import threading
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from mcp import MCPError
 from mcp.types import CallToolResult, ErrorData
 
 from crossfade import shim
+from crossfade.shim.errors import SeamDefinitionError
+from crossfade.shim.hooks import report
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
     from crossfade.shim.seam import Seam
 
 
+_log = logging.getLogger("crossfade")
+
+
 class ToolSession(Protocol):
     """What of the SDK's ``Client`` and ``ClientSession`` is used here."""
 
@@ -37,7 +44,7 @@ class ToolSession(Protocol):
         ...
 
     async def list_tools(self) -> ListToolsResult:
-        """The tools of the server."""
+        """The tools of the server, or the first page of them."""
         ...
 
 
@@ -65,6 +72,7 @@ class RemoteTools:
         self._effects: dict[str, Effects] = dict(effects_of or {})
         self._options = options
         self._seams: dict[str, Seam] = {}
+        self._left_out: set[str] = set()
         for tool, known in self._effects.items():
             self._declare(tool, known)
 
@@ -75,7 +83,7 @@ class RemoteTools:
 
         async def ask() -> None:
             async with self._connect() as session:
-                found.extend((await session.list_tools()).tools)
+                await _every_page(session, found)
 
         def run() -> None:
             try:
@@ -94,7 +102,14 @@ class RemoteTools:
     def declare(self, *tools: Tool) -> None:
         """Make seams of ``tools``, as ``list_tools`` gives them; what is a seam already stays as it is."""
         for tool in tools:
-            self._declare(tool.name, _effects(tool.annotations))
+            if tool.name in self._left_out:
+                continue
+            try:
+                self._declare(tool.name, _effects(tool.annotations))
+            except SeamDefinitionError as error:  # a name that is another tool's: its neighbours are no worse for it
+                self._left_out.add(tool.name)
+                report.count("skipped", seam=f"mcp.{_token(self._server)}", reason="tool-name")
+                _log.warning("the tool %r of %s is no seam: %s", tool.name, self._server, error)
 
     def wrap(self, session: ToolSession) -> SeamSession:
         """``session``, a ``Client`` or ``ClientSession`` of this server, with tool calls that are seams."""
@@ -103,6 +118,10 @@ class RemoteTools:
     def seam(self, tool: str) -> Seam | None:
         """The seam of ``tool``, where it has been declared."""
         return self._seams.get(tool)
+
+    def knows(self, tool: str) -> bool:
+        """Whether ``tool`` was seen, even where it could not be a seam."""
+        return tool in self._seams or tool in self._left_out
 
     def _declare(self, tool: str, effects: Effects) -> Seam:
         if (known := self._seams.get(tool)) is not None:
@@ -127,7 +146,8 @@ class RemoteTools:
                     failed = _ProtocolError(*error.args) if isinstance(error, MCPError) else error
             raise failed
 
-        call.__qualname__ = re.sub(r"\W", "_", f"{self._server}_{tool}")
+        whose = f"{self._server}/{tool}"  # which of two that are spelled alike as seams
+        call.__qualname__ = f"{_token(tool)}_{sha256(whose.encode()).hexdigest()[:8]}"
         return call
 
 
@@ -152,7 +172,7 @@ class SeamSession:
 
         A tool that is no seam yet is looked for by ``list_tools``; one that the server does not list is its own matter.
         """
-        if self._tools.seam(name) is None:
+        if not self._tools.knows(name):
             await self.list_tools()
         seam = self._tools.seam(name)
         if seam is None or (route := seam.route) is None:
@@ -175,6 +195,14 @@ async def _pass_progress_on(progress: float, total: float | None, message: str |
     """The progress of a tool that runs elsewhere is that of the call here."""
     share = progress / total if total and 0 <= progress <= total else None
     shim.report_progress(share, message or "", None if share is not None else {"progress": progress})
+
+
+async def _every_page(session: Any, found: list[Tool]) -> None:
+    page: ListToolsResult = await session.list_tools()
+    found.extend(page.tools)
+    while page.next_cursor:
+        page = await session.list_tools(cursor=page.next_cursor)
+        found.extend(page.tools)
 
 
 def _effects(annotations: ToolAnnotations | None) -> Effects:
