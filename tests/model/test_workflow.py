@@ -7,6 +7,7 @@ import json
 from datetime import timedelta
 from typing import Any, ClassVar
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -96,17 +97,24 @@ class Machine(RuleBasedStateMachine):
 
     # -- what happens ------------------------------------------------------------------------------------------
 
-    @initialize()
-    def start(self) -> None:
-        event = {"id": "e0", "type": "trip.asked", "run": "r", "user": None, "data": {"trip": "t1", "to": "Rome"}}
-        self.give(Started(event=event, key="t1", correlation={"correlationid": "r"}), 0, -1, "before", again=True)
-
     fates: ClassVar = {
         "who": st.integers(0, 1),
         "after": st.integers(-1, 12),
         "moment": st.sampled_from(["before", "after"]),
         "again": st.booleans(),
     }
+
+    @initialize(early=st.integers(0, 2), **fates)
+    def start(self, early, who, after, moment, again) -> None:
+        """The event that starts it, perhaps after some that wait for nobody yet."""
+        for _ in range(early):
+            self.event_comes(who=who, after=after, moment=moment, again=again)
+        kept = self.run(Store(self.world.bus).early(ID))
+        event = {"id": "e0", "type": "trip.asked", "run": "r", "user": None, "data": {"trip": "t1", "to": "Rome"}}
+        started = Started(event=event, key="t1", correlation={"correlationid": "r"})
+        self.give(started, who, after, moment, again=True)
+        for found in kept:
+            self.apply_to_model(Arrived(event=found))
 
     @rule(step=st.sampled_from(["offer", "seat"]), kind=st.sampled_from(["value", "error", "unknown"]), **fates)
     def call_ends(self, step, kind, **fate):
@@ -247,5 +255,14 @@ def _comparable(instance):
     return found
 
 
-TestWorkflow = Machine.TestCase
-TestWorkflow.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+class TestWorkflow(Machine.TestCase):
+    """A few seconds of it."""
+
+    settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
+
+
+@pytest.mark.slow
+class TestWorkflowForLong(Machine.TestCase):
+    """Minutes of it."""
+
+    settings = settings(max_examples=500, stateful_step_count=40, deadline=None)

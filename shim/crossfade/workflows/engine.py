@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -58,7 +59,6 @@ KEEP: Final = 7 * 86400.0
 """Seconds that ended instances are kept: as long as the events that could start them again."""
 
 ROLE: Final = "workflows"
-_ACK_WAIT: Final = 30.0
 _DELIVERIES: Final = 20  # of an event until it is a dead letter: five minutes of what passes
 _AGAIN: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0)  # seconds between them
 _MISSING: Final = 15.0  # seconds between them while the instance's version is not here
@@ -89,16 +89,20 @@ class EngineOptions:
 
     Attributes:
         concurrency: Events in hand at once, of each type. Default 64.
+        ack_wait: Seconds after which a dead engine's events go to another, 1 at least. Default 10.
         keep: Seconds that ended instances can be looked at, and that an event with their key starts none again.
             Default 7 days. Danger: shorter than facts are kept, an old event that is delivered again starts anew.
     """
 
     concurrency: int = 64
+    ack_wait: float = 10.0
     keep: float = KEEP
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
             raise ConfigurationError("must be 1 at least", where="concurrency")
+        if not 1 <= self.ack_wait < math.inf:
+            raise ConfigurationError("must be 1 second at least", where="ack_wait")
         if self.keep < 1:
             raise ConfigurationError("must be 1 second at least", where="keep")
 
@@ -178,7 +182,9 @@ class Engine:
     # -- consuming ---------------------------------------------------------------------------------------------
 
     async def _consume(self, group: str, pattern: str, handle: Callable[[Stored], Awaitable[None]]) -> None:
-        options = ConsumeOptions(ack_wait=_ACK_WAIT, max_deliver=_DELIVERIES, max_in_flight=1000, start="new")
+        options = ConsumeOptions(
+            ack_wait=self._options.ack_wait, max_deliver=_DELIVERIES, max_in_flight=1000, start="new"
+        )
         working: set[asyncio.Task[None]] = set()
         async with self._runtime.bus.consume(group, [pattern], options) as deliveries:
             deliveries.want(self._options.concurrency)
@@ -193,7 +199,7 @@ class Engine:
             with contextlib.suppress(asyncio.CancelledError):
                 await taking
             if working:
-                await asyncio.wait(working, timeout=_ACK_WAIT)
+                await asyncio.wait(working, timeout=self._options.ack_wait)
 
     def _joined(self) -> None:
         self._unjoined -= 1
@@ -258,9 +264,9 @@ class Engine:
                 )
             taken = True
             await self.apply(instance_id(name, key), Started(event=seen, key=key, correlation=carried(event)))
-        patterns = (pattern for definition in versions.values() for pattern in definition.patterns)
         started = instance_id(name, _key(seen, trigger.key) or "") if taken else ""
-        keys = {_key(seen, pattern.key) for pattern in patterns if pattern.type == event.type}
+        waits = [step.pattern for definition in versions.values() for step in definition.steps.values() if step.pattern]
+        keys = {_key(seen, wait.key) for wait in waits if wait.type == event.type and fits(seen, wait.where)}
         for key in sorted(key for key in keys if key is not None):
             if instance_id(name, key) != started:
                 await self.apply(instance_id(name, key), Arrived(event=seen))
@@ -304,33 +310,58 @@ class Engine:
         async with lock:
             for _ in range(_TRIES):
                 try:
-                    return await self._apply(instance, given)
+                    known = instance in self._held
+                    ignored = await self._apply(instance, given)
+                    if ignored and known:  # by what was known here, and another engine may have gone on with it
+                        self._held.pop(instance, None)
+                        ignored = await self._apply(instance, given)
+                    if ignored:
+                        report.count("ignored", seam=self._name(instance), reason=ignored)
+                    if isinstance(given, Started):
+                        await self._take_early(instance)
                 except WrongRevisionError:
                     report.count("raced", seam="workflows")
                     self._held.pop(instance, None)
                 except BusError:
                     self._held.pop(instance, None)
                     raise
+                else:
+                    return ignored
         raise BusError(f"instance {instance} is changed by others all the time")
 
     async def _apply(self, instance: str, given: Input) -> str:
         held = await self._hold(instance)
-        if held is None and (not isinstance(given, Started) or await self._store.was(instance)):
-            return _ignored("-", "no-instance" if not isinstance(given, Started) else "ended")
+        if held is None and await self._store.was(instance):
+            return "ended"
+        if held is None and isinstance(given, Arrived):
+            held = await self._keep_early(instance, given)
+        if held is None and not isinstance(given, Started):
+            return "no-instance"
         started: Any = given
         definition = self._definition(held.instance) if held else self._newest(started, instance)
         if held is not None and not held.sent:
             await self._send(held)
             held = await self._hold(instance)
             if held is None:
-                return _ignored(definition.name, "ended")
+                return "ended"
         now = self._now
         turn = reduce(definition, held.instance if held else None, given, now=now)
         if turn.ignored:
             self._rest(instance)
-            return _ignored(definition.name, turn.ignored)
+            return turn.ignored
         await self._commit(definition, held, turn.instance, given)
         return ""
+
+    async def _keep_early(self, instance: str, given: Arrived) -> Held | None:
+        """Keep an event whose instance has not begun, if it ever will; the instance, when it has begun meanwhile."""
+        if not await self._store.keep_early(instance, given.event):
+            raise _Rejected("too-early", f"too many events came for instance {instance}, which has not begun")
+        return await self._hold(instance)
+
+    async def _take_early(self, instance: str) -> None:
+        """Apply what came before the instance began."""
+        for event in await self._store.early(instance):
+            await self._apply(instance, Arrived(event=event))
 
     async def _commit(self, definition: Definition, held: Held | None, instance: Instance, given: Input) -> None:
         """Store a transition, then send what it sends."""
@@ -395,6 +426,10 @@ class Engine:
                 f"{here}: run the module that declares it beside the new one until its instances have ended"
             )
         return versions[instance.version]
+
+    def _name(self, instance: str) -> str:
+        held = self._held.get(instance)
+        return held.instance.workflow if held else "workflows"
 
     def _newest(self, started: Started, instance: str) -> Definition:
         for versions in self.definitions.values():
@@ -526,12 +561,23 @@ class Engine:
                 missing[which] = missing.get(which, 0) + 1
                 continue
             await self._adopt(Held(instance, revision))
+        for awaited in await self._store.awaited():
+            await self._recover_early(awaited)
         for (name, version), n in missing.items():
             report.count("skipped", seam=name, reason="version", n=n)
             _log.warning(
                 "%d instances of %s are of version %d, which is not here: they wait until it is", n, name, version
             )
         _log.debug("looked at every instance in %.3f s", time.monotonic() - began)
+
+    async def _recover_early(self, instance: str) -> None:
+        try:
+            async with self._locks.setdefault(instance, asyncio.Lock()):
+                if await self._hold(instance) is not None:
+                    await self._take_early(instance)
+        except (BusError, VersionMissingError, MalformedEventError) as error:
+            self._held.pop(instance, None)
+            report.count("retried", seam="workflows", reason=f"recover-{type(error).__name__}")
 
     async def _adopt(self, found: Held) -> None:
         instance = found.instance
@@ -550,11 +596,6 @@ class Engine:
                 report.count("retried", seam=instance.workflow, reason=f"recover-{type(error).__name__}")
                 self._timers.set(instance.id, self._now + 1.0)  # whoever meets it sends it
                 self._woken.set()
-
-
-def _ignored(workflow: str, reason: str) -> str:
-    report.count("ignored", seam=workflow, reason=reason)
-    return reason
 
 
 def _key(event: Mapping[str, Any], path: str) -> str | None:

@@ -34,6 +34,7 @@ _PAUSES: Final = (0.01, 0.05, 0.2, 0.8, _LOOK)
 _PAGE: Final = 32  # leader reads under way at once
 _OPERATION: Final = "KV-Operation"
 _MARKER: Final = "Nats-Marker-Reason"
+_MARKED: Final = "3600s"
 _Shape = tuple[int, int]
 _EXPECTED: Final = "Nats-Expected-Last-Subject-Sequence"
 
@@ -115,8 +116,11 @@ class NatsState:
         return await self._write(key, value, {})
 
     async def delete(self, key: str) -> None:
-        """See ``State.delete``: leaves a marker, as ``nats kv del`` does."""
-        await self._write(key, b"", {_OPERATION: "DEL"})
+        """See ``State.delete``: leaves a marker, as ``nats kv del`` does, which goes after an hour.
+
+        Nobody needs it for longer, and a bucket whose keys come and go would be looked through in vain.
+        """
+        await self._write(key, b"", {_OPERATION: "DEL", "Nats-TTL": _MARKED})
 
     async def _write(self, key: str, value: bytes, headers: Mapping[str, str]) -> int:
         """Publish one value; ``WrongRevisionError`` (without the actual revision) when its condition fails."""

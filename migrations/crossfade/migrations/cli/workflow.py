@@ -56,6 +56,9 @@ def run(
     keep: Annotated[
         str, typer.Option(metavar="SPAN", help="How long ended instances are kept, like 12h or 7d.")
     ] = "7d",
+    ack_wait: Annotated[
+        float, typer.Option(min=1, help="Seconds after which a dead engine's events go to another.")
+    ] = 10.0,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
@@ -64,7 +67,9 @@ def run(
 ) -> None:
     """Run the workflows that some modules declare, until SIGTERM or Ctrl-C; in as many processes as you like."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    options = EngineOptions(concurrency=concurrency, keep=read_span(keep, where="--keep").total_seconds())
+    options = EngineOptions(
+        concurrency=concurrency, ack_wait=ack_wait, keep=read_span(keep, where="--keep").total_seconds()
+    )
     import_modules(modules)
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
         engine = Engine(connection.runtime, registry, options)
