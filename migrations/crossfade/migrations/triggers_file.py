@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -18,10 +18,12 @@ from crossfade.adapters.triggers.mqtt import Subscription
 from crossfade.adapters.triggers.schedule import Schedule
 from crossfade.adapters.triggers.signatures import SCHEMES, Scheme, read_secret
 from crossfade.adapters.triggers.smtp import MailBox
+from crossfade.adapters.triggers.starting import Start
 from crossfade.adapters.triggers.topics import Topics
 from crossfade.adapters.triggers.webhook import Webhook
 from crossfade.proxy.documents import Document, read_document
-from crossfade.shim.errors import ConfigurationError
+from crossfade.shim.errors import ConfigurationError, SeamDefinitionError
+from crossfade.shim.subjects import check_seam
 
 from .triggers_shape import KINDS, SHAPE
 
@@ -34,6 +36,13 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_]{0,62}\Z")
 
 Settings: TypeAlias = Webhook | MailBox | Schedule | Folder | Subscription
 
+_TYPES: Final[Mapping[type, str]] = {
+    Webhook: "webhook.received",
+    MailBox: "email.received",
+    Schedule: "schedule.fired",
+    Folder: "file.created",
+}
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Configured:
@@ -42,6 +51,12 @@ class Configured:
     name: str
     settings: Settings
     listen: tuple[str, int] | None = None
+    start: Start | None = None
+
+    @property
+    def type(self) -> str:
+        """The type of its facts."""
+        return self.settings.type if isinstance(self.settings, Subscription) else _TYPES[type(self.settings)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +64,7 @@ class TriggersFile:
     """What a file says."""
 
     triggers: tuple[Configured, ...]
+    modules: tuple[str, ...] = ()
     health: str | None = None
 
 
@@ -66,7 +82,9 @@ def load_triggers(file: str) -> TriggersFile:
     if not named and shaped:
         document.mistake(("triggers",), "there is no trigger here")
     document.check()
-    return TriggersFile(triggers=tuple(triggers), health=values.get("health"))
+    return TriggersFile(
+        triggers=tuple(triggers), modules=tuple(values.get("modules") or ()), health=values.get("health")
+    )
 
 
 def configure(kind: str, name: str, values: Mapping[str, Any]) -> Configured:
@@ -86,8 +104,15 @@ def _trigger(document: Document, keys: Keys, name: str, values: dict[str, Any]) 
         document.mistake(keys, f"`{name}` must be one of {', '.join(KINDS)}, and is {is_}")
         return None
     settings: dict[str, Any] = {**values[kinds[0]], **_given(values, "tenant", "user")}
+    start: dict[str, Any] | None = values.get("start")
     try:
-        return configure(kinds[0], name, settings)
+        made = configure(kinds[0], name, settings)
+        if start is None:
+            return made
+        return replace(made, start=Start(seam=check_seam(start["seam"]), arguments=start.get("arguments") or {}))
+    except SeamDefinitionError as error:
+        document.mistake((*keys, "start", "seam"), str(error))
+        return None
     except ConfigurationError as error:
         place = (*keys, kinds[0], error.where) if error.where else keys
         document.mistake(place, str(error).removeprefix(f"{error.where}: "))

@@ -182,6 +182,21 @@ _MQTT: Final = Section(
 
 KINDS: Final = ("webhook", "smtp", "schedule", "files", "mqtt")
 
+_START: Final = Section(
+    keys={
+        "seam": Key(
+            shape=Text(like="desk.research"), what="Which one; a module of `modules` declares it.", required=True
+        ),
+        "arguments": Key(
+            shape=MapOf(item=Text(like="subject"), of="parameters and where their values come from"),
+            what="`subject` is a field of the fact's data, `data.order.id` one within, `$id` an attribute of the event "
+            "(`$subject`, `$time`, `$tenant`, `$user`), `=weekly` the text itself, or JSON.",
+            default="none",
+            danger="What comes from outside becomes an argument: the seam must not trust it.",
+        ),
+    }
+)
+
 _TRIGGER: Final = Section(
     keys={
         "webhook": Key(shape=_WEBHOOK, what="Signed POSTs become `webhook.received`."),
@@ -189,6 +204,7 @@ _TRIGGER: Final = Section(
         "schedule": Key(shape=_SCHEDULE, what="Times become `schedule.fired`."),
         "files": Key(shape=_FILES, what="Files in a folder become `file.created`."),
         "mqtt": Key(shape=_MQTT, what="Messages of an MQTT broker become `device.reported`."),
+        "start": Key(shape=_START, what="The seam whose task each fact starts.", default="none"),
         "tenant": Key(shape=Text(like="acme"), what="Whose the facts are.", default="none"),
         "user": Key(shape=Text(like="alice"), what="Whose the facts are.", default="none"),
     }
@@ -198,6 +214,9 @@ SHAPE: Final = Section(
     keys={
         "health": Key(
             shape=Text(like="127.0.0.1:8071"), what="HOST:PORT to answer `GET /healthz` on.", default="nowhere"
+        ),
+        "modules": Key(
+            shape=ListOf(item=Text(like="desk.inbox")), what="Modules that declare the seams to start.", default="none"
         ),
         "triggers": Key(shape=MapOf(item=_TRIGGER, of="names and triggers"), what="The ways in.", required=True),
     }

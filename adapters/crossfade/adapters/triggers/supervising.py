@@ -59,13 +59,18 @@ class TriggersHealth:
 
 
 class Triggers:
-    """Runs triggers. Its coroutines run on the bus's loop."""
+    """Runs triggers. Its coroutines run on the bus's loop.
 
-    def __init__(self, triggers: Sequence[Trigger], bus: Bus) -> None:
-        self._triggers = triggers
+    ``first`` must be ready before any other begins: what is started by facts, or the first of them would start nothing.
+    """
+
+    def __init__(self, triggers: Sequence[Trigger], bus: Bus, *, first: Sequence[Trigger] = ()) -> None:
+        self._first = first
+        self._prepared = asyncio.Event()
+        self._triggers = [*first, *triggers]
         self._bus = bus
         self._stopping = asyncio.Event()
-        self._states: dict[str, TriggerState] = {trigger.name: "starting" for trigger in triggers}
+        self._states: dict[str, TriggerState] = {trigger.name: "starting" for trigger in self._triggers}
         self._failures: dict[str, str] = {}
         self.where: dict[str, str] = {}
 
@@ -74,6 +79,8 @@ class Triggers:
 
         Raises ``ConfigurationError`` for one that could not begin.
         """
+        if not self._first:
+            self._prepared.set()
         keeping = [asyncio.create_task(self._keep(trigger, when_ready)) for trigger in self._triggers]
         try:
             await asyncio.gather(*keeping)
@@ -85,6 +92,7 @@ class Triggers:
     def stop(self) -> None:
         """Have every trigger finish what it has in hand; ``run`` returns then."""
         self._stopping.set()
+        self._prepared.set()
 
     async def health(self) -> TriggersHealth:
         """How they are."""
@@ -105,9 +113,13 @@ class Triggers:
             self._states[trigger.name] = "running"
             first = trigger.name not in self.where
             self.where[trigger.name] = where
+            if all(one.name in self.where for one in self._first):
+                self._prepared.set()
             if first and len(self.where) == len(self._triggers):
                 when_ready(self.where)
 
+        if trigger not in self._first:
+            await self._prepared.wait()
         while not self._stopping.is_set():
             began = loop.time()
             try:

@@ -14,6 +14,7 @@ from crossfade.adapters.triggers.files import Folder, FolderWatcher
 from crossfade.adapters.triggers.mqtt import MqttReader, Subscription
 from crossfade.adapters.triggers.schedule import Schedule, Ticker
 from crossfade.adapters.triggers.smtp import MailBox, MailServer
+from crossfade.adapters.triggers.starting import Starter
 from crossfade.adapters.triggers.webhook import Receiver, Webhook, WebhookServer
 from crossfade.migrations.triggers_file import Configured, TriggersFile, configure, load_triggers
 from crossfade.shim.config import load_config
@@ -21,6 +22,7 @@ from crossfade.shim.connection import connect
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.health import Address, HealthServer
 
+from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
 from ._stdin import StdinOption, stop_with_stdin
 
@@ -219,9 +221,10 @@ def _serve_one(
 def _serve(loaded: TriggersFile, *, bus: str | None, config: str | None, as_json: bool, with_stdin: bool) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     address = Address.parse(loaded.health) if loaded.health else None
+    import_modules(list(loaded.modules))
     with connect(bus, config=load_config(config), wait=_WAIT, required=True) as connection:
         runtime = connection.runtime
-        triggers = Triggers(build(loaded.triggers, runtime), runtime.bus)
+        triggers = Triggers(build(loaded.triggers, runtime), runtime.bus, first=starters(loaded.triggers, runtime))
 
         def stop() -> None:
             runtime.thread.loop.call_soon_threadsafe(triggers.stop)
@@ -263,6 +266,22 @@ def build(configured: tuple[Configured, ...], runtime: Runtime) -> list[Trigger]
                 triggers.append(MqttReader(one.settings, intake))
     servers = [WebhookServer(listen, found, name="+".join(names[listen])) for listen, found in receivers.items()]
     return [*servers, *triggers]
+
+
+def starters(configured: tuple[Configured, ...], runtime: Runtime) -> list[Trigger]:
+    """What starts the tasks of those that start some. Raises ``ConfigurationError`` for a seam that does not fit."""
+    return [
+        Starter(
+            one.start,
+            runtime.registry.get(one.start.seam),
+            runtime.bus,
+            runtime.subjects,
+            trigger=one.name,
+            of=one.type,
+        )
+        for one in configured
+        if one.start is not None
+    ]
 
 
 def _say_ready(where: dict[str, str], health: Address | None, *, as_json: bool) -> None:
