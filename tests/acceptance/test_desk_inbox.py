@@ -26,7 +26,7 @@ def test_a_mail_and_a_file_start_reports(home, prefix, nats_server, monkeypatch)
         where = triggers.ready()["triggers"]
         (home / "inbox" / "draft.tmp").write_text("please")
         (home / "inbox" / "draft.tmp").rename(home / "inbox" / "context managers.txt")
-        until(lambda: list((home / "reports").glob("context-managers-*.md")), triggers.log.read_text)
+        until(lambda: list((home / "reports").glob("context-managers-*.md")), "no report of the file")
 
         assert crossfade("stage", "set", "desk.report_about", "bus", "--force", "--reason", "test").code == 0
         with Process("worker", "desk.inbox", "--json", folder=home) as worker:
@@ -36,7 +36,7 @@ def test_a_mail_and_a_file_start_reports(home, prefix, nats_server, monkeypatch)
                 with smtplib.SMTP(host, int(port), timeout=20) as client:
                     message = "Subject: list comprehensions\r\nMessage-ID: <1@s.example>\r\n\r\nplease"
                     client.sendmail("ada@s.example", "reports@desk.example", message)
-            until(lambda: list((home / "reports").glob("list-comprehensions-*.md")), worker.log.read_text)
+            until(lambda: list((home / "reports").glob("list-comprehensions-*.md")), "no report of the mail")
         triggers.process.send_signal(signal.SIGTERM)
         assert triggers.process.wait(30) == 0
 

@@ -101,6 +101,16 @@ async def test_a_file_renamed_into_place_is_taken_at_once(world, folder):
         await arrived(world, "a.csv")
 
 
+async def test_nothing_comes_between_the_first_look_and_being_told(world, folder):
+    """What is put there the moment after watching began is told of, not found by the next look seconds later."""
+    watching = watcher(world, folder)
+    watched = await watching._watch(None)
+    put(folder / "a")
+
+    await asyncio.wait_for(watching._changed.wait(), 5)
+    await watching._unwatch(watched)
+
+
 async def test_a_restart_neither_repeats_nor_misses(world, folder):
     """What was there stays taken; what came while nobody watched is taken at the start."""
     put(folder / "one")

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 IGNORED: Final = (".*", "*~", "*.tmp", "*.temp", "*.part", "*.partial", "*.crdownload", "*.filepart", "*.swp")
 """Names that writers give to what is not done yet."""
 
-_RESCAN: Final = 20.0  # seconds
+_RESCAN: Final = 10.0  # seconds
 _AGAIN: Final = 1.0  # seconds until it looks again while folder or bus is away
 _DEBOUNCE: Final = 50  # milliseconds that changes are gathered
 _CHUNK: Final = 1024 * 1024
@@ -131,6 +131,7 @@ class FolderWatcher:
     async def run(self, stopping: asyncio.Event, ready: Callable[[str], None]) -> None:
         """See ``Trigger``."""
         self._noted = None
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # it tells how many changes it saw, each time
         watched: tuple[asyncio.Task[None], asyncio.Event, int] | None = None
         ending = asyncio.create_task(stopping.wait())
         try:
@@ -322,7 +323,9 @@ class FolderWatcher:
         if not inode:
             return None
         stop = asyncio.Event()
-        return asyncio.create_task(self._listen(stop)), stop, inode
+        listening = asyncio.create_task(self._listen(stop))
+        await asyncio.sleep(0)  # its first step begins to watch: a file that comes after the next look is told of
+        return listening, stop, inode
 
     async def _listen(self, stop: asyncio.Event) -> None:
         try:
