@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from crossfade.adapters.triggers.cron import LATE, MOST, Times, choose
@@ -140,6 +140,7 @@ def test_what_makes_no_schedule_is_said(settings, where):
     st.datetimes(datetime(2026, 3, 1), datetime(2026, 11, 30), timezones=st.just(UTC)),  # noqa: DTZ001
     st.integers(1, 5 * 86_400),
 )
+@example("*/7 3 * * *", "Australia/Lord_Howe", datetime(2026, 10, 2, 0, 11, tzinfo=UTC), 143_340)
 def test_looking_back_finds_what_looking_forward_found(cron, zone, start, seconds):
     """What was due in between is the same from either end, but for what is too much."""
     times, end = Times(cron=cron, zone=zone), start + timedelta(seconds=seconds)
@@ -149,6 +150,31 @@ def test_looking_back_finds_what_looking_forward_found(cron, zone, start, second
         moment = times.after(moment)
 
     assert times.between(start, end) == forward[-MOST - 1 :]
+
+
+@given(
+    st.sampled_from(["* * * * *", "*/7 3 * * *", "*/30 * 4 * *", "*/13 2 * * SUN"]),
+    st.sampled_from(["UTC", "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu"]),
+    st.datetimes(datetime(2026, 3, 1), datetime(2026, 11, 30), timezones=st.just(UTC)),  # noqa: DTZ001
+)
+@example("*/7 3 * * *", "Australia/Lord_Howe", datetime(2026, 10, 3, 15, tzinfo=UTC))
+@example("*/7 3 * * *", "Australia/Lord_Howe", datetime(2026, 4, 4, 13, tzinfo=UTC))
+@example("*/13 2 * * SUN", "Europe/Berlin", datetime(2026, 10, 24, 23, tzinfo=UTC))
+def test_a_step_is_due_at_each_minute_that_the_wall_says(cron, zone, start):
+    """Against going through every minute: whatever the zone does to its clocks, none is skipped or doubled."""
+    times, found, moment = Times(cron=cron, zone=zone), [], start
+    minute, hour, day, _, weekday = cron.split()
+    wanted = []
+    for n in range(1, 24 * 60):
+        now = (start.replace(second=0, microsecond=0) + timedelta(minutes=n)).astimezone(ZoneInfo(zone))
+        step = int(minute.partition("/")[2] or 1)
+        fits = (not now.minute % step, hour in ("*", str(now.hour)), day in ("*", str(now.day)))
+        if all(fits) and (weekday == "*" or now.weekday() == 6):
+            wanted.append(now.astimezone(UTC))
+    while (moment := times.after(moment)) < start.replace(second=0, microsecond=0) + timedelta(days=1):
+        found.append(moment.astimezone(UTC))
+
+    assert found == wanted
 
 
 def test_a_week_of_seconds_is_looked_through_in_no_time():
