@@ -14,7 +14,7 @@ from paho.mqtt.properties import Properties
 from crossfade.adapters.triggers import supervising
 from crossfade.adapters.triggers.mqtt import MqttReader, Subscription
 from crossfade.adapters.triggers.topics import Topics
-from crossfade.shim.errors import ConfigurationError
+from crossfade.shim.errors import BusUnavailableError, ConfigurationError
 from plugins.nats import until
 from support.mosquitto import Mosquitto
 from support.needs import needs
@@ -150,6 +150,23 @@ async def test_a_bus_that_is_away_is_waited_for(worlds, broker, shared, counts):
         broker.start()
         await until(lambda: world.bus.connected)
         assert [data["data"] for data in await reported(world, 100)] == list(range(100))
+
+
+async def test_what_is_not_durable_is_not_acknowledged(world, shared, monkeypatch, counts):
+    """Stopped while the bus takes nothing: the broker still has the message, and hands it over again."""
+
+    async def away(*_args, **_kwargs):
+        raise BusUnavailableError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.bus, "publish", away)
+        async with world.running(reader(world, shared)):
+            with device(shared) as publish:
+                publish("devices/acme/alice/t")
+            await until(lambda: counts.get("mqtt-delayed", seam="plant"))
+    assert await world.facts("device.reported") == []
+    async with world.running(reader(world, shared)):
+        await reported(world, 1)
 
 
 async def test_a_broker_that_restarts_is_connected_to_again(world, own, counts):
