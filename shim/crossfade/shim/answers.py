@@ -136,9 +136,13 @@ async def answer_over(bus: Bus, callid: str, value: Any, *, question: str | None
     """See ``answer``."""
     open_ones = [each for each in await find_waiting(bus) if each.callid == callid]
     chosen = [each for each in open_ones if question in (None, each.id)]
+    if not open_ones:
+        raise InputRequiredError(
+            f"call {callid} asks nothing, or not any more: `crossfade calls waiting` lists what is asked", callid=callid
+        )
     if len(chosen) != 1:
-        names = ", ".join(each.id for each in open_ones) or "nothing that is not answered"
-        raise InputRequiredError(f"call {callid} asks {names}: say which with its id", callid=callid)
+        names = ", ".join(each.id for each in open_ones)
+        raise InputRequiredError(f"call {callid} asks {names}: say which by its id", callid=callid)
     state, key = bus.state(BUCKET), f"{callid}.{chosen[0].id}"
     entry = await state.get(key)
     record: dict[str, Any] = json.loads(entry.value) if entry is not None and entry.value else {}

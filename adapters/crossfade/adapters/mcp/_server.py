@@ -61,7 +61,9 @@ def _annotations(seam: Seam) -> ToolAnnotations:
 def _tool(seam: Seam) -> Callable[..., Any]:
     """A function with the seam's parameters and one more for the SDK's context."""
     if seam.streams or seam.binding != "none":
-        raise SeamDefinitionError(f"seam {seam.name!r} cannot be an MCP tool: it is a stream or a method")
+        raise SeamDefinitionError(
+            f"seam {seam.name!r} cannot be an MCP tool, being a stream or a method: name the others"
+        )
     hints = _hints(seam)
 
     async def run(**given: Any) -> Any:
