@@ -1,4 +1,4 @@
-"""Every test of the ledger runs on one server and on three with three replicas."""
+"""Every test of the ledger runs on one server and on three with three replicas, and those marked slow on Kafka."""
 
 from __future__ import annotations
 
@@ -6,14 +6,22 @@ import pytest
 
 from crossfade.shim import _calls, claims, hooks, reaping
 from integration.ledger.world import GRACE, World
+from plugins.kafka import NEEDED
+from support.kafka_broker import KafkaBroker
 from support.nats_server import NatsCluster, NatsServer
 
 
-@pytest.fixture(scope="session", params=["R1", "R3"])
+KINDS = {
+    "R1": lambda folder: NatsServer(folder, sync_always=True),
+    "R3": NatsCluster,
+    "kafka": KafkaBroker,
+}
+
+
+@pytest.fixture(scope="session", params=["R1", "R3", pytest.param("kafka", marks=[pytest.mark.slow, *NEEDED])])
 def brokers(request, tmp_path_factory):
     """The running server or servers."""
-    folder = tmp_path_factory.mktemp(request.param)
-    with NatsCluster(folder) if request.param == "R3" else NatsServer(folder, sync_always=True) as running:
+    with KINDS[request.param](tmp_path_factory.mktemp(request.param)) as running:
         yield running
 
 

@@ -134,7 +134,7 @@ def test_the_owners_result_waits_on_disk(world, monkeypatch):
     world.side().serve()
     until(lambda: "value" in [answer.kind for answer in world.terminals(caller)])
     assert world.journal.lines == ["a-0"]
-    assert not list((world.folder / "spool").iterdir())
+    until(lambda: not list((world.folder / "spool").iterdir()))
 
 
 def test_a_worker_stopped_while_it_logs(world, monkeypatch):
@@ -162,6 +162,7 @@ def test_a_worker_stopped_while_it_logs(world, monkeypatch):
 
 def test_a_claim_whose_answer_the_network_swallows(world, counts):
     """The connection is cut with the claim stored and its answer under way: repeated after the reconnect, one start."""
+    world.on_nats(None)
     with Relay(world.url, cut_after=b".own ") as relay:
         worker = world.side(url=relay.url)
         caller = world.side(timeout=15)
@@ -271,5 +272,5 @@ def test_a_stopped_worker_spends_no_attempts(world, note, brokers):
 def deliveries_made(world, side):
     """How often the broker has handed a command of this seam to anybody."""
     group = f"tool-{world.seam.replace('.', '-')}"
-    info = side.run(side.bus._connection.api(f"CONSUMER.INFO.{world.prefix.upper()}_CMD.{group}"))
+    info = side.run(world.on_nats(side)._connection.api(f"CONSUMER.INFO.{world.prefix.upper()}_CMD.{group}"))
     return info["delivered"]["consumer_seq"]

@@ -362,7 +362,7 @@ def test_a_hostile_result_does_not_end_the_reaper(world, monkeypatch):
     worker = world.side()
     worker.serve(ack_wait=1.0)
     claimed = [claim_for_nobody(world, worker, name) for name in ("first", "second")]
-    worker.run(worker.bus._connection.request(claimed[0].result, b"junk", {"ce-specversion": "9"}))
+    world.store_junk(worker, claimed[0].result)
     until(lambda: worker.run(claims.find_terminal(worker.bus, claimed[1])))
 
 

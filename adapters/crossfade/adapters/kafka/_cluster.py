@@ -103,7 +103,7 @@ class Cluster:
     @property
     def connected(self) -> bool:
         """Whether the brokers could be reached a moment ago."""
-        return self._up.is_set() and not self._lost.is_set()
+        return self._up.is_set()
 
     async def wait_connected(self, timeout: float) -> bool:
         """Wait until connected, at most ``timeout`` seconds."""
@@ -288,7 +288,12 @@ class Cluster:
 
     def _on_closed(self, lane: Any, reason: Any) -> None:
         if is_broken(reason) and lane in self._lanes.values():
-            self._lost.set()
+            self._lose()
+
+    def _lose(self) -> None:
+        """From now on nobody is connected; the supervisor builds anew."""
+        self._up.clear()
+        self._lost.set()
 
     def release(self, lane: str) -> None:
         """Close the connections of a lane that nobody uses any more."""
@@ -301,11 +306,10 @@ class Cluster:
         Raises ``BusUnavailableError`` (nothing was sent), ``BusAmbiguousError`` (no answer), ``BusRefusedError`` (the
         broker does not know such requests, or refuses us).
         """
-        if not self.connected:
-            if not self._up.is_set() and self._supervisor is not None and isinstance(self._refusal, BusRefusedError):
+        if not self.connected and self._supervisor is not None:
+            if isinstance(self._refusal, BusRefusedError):
                 raise BusRefusedError(f"{self._refusal} (nothing was sent)")
-            if self._supervisor is not None or self._lost.is_set():
-                raise BusUnavailableError("not connected to the bus, nothing was sent")
+            raise BusUnavailableError("not connected to the bus, nothing was sent")
         if node not in self._nodes:
             raise BusUnavailableError(f"broker {node} is not there, nothing was sent")
         sent = False
@@ -324,7 +328,7 @@ class Cluster:
         except (IncompatibleBrokerVersion, NotImplementedError) as error:
             raise connect_failure(error, str(self._nodes.get(node))) from error
         except (OSError, KafkaError) as error:
-            self._lost.set()
+            self._lose()
             if not sent:
                 raise connect_failure(error, str(self._nodes.get(node))) from error
             raise BusAmbiguousError("the connection was lost before an answer came") from error
