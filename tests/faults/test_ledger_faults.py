@@ -18,6 +18,8 @@ import pytest
 from crossfade.shim import _calls, claims, hooks, reaping
 from crossfade.shim.errors import NotExecutedError, OutcomeUnknownError
 from integration.ledger.world import GRACE, World, kill, resume, stop, until
+from plugins.kafka import NEEDED
+from support.kafka_broker import KafkaBroker
 from support.nats_server import NatsServer
 
 MEMBERS = 3
@@ -57,7 +59,7 @@ class Toll:
 class Storm:
     """The callers, the workers and what is done to them."""
 
-    def __init__(self, server: NatsServer, world: World, seed: int, mode: str) -> None:
+    def __init__(self, server: NatsServer | KafkaBroker, world: World, seed: int, mode: str) -> None:
         self.server, self.world, self.mode = server, world, mode
         self.random = random.Random(seed)
         self.toll = Toll()
@@ -143,8 +145,11 @@ class Storm:
         return [subject for subject in last.values() if subject.endswith(".own")]
 
 
-@pytest.fixture
-def storm(tmp_path, monkeypatch):
+KINDS = {"nats": lambda folder: NatsServer(folder, sync_always=True), "kafka": KafkaBroker}
+
+
+@pytest.fixture(params=["nats", pytest.param("kafka", marks=[pytest.mark.slow, pytest.mark.timeout(400), *NEEDED])])
+def storm(request, tmp_path, monkeypatch):
     """Makes a storm over a server of its own."""
     monkeypatch.setattr(hooks.report, "hooks", hooks.Counters())
     for module in (claims, _calls, reaping):
@@ -152,7 +157,7 @@ def storm(tmp_path, monkeypatch):
     with contextlib.ExitStack() as stack:
 
         def make(seed, mode="run"):
-            server = stack.enter_context(NatsServer(tmp_path / "nats", sync_always=True))
+            server = stack.enter_context(KINDS[request.param](tmp_path / request.param))
             world = stack.enter_context(World(f"{server.url}?sync=always", "storm", tmp_path))
             return Storm(server, world, seed, mode)
 

@@ -10,7 +10,6 @@ from plugins.kafka import NEEDED
 from support.kafka_broker import KafkaBroker
 from support.nats_server import NatsCluster, NatsServer
 
-
 KINDS = {
     "R1": lambda folder: NatsServer(folder, sync_always=True),
     "R3": NatsCluster,

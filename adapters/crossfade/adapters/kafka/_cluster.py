@@ -125,6 +125,16 @@ class Cluster:
         task.add_done_callback(self._finished)
         return task
 
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """End ``task`` with the bus; its failure is told to those who wait for it."""
+        self._tasks.add(task)
+        task.add_done_callback(self._let)
+
+    def _let(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()
+
     def _finished(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:

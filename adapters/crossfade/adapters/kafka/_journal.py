@@ -12,7 +12,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
-from crossfade.shim.errors import BusAmbiguousError, BusError
+from crossfade.shim.errors import BusAmbiguousError, BusError, BusUnavailableError
 from crossfade.shim.events import new_id
 
 from ._cluster import TIMEOUT
@@ -114,7 +114,10 @@ class Journal:
         try:
             headers = [(OPERATION, json.dumps({**operation, "id": name}, separators=(",", ":")).encode())]
             placed = await self._producer.produce(self.log.topic, None, value, headers, timeout=timeout)
-            await self.log.reached(placed.offset + 1, timeout=deadline - loop.time())
+            try:
+                await self.log.reached(placed.offset + 1, timeout=deadline - loop.time())
+            except BusUnavailableError as error:  # something was sent
+                raise BusAmbiguousError(f"{self.log.topic}: stored, but not read back in time") from error
             if not waiter.done():
                 raise BusAmbiguousError(f"{self.log.topic} was made anew while it was written to")
             return waiter.result()

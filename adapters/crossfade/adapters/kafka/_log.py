@@ -140,15 +140,19 @@ class Log:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._starting: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Begin to follow, once; returns when everything stored by now was folded."""
-        if self._starting is None or (self._starting.done() and self._failed(self._starting)):
-            self._starting = self._cluster.spawn(self._start())
-        await asyncio.shield(self._starting)
+    def begin(self) -> asyncio.Task[None]:
+        """Begin to follow, once, and again when that failed."""
+        task = self._starting
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = self._starting = asyncio.create_task(self._start())
+            self._cluster.adopt(task)
+        return task
 
-    @staticmethod
-    def _failed(task: asyncio.Task[None]) -> bool:
-        return task.cancelled() or task.exception() is not None
+    async def start(self) -> None:
+        """Begin to follow; returns when everything stored by now was folded."""
+        task = self.begin()
+        if not task.done():
+            await asyncio.shield(task)
 
     async def _start(self) -> None:
         self.beginning = await self.partition.offset(BEGINNING)

@@ -12,7 +12,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from crossfade.shim.bindings import to_kafka
-from crossfade.shim.errors import BusError, BusRefusedError, EventTooLargeError, WrongPositionError
+from crossfade.shim.errors import (
+    BusAmbiguousError,
+    BusError,
+    BusRefusedError,
+    BusUnavailableError,
+    EventTooLargeError,
+    WrongPositionError,
+)
 from crossfade.shim.ports import Ack
 
 from ._fold import AT, LAST, SUBJECT, UNIQUE, call_of
@@ -82,10 +89,13 @@ class Publishing:
         """Produce, and fold up to what was produced."""
         deadline = asyncio.get_running_loop().time() + timeout
         self._cluster.check_open()
-        if self._cluster.connected:  # else say at once that nothing was sent
-            await log.start()
+        if self._cluster.connected:
+            log.begin()  # beside the producing: a first publish need not wait for it twice
         placed = await self._producer.produce(log.topic, key_of(subject), value, headers, timeout=timeout)
-        await log.reached(placed.offset + 1, timeout=deadline - asyncio.get_running_loop().time())
+        try:
+            await log.reached(placed.offset + 1, timeout=deadline - asyncio.get_running_loop().time())
+        except BusUnavailableError as error:  # something was sent
+            raise BusAmbiguousError(f"{subject}: stored, but not read back to know whether it counts") from error
         return placed
 
     def emit(self, subject: str, event: Event) -> None:
