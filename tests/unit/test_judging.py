@@ -11,7 +11,7 @@ from crossfade.shim.bodies import Ran
 from crossfade.shim.comparison import Outcome, Rules
 from crossfade.shim.errors import MalformedEventError
 from crossfade.shim.events import Event
-from crossfade.shim.judging import Recorded, has_redacted, judge, outcome_of, read_observation
+from crossfade.shim.judging import Recorded, has_redacted, judge, outcome_of, read_observation, unfit
 from crossfade.shim.redaction import Redactor
 
 REDACTOR = Redactor(b"a key of the test's own")
@@ -69,6 +69,35 @@ def test_what_cannot_be_redacted_in_time_is_unknown():
 
     assert outcome_of(service, ran_stream(*items), REDACTOR).reason == "stream-limit"
     assert outcome_of(service, ran_stream(items[0]), REDACTOR).items[0]["password"] != "hunter2"
+
+
+def plain():
+    codec = SimpleNamespace(encode_result=lambda value: json.dumps({"value": value}).encode())
+    return SimpleNamespace(kind="function", domain="tool", codec=codec)
+
+
+def test_a_large_answer_without_secrets_is_judged_whole():
+    """As it is recorded: of more values than redacting would look at."""
+    value = [{"n": [n] * 5} for n in range(20_000)]
+    assert outcome_of(plain(), Ran(value=value), REDACTOR).value == value
+
+
+def test_an_answer_that_cannot_be_redacted_in_time_is_unknown():
+    """Neither side of it is there to be compared, and the verdict says why."""
+    found = outcome_of(plain(), Ran(value=[{"password": "hunter2", "n": [n] * 5} for n in range(20_000)]), REDACTOR)
+    assert (found.kind, found.reason) == ("unknown", "redaction-limit")
+    mark = {"$redacted": "limit:nodes:0a0b0c0d"}
+    payload = {"arguments": {}, "outcome": "value", **mark, "duration_ms": 1}
+    recorded = read_observation(Event(type="tool.observed", source="urn:x", data=json.dumps(payload).encode()))
+    assert unfit(recorded.outcome, plain()) == "redaction-limit"
+
+
+@pytest.mark.parametrize("error", ["asyncio.exceptions.CancelledError", "crossfade.shim.errors.CallCancelledError"])
+def test_a_call_that_its_caller_gave_up_is_not_compared(error):
+    """The handler would answer what nobody waited for."""
+    payload = {"arguments": {}, "outcome": "error", "error": {"type": error, "message": ""}, "duration_ms": 1}
+    recorded = read_observation(Event(type="tool.observed", source="urn:x", data=json.dumps(payload).encode()))
+    assert unfit(recorded.outcome, plain()) == "cancelled"
 
 
 @pytest.mark.parametrize("same", [True, False])

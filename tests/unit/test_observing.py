@@ -14,6 +14,7 @@ from crossfade.shim._observing import Observing
 from crossfade.shim.policy import Policy
 from crossfade.shim.redaction import Redactor
 from crossfade.shim.seam import Seam
+from crossfade.shim.stages import Stage
 from crossfade.shim.subjects import Subjects
 
 
@@ -48,6 +49,17 @@ def watch():
         then()
         return value, route.read(observer.seen[-1]), blocked
 
+    async def cancelled(body):
+        policy = Policy(stage=Stage.SHADOW, effects="none")
+        seam = Seam("test.observed", body, domain="tool", policy=policy)
+        route = Observing(runtime, seam, policy)
+        task = asyncio.create_task(route.acall(seam, body, (), {}))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        return route.read(observer.seen[-1])
+
+    call.cancelled = cancelled
     call.observer = observer
     return call
 
@@ -71,6 +83,19 @@ def test_a_body_that_changes_its_arguments_is_told_and_recorded_as_called(watch)
     _, seen, blocked = watch(lambda x: x.append(2), [1])
     assert json.loads(seen.arguments) == {"x": [1]}
     assert len(blocked) == 1
+
+
+async def test_a_call_that_its_caller_gave_up_is_recorded_and_not_compared(watch, monkeypatch):
+    """Cancelled, legacy said nothing that a handler's answer could be held against; counted by that name."""
+    counters = hooks.Counters()
+    monkeypatch.setattr(hooks.report, "hooks", counters)
+
+    async def body():
+        await asyncio.sleep(3600)
+
+    seen = await watch.cancelled(body)
+    assert (seen.shadow, seen.error.record().type) == (False, "asyncio.exceptions.CancelledError")
+    assert counters.get("skipped", seam="test.observed", reason="cancelled") == 1
 
 
 def test_what_takes_long_to_write_ends_with_the_time_to_flush(monkeypatch):

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from crossfade.shim.errors import ConfigurationError, WrongRevisionError
+from crossfade.shim.hooks import report
 
 from .playbook import Playbook, read_playbook
-from .progress import SeamProgress
+from .progress import SeamProgress, carried
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 BUCKET: Final = "migrations"
 _TRIES: Final = 5
+_log = logging.getLogger("crossfade")
 
 Change: TypeAlias = "Callable[[Applied], Applied]"
 
@@ -39,6 +42,14 @@ class Applied:
     def playbook(self) -> Playbook:
         """What its text says. Raises ``ConfigurationError``."""
         return _parsed(self.name, self.text)
+
+    @property
+    def parsed(self) -> Playbook | None:
+        """What its text says, ``None`` where this version cannot read it."""
+        try:
+            return self.playbook
+        except ConfigurationError:
+            return None
 
     @property
     def digest(self) -> str:
@@ -71,6 +82,20 @@ class Migrations:
         """Every playbook in force, by name. Raises ``ConfigurationError`` for one that cannot be read."""
         return sorted((_read(entry) for entry in await self._state.entries()), key=lambda found: found.name)
 
+    async def readable(self) -> list[Applied]:
+        """As ``all``, without those that cannot be read: counted (``controller-failed``). Raises ``BusError``."""
+        found: list[Applied] = []
+        for entry in sorted(await self._state.entries(), key=lambda entry: entry.key):
+            try:
+                applied = _read(entry)
+                _ = applied.playbook
+            except ConfigurationError as error:
+                report.count("controller-failed", reason=f"playbook-{entry.key}")
+                _log.warning("nobody moves its seams: %s", error)
+            else:
+                found.append(applied)
+        return found
+
     async def find(self, name: str) -> Applied:
         """The playbook of this name. Raises ``ConfigurationError`` naming those there are."""
         entry = await self._state.get(name)
@@ -84,7 +109,7 @@ class Migrations:
         return next((found for found in await self.all() if seam in found.seams), None)
 
     async def apply(self, applied: Applied) -> Applied:
-        """Put a playbook in force, or a new text of one; seams that it had keep their progress.
+        """Put a playbook in force, or a new text of one; seams that it had go on from the stage where they are.
 
         Raises ``ConfigurationError`` when one of its seams is another playbook's.
         """
@@ -97,9 +122,18 @@ class Migrations:
                     where="seams",
                 )
         entry = await self._state.get(applied.name)
-        known = _read(entry).seams if entry else dict[str, SeamProgress]()
-        whole = replace(applied, seams={seam: known.get(seam) or SeamProgress(seam=seam) for seam in playbook.seams})
+        seams = {seam: SeamProgress(seam=seam) for seam in playbook.seams}
+        if entry is not None:
+            known = _read(entry)
+            kept = {seam: carried(known.seams[seam], known.parsed, playbook) for seam in seams if seam in known.seams}
+            seams |= kept
+        whole = replace(applied, seams=seams)
         return await self._write(entry, whole)
+
+    async def is_at(self, name: str, revision: int) -> bool:
+        """Whether what lies there is what was read at ``revision``. Raises ``BusError``."""
+        entry = await self._state.get(name)
+        return entry is not None and entry.revision == revision
 
     async def change(self, name: str, change: Change) -> Applied:
         """Write what ``change`` makes of a playbook, by compare-and-set; it is asked again when somebody was faster."""

@@ -1,7 +1,8 @@
 """The controller: looks at the evidence of every seam under a playbook each second, and moves it, or takes it back.
 
-Several may run; the one that holds the lease works. Whatever it writes is guarded by compare-and-set, so one that lost
-the lease without noticing changes nothing. It never decides on what it could not read: missing data holds.
+Several may run; the one that holds the lease works. Whatever it writes is guarded by compare-and-set, and before it
+moves a seam it asks again whether it leads, and whether nobody has changed what it decided on: one that lost the lease
+without noticing changes nothing. It never decides on what it could not read: missing data holds, for that seam alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from crossfade.shim.errors import (
     BusError,
-    ConfigurationError,
+    BusUnavailableError,
     PolicyChangedError,
     StageChangeRefusedError,
     WrongRevisionError,
@@ -86,7 +87,7 @@ class Controller:
             while True:
                 try:
                     await self.tick()
-                except (BusError, OutrunError, ConfigurationError) as error:
+                except Exception as error:  # it must not end, nor end unnoticed
                     report.count("controller-failed", reason=type(error).__name__)
                     _log.warning("the controller could not look at its seams, and tries again: %s", error)
                 await asyncio.sleep(self._tick)
@@ -100,7 +101,7 @@ class Controller:
             self.views.clear()
             return False
         self._ticks += 1
-        playbooks = await self._migrations.all()
+        playbooks = await self._migrations.readable()
         counting = self._ticks % LOOK == 1
         found = await standings(self._policies, self._bus) if playbooks or counting else []
         stages = {each.seam: each.policy.stage for each in found}
@@ -112,8 +113,19 @@ class Controller:
             now = applied
             for seam in applied.playbook.seams:
                 if seam in standing:
-                    now = await self._look_at(now, seam, standing[seam])
+                    now = await self._try_to_look(now, seam, standing[seam])
         return True
+
+    async def _try_to_look(self, applied: Applied, seam: str, standing: Standing) -> Applied:
+        """What fails for one seam must not keep another from being taken back. Raises ``BusUnavailableError``."""
+        try:
+            return await self._look_at(applied, seam, standing)
+        except BusUnavailableError:
+            raise
+        except Exception as error:
+            report.count("controller-failed", seam=seam, reason=type(error).__name__)
+            _log.warning("the controller could not look at %s, and tries again: %s", seam, error)
+            return await self._migrations.find(applied.name)
 
     async def _look_at(self, applied: Applied, seam: str, standing: Standing) -> Applied:
         playbook, live = applied.playbook, live_of(standing)
@@ -130,17 +142,21 @@ class Controller:
         )
         progress, action = decide(playbook, progress, live, ruling)
         if action is not None:
-            progress = await self._act(playbook, progress, action, ruling, gathered)
+            progress = await self._act(applied, progress, action, ruling, gathered)
         self.views[seam] = View(playbook=applied.name, progress=progress, live=live, ruling=ruling, gathered=gathered)
         if action is not None or self._ticks % CHECKPOINT == 0:
             await self._gatherer.keep(seam)
         return await self._save(applied, progress)
 
     async def _act(
-        self, playbook: Playbook, progress: SeamProgress, action: Forward | Back, ruling: Ruling, gathered: Gathered
+        self, applied: Applied, progress: SeamProgress, action: Forward | Back, ruling: Ruling, gathered: Gathered
     ) -> SeamProgress:
         """Do it; a move that the stage table, the storage or a blocker refuses keeps the seam where it is, with why."""
+        playbook = applied.playbook
         await self._gatherer.keep(progress.seam)  # first: a decision never rests on evidence that could be lost
+        if not await self._may_act(applied):
+            report.count("skipped", seam=progress.seam, reason="outrun")
+            return progress
         try:
             change = await self._policies.set_stage(progress.seam, _move(playbook, action, ruling, gathered), wait=0)
         except PolicyChangedError:
@@ -150,6 +166,11 @@ class Controller:
         report.count("moved", seam=progress.seam, reason="back" if not isinstance(action, Forward) else "forward")
         _log.info("seam %s: %s to %s (revision %d)", progress.seam, change.was, change.now, change.revision)
         return moved(playbook, progress, action, revision=change.revision)
+
+    async def _may_act(self, applied: Applied) -> bool:
+        """Whether this still leads, and nobody has touched the playbook, by pausing a seam, since this look began."""
+        unchanged = await self._migrations.is_at(applied.name, applied.revision)
+        return unchanged and await self._lease.confirmed()
 
     async def _save(self, applied: Applied, progress: SeamProgress) -> Applied:
         known = applied.seams[progress.seam]

@@ -13,10 +13,11 @@ import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias, cast
 
 from crossfade.shim.comparison import Samples
+from crossfade.shim.outcomes import is_given_up
 
 from .coverage import JUDGED, Covered, together
 from .sketch import Sketch
@@ -46,7 +47,8 @@ class Traffic:
     """Calls that went one path: how they ended and how long they took.
 
     ``errors``: the code raised, or answered with a status of 500 and above. ``latency`` is what the caller waited
-    for at ``legacy``, the handler's time and its wait in the queue at ``bus``, the handler's time at ``shadow``.
+    for at ``legacy``, the handler's time and its wait in the queue at ``bus``, the handler's time at ``shadow``. A call
+    whose caller gave it up is no error. ``compared`` and ``mismatches`` are of comparisons, at ``shadow``.
     """
 
     calls: int = 0
@@ -54,6 +56,8 @@ class Traffic:
     unknown: int = 0
     not_executed: int = 0
     latency: Sketch = field(default_factory=Sketch)
+    compared: int = 0
+    mismatches: int = 0
 
     def merge(self, other: Traffic) -> None:
         """Add what ``other`` holds."""
@@ -62,6 +66,8 @@ class Traffic:
         self.unknown += other.unknown
         self.not_executed += other.not_executed
         self.latency.merge(other.latency)
+        self.compared += other.compared
+        self.mismatches += other.mismatches
 
     def to_json(self) -> dict[str, Any]:
         """Its counts, ``latency`` by bucket."""
@@ -71,13 +77,16 @@ class Traffic:
             "unknown": self.unknown,
             "not_executed": self.not_executed,
             "latency": self.latency.to_json(),
+            "compared": self.compared,
+            "mismatches": self.mismatches,
         }
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Traffic:
         """Read what ``to_json`` wrote."""
         latency = Sketch.from_json(stored["latency"])
-        return cls(stored["calls"], stored["errors"], stored["unknown"], stored["not_executed"], latency)
+        ended = (stored["calls"], stored["errors"], stored["unknown"], stored["not_executed"])
+        return cls(*ended, latency, stored.get("compared", 0), stored.get("mismatches", 0))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -115,6 +124,11 @@ class Evidence:
         """All kinds of calls together; see ``crossfade.migrations.coverage``."""
         return together(self.coverage)
 
+    def until(self, path: PathName) -> datetime | None:
+        """The minute in which a call last went this path, of the last hour that had any."""
+        newest = max((minute for minute, paths in self.minutes.items() if path in paths), default=None)
+        return None if newest is None else datetime.fromtimestamp(newest * 60, UTC)
+
     def recent(self, path: PathName, now: datetime, *, within: timedelta) -> Traffic:
         """The traffic of the last ``within``, to the minute; an hour is kept."""
         first, found = _minute(now - within), Traffic()
@@ -134,13 +148,20 @@ class Evidence:
         revision = event.get("policyrev")
         if revision != str(self.revision) if revision else stored.time < self.since:
             return False
-        if (counted := self._count(event, stored.time)) is False:
+        proofs = self._proofs
+        if not self._count(event, stored.time):
             return False
         self.newest = max(stored.time, self.newest or stored.time)
         key = event.get("userid") or event.get("sessionid") or event.get("correlationid")
-        if key and len(self.keys) < MOST_KEYS:
+        if key and self._proofs > proofs and len(self.keys) < MOST_KEYS:
             self.keys.add(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest())
-        return counted
+        return True
+
+    @property
+    def _proofs(self) -> int:
+        """How many calls say something of the new side: whose keys count."""
+        bus = self.paths["bus"]
+        return self.compared + bus.calls - bus.not_executed
 
     def _count(self, event: Event, time: datetime) -> bool:
         payload = _payload(event)
@@ -172,8 +193,11 @@ class Evidence:
             self.handlers.add(payload.get("handler", ""))
         else:
             covered.unjudged += 1
-        if (seconds := _seconds(payload, "bus_ms")) is not None:
-            self._spread("shadow", Traffic(calls=1), time, seconds)
+        seconds, judged = _seconds(payload, "bus_ms"), kind in JUDGED
+        if judged or seconds is not None:
+            ran = int(seconds is not None)
+            one = Traffic(calls=ran, compared=int(judged), mismatches=int(kind == "mismatch"))
+            self._spread("shadow", one, time, seconds)
         return True
 
     def _sample(self, event: Event, payload: Mapping[str, Any], time: datetime) -> None:
@@ -190,7 +214,9 @@ class Evidence:
 
     def _count_call(self, path: PathName, payload: Mapping[str, Any], time: datetime, *, seconds: float | None) -> bool:
         outcome = payload["outcome"]
-        failed = outcome == "error" or (outcome == "value" and _status(payload) >= _SERVER_ERROR)
+        failed = (outcome == "error" and not is_given_up(payload.get("error"))) or (
+            outcome == "value" and _status(payload) >= _SERVER_ERROR
+        )
         one = Traffic(1, int(failed), int(outcome == "unknown"), int(outcome == "not-executed"))
         if path == "bus" and payload.get("handler"):
             self.handlers.add(payload["handler"])

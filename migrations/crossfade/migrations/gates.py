@@ -3,8 +3,9 @@
 Rules
 - A gate judges bounds, not rates: what it asks for must be proven, whenever it is looked at.
 - Missing data holds: it is neither good nor bad news.
-- An abort rule is judged on everything since the last move and on the last minutes alone, so that a late regression
-  is not outvoted by a good past; it asks for less proof than a gate, because going back is cheap.
+- Both are judged on everything since the last move and on the last minutes alone, so that a late regression is not
+  outvoted by a good past: proven, it keeps a gate shut. An abort rule asks for less proof than a gate, because going
+  back is cheap.
 - ``legacy`` in a limit is what the legacy path shows in the same evidence; where it has no traffic any more, what it
   showed last (``baseline``).
 - A comparator of texts is never all that a gate rests on: how many matches do is said, and where every one is a whole
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
+from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -178,6 +180,9 @@ def _asks(gate: Gate, facts: Facts) -> Iterator[Finding]:
     yield from _numbers(gate, traffic, _legacy(facts), gate.confidence)
     if gate.replay is not None:
         yield _replay(gate.replay, facts)
+    # Of the last minutes that had calls: what was wrong when they ended is not right because nobody calls at night.
+    last = evidence.until(facts.path) or facts.now
+    yield from (finding for finding in _lately(gate, facts, until=last) if finding.state == "violated")
 
 
 def _enough(metric: str, seen: float, wanted: float, shown: Callable[[float], str] = "{:g}".format) -> Finding:
@@ -187,15 +192,16 @@ def _enough(metric: str, seen: float, wanted: float, shown: Callable[[float], st
 
 
 def _match(limit: Limit, evidence: Evidence, confidence: float) -> Finding:
-    misses = evidence.verdicts["mismatch"]
-    hits = evidence.compared - misses
-    if not evidence.compared:
-        return _missing("match", limit, "nothing was compared yet")
-    bounds = sequential_bounds(hits, misses, confidence=confidence)
     judged = evidence.judged.total()
     by_words = f", {judged} matches by a comparator of texts" if judged else ""
-    measured = _Measured("match", hits / (hits + misses), bounds, f"of {hits + misses} compared{by_words}", _percent)
-    return _above(limit, measured)
+    return _match_of(limit, evidence.compared, evidence.verdicts["mismatch"], confidence, by_words)
+
+
+def _match_of(limit: Limit, compared: int, misses: int, confidence: float, more: str) -> Finding:
+    if not compared:
+        return _missing("match", limit, "nothing was compared yet")
+    bounds = sequential_bounds(compared - misses, misses, confidence=confidence)
+    return _above(limit, _Measured("match", 1 - misses / compared, bounds, f"of {compared} compared{more}", _percent))
 
 
 def _not_by_words_alone(finding: Finding, evidence: Evidence) -> Finding:
@@ -238,12 +244,20 @@ def _aborts(abort: Abort, facts: Facts) -> Iterator[Finding]:
     """Every rule, on all of the traffic and on the last minutes of it."""
     if abort.match and facts.evidence.compared:
         yield _match(abort.match, facts.evidence, abort.confidence)
-    sure = 1 - (1 - abort.confidence) / _LOOKS
-    everything = (facts.evidence.paths[facts.path], _legacy(facts), abort.confidence)
-    recent = facts.evidence.recent(facts.path, facts.now, within=RECENT)
-    lately = facts.evidence.recent("legacy", facts.now, within=RECENT)
-    for traffic, legacy, confidence in (everything, (recent, lately if lately.calls else _legacy(facts), sure)):
-        yield from _numbers(abort, traffic, legacy, confidence)
+    yield from _numbers(abort, facts.evidence.paths[facts.path], _legacy(facts), abort.confidence)
+    yield from _lately(abort, facts, until=facts.now)
+
+
+def _lately(rules: Gate | Abort, facts: Facts, *, until: datetime) -> Iterator[Finding]:
+    """What the last minutes ``until`` then say."""
+    sure, during = 1 - (1 - rules.confidence) / _LOOKS, f" in the last {_time(RECENT.total_seconds())}"
+    recent = facts.evidence.recent(facts.path, until, within=RECENT)
+    legacy = facts.evidence.recent("legacy", until, within=RECENT)
+    found = _numbers(rules, recent, legacy if legacy.calls else _legacy(facts), sure)
+    compared = facts.evidence.recent("shadow", until, within=RECENT)
+    if rules.match and compared.compared:
+        found = chain(found, [_match_of(rules.match, compared.compared, compared.mismatches, sure, during)])
+    return found
 
 
 # -- one number --------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
 """Who leads: one of several processes that could, by a lease that must be renewed.
 
 A lease does not keep a paused leader from writing when it wakes up; what it writes is guarded by compare-and-set, so
-that an old leader loses. The lease keeps two from working against each other all the time.
+that an old leader loses, and before it moves a seam it asks once more. The lease keeps two from working against each
+other all the time.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ class Lease:
                 self._until = None
                 return False
         return await self._write(entry, now + TERM)
+
+    async def confirmed(self) -> bool:
+        """Whether it is ours by what the bus says just now, whatever was known. Raises ``BusError``."""
+        entry = await self._state.get(self._name)
+        if entry is None:
+            return False
+        found, until = _read(entry)
+        return found == self._holder and self._bus.now() < until
 
     async def release(self) -> None:
         """Let another have it at once. Raises ``BusError``."""

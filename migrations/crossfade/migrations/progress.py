@@ -3,7 +3,8 @@
 Rules
 1. The live stage is the truth. What a playbook remembers is reconciled with it before anything is decided, so a
    controller that dies between moving a seam and writing that down leaves nothing half done.
-2. Who moves a seam by hand takes it out of the controller's: it is paused, and stays where the person put it.
+2. Who moves a seam by hand takes it out of the controller's: it is paused, and stays where the person put it. What
+   is stopped stays stopped, also when a move was under way just then.
 3. Forward one step, when the step's gate allows it and everybody who must has approved. Back at once, when an abort
    rule is broken: one stage, to where legacy answers. A seam that was taken back stays there until a person says
    otherwise.
@@ -104,12 +105,14 @@ class Back:
 
 def reconcile(playbook: Playbook, progress: SeamProgress, live: Live) -> SeamProgress:
     """``progress`` as the live stage says it is."""
-    if live.revision == progress.revision:
-        return progress
     reached = _reached(playbook, live)
-    seen = replace(progress, step=reached, revision=live.revision)
+    if (live.revision, reached) == (progress.revision, progress.step):
+        return progress
+    seen = replace(progress, step=reached, revision=live.revision, approved=_still_approved(progress, reached))
     if live.stage is Stage.RETIRED:
         return replace(seen, status="retired", reason="")
+    if live.actor == CONTROLLER and progress.status in ("paused", "rolled-back"):
+        return seen
     if live.actor == CONTROLLER:
         status: Status = "rolled-back" if reached < progress.step else "holding"
         return seen if reached == progress.step else replace(seen, status=status)
@@ -150,16 +153,48 @@ def moved(playbook: Playbook, progress: SeamProgress, action: Forward | Back, *,
         return replace(progress, step=action.step, status="holding", revision=revision, reason="")
     standing = Live(stage=action.stage, percent=0, revision=revision)
     step = _reached(playbook, standing)
-    approved = {at: who for at, who in progress.approved.items() if at <= step}
     return replace(
-        progress, step=step, status="rolled-back", revision=revision, reason=action.reason, approved=approved
+        progress,
+        step=step,
+        status="rolled-back",
+        revision=revision,
+        reason=action.reason,
+        approved=_still_approved(progress, step),
     )
+
+
+def carried(progress: SeamProgress, was: Playbook | None, now: Playbook) -> SeamProgress:
+    """The progress under another text of its playbook: at the same stage, however its steps are numbered there.
+
+    Whoever approved a step has approved it where it is there as it was; ``was`` is ``None`` where nobody can read it.
+    """
+    if was is None:
+        return replace(progress, step=-1, approved={})
+    if progress.step < 0:
+        return progress
+    at = was.steps[progress.step]
+    step = _reached(now, Live(stage=at.to, percent=at.percent, revision=progress.revision))
+    same = {_asked(was, was.steps[old]): who for old, who in progress.approved.items()}
+    approved = {new: same[asked] for new, each in enumerate(now.steps) if (asked := _asked(now, each)) in same}
+    return replace(progress, step=step, approved=approved)
+
+
+def _asked(playbook: Playbook, step: Step) -> tuple[Any, ...]:
+    """What a yes to this step is a yes to."""
+    return (step.to, step.percent, step.approve, playbook.owners if step.approve == "owner" else ())
 
 
 def stage_before(stage: Stage) -> Stage:
     """Where an abort takes a seam: to the last stage at which legacy answers everybody, before its own."""
     earlier = [each for each in ORDER[: ORDER.index(stage)] if TABLE[each].answers == "legacy"]
     return earlier[-1] if earlier else Stage.LEGACY
+
+
+def _still_approved(progress: SeamProgress, step: int) -> Mapping[int, str]:
+    """Who said yes to what, for a seam that now is at ``step``: on the way back every yes beyond it is used up."""
+    if step >= progress.step:
+        return progress.approved
+    return {at: who for at, who in progress.approved.items() if at <= step}
 
 
 def _is_at(step: Step, live: Live) -> bool:

@@ -25,7 +25,7 @@ from .coverage import kind_of_call
 from .errors import SeamDefinitionError, UnserialisableError
 from .hooks import report
 from .observations import Observation, Seen
-from .outcomes import SeenError
+from .outcomes import GIVEN_UP, SeenError
 from .seam import is_an_heirs
 from .stages import Stage
 from .yielded import LIMIT, MOST_BYTES, Watched, Yielded
@@ -356,7 +356,8 @@ class Observing:
             shown, stream = self._open_items(value), value
         elif taken is not None:
             shown = self._open_value(value)
-        compared = self._shadow and self._is_shadowed(full=before is not None, heirs=heirs)
+        given_up = error is not None and error.given_up
+        compared = self._shadow and self._is_shadowed(full=before is not None, heirs=heirs, given_up=given_up)
         return Observation(
             seam=self.seam,
             n=n,
@@ -415,7 +416,7 @@ class Observing:
         if changed:
             self._block(self.seam, "its body changes its arguments in place, and a change cannot cross a bus")
 
-    def _is_shadowed(self, *, full: bool, heirs: bool) -> bool:
+    def _is_shadowed(self, *, full: bool, heirs: bool, given_up: bool) -> bool:
         """Whether a worker shall run this call again and compare; why not is counted."""
         if not full:
             reason = "sampled-out"
@@ -423,6 +424,8 @@ class Observing:
             reason = "unsafe"
         elif heirs:
             reason = "heir"
+        elif given_up:
+            reason = GIVEN_UP
         else:
             return True
         report.count("skipped", seam=self.seam.name, reason=reason)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from .comparison import Outcome, Verdict, compare, compare_streams, http_outcome
 from .errors import CrossfadeError, MalformedEventError
 from .http import HttpResponse
-from .outcomes import ErrorRecord, record_error
-from .redaction import between_marks, blank_marks, is_redacted
+from .outcomes import GIVEN_UP, ErrorRecord, is_given_up, record_error
+from .redaction import MARK, between_marks, blank_marks, is_redacted
 from .yielded import LIMIT
 
 if TYPE_CHECKING:
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 NO_ITEMS: Final = "no-items"
 """Why a stream is not compared that was recorded without its items: by an older version, or over the bus."""
+
+TOO_MUCH: Final = "redaction-limit"
+"""Why a value is not compared that holds what may be a secret and is too large to be redacted."""
 
 _SAME_KEY: Final = "its secrets are marked with two keys: set one CROSSFADE_REDACT_KEY for callers and workers"
 
@@ -64,11 +67,15 @@ def _outcome_in(payload: dict[str, Any]) -> Outcome:
     if stream is not None and not isinstance(stream.get("items"), list):
         return Outcome(kind="unknown", reason=str(stream.get("cut") or LIMIT), duration=duration)
     items = None if stream is None else tuple(stream["items"])
+    if payload["outcome"] == "error" and is_given_up(payload["error"]):
+        return Outcome(kind="unknown", reason=GIVEN_UP, duration=duration)
     if payload["outcome"] == "error":
         error = ErrorRecord.from_json(payload["error"])
         return Outcome(kind="error", error=error, duration=duration, items=items)
     if stream is not None:
         return Outcome(kind="value", duration=duration, items=items, closed=stream.get("end") == "closed")
+    if "value" not in payload and MARK in payload:
+        return Outcome(kind="unknown", reason=TOO_MUCH, duration=duration)
     return Outcome(kind="value", value=payload["value"], duration=duration)
 
 
@@ -92,7 +99,8 @@ def is_stream(service: Service) -> bool:
 def outcome_of(service: Service, ran: Ran, redactor: Redactor) -> Outcome:
     """How the function ended, as an observation would tell it: redacted, and an error where it has no JSON form.
 
-    Of a stream that yielded more than is kept: ``unknown`` (``stream-limit``).
+    Of a stream that yielded more than is kept: ``unknown`` (``stream-limit``), as is a value that is too large to be
+    redacted (``redaction-limit``).
     """
     items = _yielded(service, ran, redactor)
     if ran.cut or isinstance(items, str):
@@ -106,8 +114,11 @@ def outcome_of(service: Service, ran: Ran, redactor: Redactor) -> Outcome:
         encoded = service.codec.encode_result(_whole(ran))
     except CrossfadeError as error:
         return Outcome(kind="error", error=record_error(error), duration=ran.seconds)
-    value = redactor.value(json.loads(encoded))["value"]
-    return Outcome(kind="value", value=value, duration=ran.seconds)
+    value = json.loads(encoded)
+    shown: dict[str, Any] = value if redactor.passes(encoded) else redactor.value(value)  # as it was recorded
+    if "value" not in shown:
+        return Outcome(kind="unknown", reason=TOO_MUCH, duration=ran.seconds)
+    return Outcome(kind="value", value=shown["value"], duration=ran.seconds)
 
 
 def _yielded(service: Service, ran: Ran, redactor: Redactor) -> tuple[Any, ...] | str | None:

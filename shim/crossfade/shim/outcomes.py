@@ -14,7 +14,15 @@ from dataclasses import dataclass, field, replace
 from types import MemberDescriptorType
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
-from .errors import CrossfadeError, MalformedEventError, RemoteError, Retry, SeamDefinitionError, UnserialisableError
+from .errors import (
+    CallCancelledError,
+    CrossfadeError,
+    MalformedEventError,
+    RemoteError,
+    Retry,
+    SeamDefinitionError,
+    UnserialisableError,
+)
 from .redaction import between_marks, is_secret_name
 
 if TYPE_CHECKING:
@@ -67,6 +75,17 @@ def register_error(cls: E) -> E:
 def type_name(cls: type[BaseException]) -> str:
     """The name an error travels under: ``ValueError`` for Python's own, else ``package.module.Class``."""
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
+
+
+GIVEN_UP: Final = "cancelled"
+"""Why a call is not compared whose caller wanted no answer any more: the handler's would be one nobody waited for."""
+
+_GIVEN_UP: Final = frozenset({"asyncio.exceptions.CancelledError", type_name(CallCancelledError)})
+
+
+def is_given_up(error: object) -> bool:
+    """Whether a payload's ``error`` says no more than that whoever called wanted no answer any more."""
+    return isinstance(error, dict) and cast("dict[str, Any]", error).get("type") in _GIVEN_UP
 
 
 register_error(UnserialisableError)  # a result that cannot be written
@@ -137,6 +156,11 @@ class SeenError:
         self._trace = traceback.TracebackException(
             type(error), error, innermost, lookup_lines=False, limit=-_FRAMES
         )  # the limit is for causes
+
+    @property
+    def given_up(self) -> bool:
+        """See ``is_given_up``."""
+        return type_name(self._class) in _GIVEN_UP
 
     def record(self, *, redact: Callable[[str], str] = str) -> ErrorRecord:
         """As ``record_error``."""

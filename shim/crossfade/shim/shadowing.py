@@ -118,7 +118,7 @@ class Shadowing:
     async def _handle(self, delivery: Delivery) -> None:
         try:
             case = await self._read(delivery.stored)
-            found = _Found(case) if isinstance(case, Verdict) else await self._judge(case, delivery)
+            found = _Found(case) if isinstance(case, Verdict) else await self._judge_held(case, delivery)
             await self._tell(delivery.stored, found, by=self._service.by)
             await delivery.ack()
             report.count("compared", seam=self._service.name, reason=found.verdict.kind)
@@ -159,12 +159,27 @@ class Shadowing:
             return "redacted"
         return unfit(recorded.outcome, self._service)
 
-    async def _judge(self, case: _Case, delivery: Delivery) -> _Found:
+    async def _judge_held(self, case: _Case, delivery: Delivery) -> _Found:
+        """``_judge`` it, and keep it ours: whoever got it meanwhile would call it stale, and be the first to say so."""
+        beating = asyncio.create_task(self._beat(delivery))
+        try:
+            return await self._judge(case)
+        finally:
+            beating.cancel()
+            await asyncio.wait([beating])
+
+    async def _beat(self, delivery: Delivery) -> None:
+        while True:
+            await asyncio.sleep(_ACK_WAIT / 3)
+            try:
+                await delivery.extend()
+            except BusError as error:
+                report.count("heartbeat-failed", seam=self._service.name, reason=type(error).__name__)
+
+    async def _judge(self, case: _Case) -> _Found:
         repeat = self._is_allowed(case.policy, "repeat") if case.policy.repeat > 1 else False
         outcomes, lost, ran_ms = list[Outcome](), list[Verdict](), list[float]()
         for n in range(int(case.policy.repeat) if repeat else 1):
-            if n:
-                await delivery.extend()
             outcome = await self._run(case, self._service, self._bodies, key=f"shadow-{n}" if n else "shadow")
             ran_ms.append(_took_ms(outcome, case.policy))
             if outcome is None:

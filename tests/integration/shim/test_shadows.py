@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
+from datetime import timedelta
 
 import pytest
 
-from crossfade.shim import comparator, handler, hooks, tool
+from crossfade.shim import comparator, handler, hooks, shadowing, tool
 from crossfade.shim.events import Event
 from crossfade.shim.http import HttpRequest, HttpResponse, http_handler
 from crossfade.shim.redaction import Redactor
@@ -58,6 +60,29 @@ def test_rules_set_live_hold_from_the_next_comparison_on(connect, work):
     skipped = verdicts(connection, 3)[2]
     assert (skipped["verdict"], skipped["reason"]) == ("skipped", "policy")
     assert "shrug" in skipped["detail"]
+
+
+def test_a_run_that_takes_longer_than_a_delivery_waits_is_judged(connect, work, monkeypatch, nats_server):
+    """An agent's minutes: nobody else gets the call meanwhile, to call it stale and be believed."""
+    monkeypatch.setattr(shadowing, "_ACK_WAIT", 1.0)
+    monkeypatch.setattr(shadowing, "MAX_AGE", timedelta(seconds=0.9))
+
+    @tool("web.slow", effects="none", stage="shadow", timeout=30)
+    def slow() -> int:
+        return 1
+
+    @handler("web.slow")
+    def slower() -> int:
+        time.sleep(3)
+        return 1
+
+    connection = connect(nats_server.url)
+    serve(work, connection, slow)
+    serve(work, connection, slow)
+    slow()
+    assert [found["verdict"] for found in verdicts(connection, 1)] == ["match"]
+    kit.until(lambda: hooks.report.hooks.get("compared", seam="web.slow"))
+    assert hooks.report.hooks.get("compared", seam="web.slow") == 1
 
 
 def tokens(count):

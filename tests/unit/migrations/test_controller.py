@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from crossfade.migrations.applied import Applied, Migrations
 from crossfade.migrations.controller import Controller
+from crossfade.migrations.gathering import Gatherer
+from crossfade.migrations.operating import Act, Operating
 from crossfade.shim import ConfigurationError
 from crossfade.shim.errors import BusUnavailableError
 from crossfade.shim.stages import Stage
@@ -53,6 +56,12 @@ class World:
         progress = (await self.migrations.find("tools")).seams["web.search"]
         return (await self.traffic.stage())[0], progress.status
 
+    async def approve(self, step):
+        def say_yes(applied):
+            return applied.with_progress(replace(applied.seams["web.search"], approved={step: "ann"}))
+
+        await self.migrations.change("tools", say_yes)
+
     async def to_canary(self):
         await self.tick(times=2)
         assert await self.tick(*[verdict("match")] * 60) == (Stage.CANARY, "holding")
@@ -67,12 +76,7 @@ async def test_a_seam_goes_all_the_way_on_evidence(world):
     assert await world.tick(*[observed()] * 200, *[result()] * 30) == (Stage.CANARY, "holding")
     assert await world.tick(*[result()] * 200) == (Stage.CANARY, "awaiting-approval")
 
-    def approve(applied):
-        progress = applied.seams["web.search"]
-        stored = {**progress.to_json(), "approved": {str(progress.step + 1): "ann"}}
-        return applied.with_progress(type(progress).from_json(stored))
-
-    await world.migrations.change("tools", approve)
+    await world.approve(3)
     assert await world.tick() == (Stage.BUS, "holding")
     assert await world.tick() == (Stage.BUS, "done")
 
@@ -158,6 +162,57 @@ async def test_a_seam_is_one_playbooks(world):
     await world.apply(name="others")
     with pytest.raises(ConfigurationError, match="no playbook 'tools' is in force; there are: others"):
         await world.migrations.find("tools")
+
+
+async def test_a_new_text_keeps_where_a_seam_is_and_what_was_approved(world):
+    """Steps put in before do not make it stand elsewhere, and a yes was said to a stage and not to a number."""
+    await world.to_canary()
+    await world.approve(3)
+    more = PLAYBOOK.replace("  - {to: canary 10%", "  - {to: canary 1%}\n  - {to: canary 10%")
+    more = more.replace("  - {to: bus", "  - {to: canary 50%, approve: anyone}\n  - {to: bus")
+    progress = (await world.apply(more)).seams["web.search"]
+    assert (progress.step, progress.approved) == (3, {5: "ann"})
+    assert await world.tick(*[observed()] * 200, *[result()] * 230) == (Stage.CANARY, "awaiting-approval")
+    progress = (await world.apply(more.replace("bus, approve: anyone", "bus, approve: owner"))).seams["web.search"]
+    assert (progress.step, progress.approved) == (3, {})
+
+
+async def test_a_playbook_that_cannot_be_read_is_not_everybody_s(world, counts):
+    """Another version wrote it: the others' seams are looked after, it is counted, and a new text mends it."""
+    await world.to_canary()
+    await world.bus.state("migrations").put("newer", b'{"text": "steps: 3"}')
+    assert await world.tick(*[observed()] * 100, *[result("error")] * 40) == (Stage.SHADOW, "rolled-back")
+    assert counts.get("controller-failed", reason="playbook-newer")
+
+
+async def test_a_person_who_pauses_while_it_decides_is_heard(world, monkeypatch):
+    """Its look began before they said so: it moves nothing any more."""
+    await world.tick(times=2)
+    keep = Gatherer.keep
+
+    async def paused_meanwhile(gatherer, seam):
+        await Operating(world.bus, world.traffic.policies).pause(seam, Act(actor="ann", reason="wait"))
+        await keep(gatherer, seam)
+
+    monkeypatch.setattr(Gatherer, "keep", paused_meanwhile)
+    assert await world.tick(*[verdict("match")] * 60) == (Stage.SHADOW, "paused")
+
+
+async def test_a_leader_that_was_held_up_does_not_act_on_what_it_knew(world, monkeypatch):
+    """Stopped for longer than its lease between judging and moving, and another leads since."""
+    await world.tick(times=2)
+    keep, second = Gatherer.keep, world.another("two")
+
+    async def held_up(gatherer, seam):
+        await keep(gatherer, seam)
+        await world.bus.state("leases").put(
+            "controller", json.dumps({"holder": "two", "until": "2999-01-01T00:00:00+00:00"}).encode()
+        )
+
+    monkeypatch.setattr(Gatherer, "keep", held_up)
+    assert (await world.tick(*[verdict("match")] * 60))[0] == Stage.SHADOW
+    monkeypatch.undo()
+    assert (await world.tick(controller=second))[0] == Stage.CANARY
 
 
 async def test_nothing_is_decided_without_news(world):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -78,6 +79,25 @@ def test_keys_are_users_and_hashes_of_them(evidence):
         evidence.add(verdict("match", correlationid=str(n)))
     assert len(evidence.keys) == MOST_KEYS
     assert "ann" not in json.dumps(evidence.to_json())
+
+
+def test_keys_are_of_calls_that_prove_something(evidence):
+    """Whoever legacy answered, and whose call was not compared or not run, stands for nothing of the new side."""
+    for event in (observed(userid="a"), verdict("skipped", userid="b"), result("not-executed", userid="c")):
+        assert evidence.add(event)
+    assert not evidence.keys
+    for event in (verdict("ignored", userid="d"), result("error", userid="e"), result("unknown", userid="f")):
+        evidence.add(event)
+    assert len(evidence.keys) == 3
+
+
+@pytest.mark.parametrize("error", ["asyncio.exceptions.CancelledError", "crossfade.shim.errors.CallCancelledError"])
+def test_a_call_that_its_caller_gave_up_is_no_failure(evidence, error):
+    """On neither path: legacy would look worse than it is, and the bus would be taken back for it."""
+    for event in (observed(error=True), result("error")):
+        payload = {**json.loads(event.event.data), "error": {"type": error, "message": ""}}
+        evidence.add(replace(event, event=replace(event.event, data=json.dumps(payload).encode())))
+    assert [(evidence.paths[path].calls, evidence.paths[path].errors) for path in ("legacy", "bus")] == [(1, 0), (1, 0)]
 
 
 def test_coverage_is_what_processes_tell_now(evidence):

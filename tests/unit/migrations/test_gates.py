@@ -59,6 +59,36 @@ def test_a_match_rate_is_judged_by_what_is_proven(matches, kind):
     assert judge(MATCH, Abort(), facts(*[verdict("match")] * matches)).kind == kind
 
 
+def after(minutes, *, good=100_000, bad=200):
+    """Verdicts of long ago, and since a handler was deployed that is always wrong."""
+    found = facts(minutes=minutes)
+    for count, kind, at in ((good, "match", 1.0), (bad, "mismatch", 60 * (minutes - 1))):
+        one = facts(verdict(kind, after=at)).evidence
+        found.evidence.verdicts[kind] += count
+        for minute, paths in one.minutes.items():
+            for path, traffic in paths.items():
+                traffic.compared, traffic.mismatches = count, count if kind == "mismatch" else 0
+                found.evidence.minutes.setdefault(minute, {})[path] = traffic
+    return found
+
+
+def test_a_late_mismatch_is_not_outvoted_by_a_good_past():
+    """A handler that was replaced by a wrong one promotes nothing on what the old one proved, and is taken back."""
+    found = after(30)
+    ruling = judge(MATCH, Abort(), found)
+    assert (ruling.kind, "in the last 0:05:00" in ruling.findings[-1].text) == ("hold", True)
+    assert judge(MATCH, Abort(match=limit("< 0.9")), found).kind == "rollback"
+    assert judge(MATCH, Abort(match=limit("< 0.9")), after(30, bad=1)).kind == "allow"
+
+
+def test_mismatches_are_counted_by_the_minute():
+    """Those that a comparison found, as it found them, through a checkpoint."""
+    found = facts(verdict("match"), verdict("mismatch"), verdict("skipped"), verdict("mismatch", milliseconds=None))
+    again = Evidence.from_json(json.loads(json.dumps(found.evidence.to_json())))
+    recent = again.recent("shadow", found.now, within=timedelta(minutes=30))
+    assert (recent.compared, recent.mismatches) == (3, 2)
+
+
 def judged(n, paths, **more):
     found = verdict("match", **more)
     payload = {**json.loads(found.event.data), "judged": paths}

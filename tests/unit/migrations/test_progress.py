@@ -100,6 +100,27 @@ def test_a_person_s_way_back_from_a_move_that_was_not_written_down_pauses():
     assert reconcile(PLAYBOOK, at(1, revision=4), live(1, revision=6, actor="ann")).status == "paused"
 
 
+@pytest.mark.parametrize("stopped", ["paused", "rolled-back"])
+def test_a_person_s_word_outlives_a_move_that_was_under_way(stopped):
+    """They said stop while the controller moved it, or after it died: it stays stopped, where it is."""
+    found = reconcile(PLAYBOOK, at(1, status=stopped, reason="ann: no"), live(2, revision=5))
+    assert (found.step, found.status, found.reason) == (2, stopped, "ann: no")
+
+
+def test_what_was_approved_is_approved_once():
+    """Whoever took it back, and whether that was written down: the next way there is asked for again."""
+    known = at(4, status="done", approved={2: "bob", 4: "ann"})
+    for actor in (CONTROLLER, "cid"):
+        back = Live(stage=Stage.SHADOW, percent=0, revision=5, actor=actor)
+        assert reconcile(PLAYBOOK, known, back).approved == {}
+        assert reconcile(PLAYBOOK, known, live(2, revision=5, actor=actor)).approved == {2: "bob"}
+
+
+def test_a_policy_that_began_anew_is_seen():
+    """Its revisions count from one again, and may come by the one that is remembered."""
+    assert reconcile(PLAYBOOK, at(3), live(1, actor="ann")).status == "paused"
+
+
 def test_retired_is_the_end_unless_somebody_goes_back():
     """Whoever retired it; and who leads it out of there by force, pauses it."""
     retired = reconcile(PLAYBOOK, at(4, status="done"), Live(stage=Stage.RETIRED, percent=0, revision=5, actor="ann"))
