@@ -47,9 +47,11 @@ class Partition:
 
     async def offset(self, moment: int, *, timeout: float = TIMEOUT) -> int:
         """The first offset at or after ``moment`` (milliseconds, ``END`` or ``BEGINNING``), asked at the leader."""
+        # Asked first: where there is nothing so late, what is stored between the two answers must not be passed over.
+        end = await self.offset(END, timeout=timeout) if moment >= 0 else 0
         answer = await self._asked(lambda: offset_request(self.topic, moment), timeout=timeout)
         found = int(answer.topics[0][1][0][3])
-        return await self.offset(END, timeout=timeout) if found < 0 else found
+        return end if found < 0 else found
 
     async def _asked(self, request: Callable[[], object], *, timeout: float) -> Any:
         """Ask the leader until it answers: a question may be repeated, over a lost connection, too."""
