@@ -581,7 +581,8 @@ class Engine:
 
     async def _adopt(self, found: Held) -> None:
         instance = found.instance
-        self._set_timer(instance)
+        if self._timers.hint(instance.id, instance.due):  # an event may have come since it was read
+            self._woken.set()
         if instance.outbox or instance.ended:
             try:
                 lock = self._locks.setdefault(instance.id, asyncio.Lock())

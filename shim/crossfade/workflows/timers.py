@@ -26,6 +26,11 @@ class Timers:
             self._compact()
         return self.next() == due
 
+    def hint(self, key: str, due: float | None) -> bool:
+        """As ``set``, from what may be older than what is known: it only ever makes ``key`` due sooner."""
+        known = self._due.get(key)
+        return due is not None and (known is None or due < known) and self.set(key, due)
+
     def next(self) -> float | None:
         """When the first one is due."""
         while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:

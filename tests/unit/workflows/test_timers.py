@@ -31,3 +31,15 @@ def test_what_was_replaced_does_not_pile_up():
     for at in range(10_000):
         timers.set("a", at)
     assert len(timers._heap) < 100
+
+
+def test_what_may_be_old_only_makes_it_sooner():
+    """A look at every instance takes time; what an event has set meanwhile is not forgotten by it."""
+    timers = Timers()
+    timers.set("a", 10)
+    timers.hint("a", None)
+    timers.hint("a", 20)
+    assert timers.next() == 10
+    timers.hint("a", 5)
+    timers.hint("b", 7)
+    assert timers.take(30) == ["a", "b"]

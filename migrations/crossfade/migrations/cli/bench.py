@@ -193,3 +193,22 @@ def history(
     rows = [(each.what, f"{each.stored:,}", f"{each.p50:.2f} ms", f"{each.p99:.2f} ms") for each in looks]
     print_columns([("look-up", "among", "p50", "p99"), *rows])
     say(f"The goal of one run in the index is {SHOWN_GOAL:g} ms.")
+
+
+@app.command("workflows")
+def workflows(
+    instances: Annotated[int, typer.Option(min=1, help="That wait at once.")] = 2000,
+    as_json: JsonOption = False,
+) -> None:
+    """Start instances of a workflow on one engine, and measure time, memory, a restart, and how late timers are."""
+    from crossfade.migrations.bench.workflows import run  # noqa: PLC0415 - with the rest of the bench
+
+    figures = run(instances)
+    if as_json:
+        print_json(asdict(figures))
+        return
+    say(
+        f"{figures.instances} instances: started in {figures.started:.1f} s, {figures.kilobytes:.1f} KB each, "
+        f"{figures.cpu_ms:.1f} ms of the engine's CPU each; a restarted engine is ready in {figures.restarted:.1f} s; "
+        f"timers late by {figures.late_p50 * 1000:.0f} ms at the median, {figures.late_p99 * 1000:.0f} ms at the 99th"
+    )
