@@ -57,7 +57,7 @@ class WorkflowFigures:
     """What was measured. Seconds; ``kilobytes`` of the engine's memory per instance that waits; ``late``: of timers.
 
     ``cpu_ms``: the engine's, per instance from its start to its end, three transitions and four writes.
-    ``restarted``: until an engine that starts anew has looked at all instances.
+    ``restarted``: until an engine that starts anew takes events; it looks at all instances beside.
     """
 
     instances: int
