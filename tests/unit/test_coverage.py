@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from crossfade.adapters.memory import MemoryBus
 from crossfade.migrations.coverage import fold
-from crossfade.shim.coverage import Counted, Coverages, Tally, kind_of_call
+from crossfade.shim import coverage
+from crossfade.shim.coverage import ENDED, Counted, Coverages, Tally, kind_of_call
 from crossfade.shim.events import Event
 from crossfade.shim.hooks import Counters
 from crossfade.shim.ports import BusSettings
@@ -76,17 +77,50 @@ def test_a_new_revision_counts_anew():
 
 
 async def test_counts_outlive_their_process_for_a_day(bus):
-    """A process that ended this morning was traffic, too; last week's is cleared away."""
+    """A process that ended this morning was traffic, too; of last week's there is a sum."""
     tally, coverages = Tally(), Coverages(bus)
     tally.add("web.search", "a", observed=True)
     await coverages.report("one", tally)
     old = {"seen": (bus.now() - timedelta(days=2)).isoformat(), "seams": tally.to_json()}
     await bus.state("coverage").put("old", json.dumps(old).encode())
-    assert await coverages.counted("web.search") == [
-        Counted(instance="one", seam="web.search", revision=0, calls={"a": (1, 1)})
+    assert sorted(await coverages.counted("web.search"), key=lambda found: found.instance) == [
+        Counted(instance=name, seam="web.search", revision=0, calls={"a": (1, 1)}) for name in sorted((ENDED, "one"))
     ]
     assert await bus.state("coverage").get("old") is None
     assert await coverages.counted("web.other") == []
+
+
+async def test_counts_of_who_ended_long_ago_are_kept_together(bus):
+    """Their comparisons still count, and so must the calls that were not compared: a gate may wait for a week."""
+    tally, coverages = Tally(), Coverages(bus)
+    tally.begin("web.search", 3)
+    tally.add("web.search", "a", observed=True, n=3)
+    tally.add("web.search", "b", observed=False)
+    old = {"seen": (bus.now() - timedelta(days=2)).isoformat(), "seams": tally.to_json()}
+    for name in ("one", "two"):
+        await bus.state("coverage").put(name, json.dumps(old).encode())
+    for _ in range(2):
+        found = await coverages.counted("web.search")
+        assert [each.calls for each in found] == [{"a": (6, 6), "b": (2, 0)}]
+    assert [entry.key for entry in await bus.state("coverage").entries()] == [ENDED]
+    newer = {"revision": 4, "calls": {"a": [1, 1]}}
+    await bus.state("coverage").put("late", json.dumps({**old, "seams": {"web.search": newer}}).encode())
+    assert [(each.revision, each.calls) for each in await coverages.counted("web.search")] == [(4, {"a": (1, 1)})]
+    await bus.state("coverage").put("one", json.dumps(old).encode())
+    assert [each.revision for each in await coverages.counted("web.search")] == [4]
+
+
+async def test_of_two_who_clear_away_one_counts(bus):
+    """Both saw the same entry: nothing is counted twice, nor lost where the one that counted died after that."""
+    tally = Tally()
+    tally.add("web.search", "a", observed=True)
+    old = {"seen": (bus.now() - timedelta(days=2)).isoformat(), "seams": tally.to_json()}
+    await bus.state("coverage").put("one", json.dumps(old).encode())
+    await Coverages(bus).counted("web.search")
+    await bus.state("coverage").put("one", json.dumps(old).encode())  # it died before it had deleted that
+    found = await Coverages(bus).counted("web.search")
+    assert [each.calls for each in found] == [{"a": (1, 1)}]
+    assert await bus.state("coverage").get("one") is None
 
 
 async def test_what_did_not_change_is_not_told_again(bus):
@@ -99,6 +133,17 @@ async def test_what_did_not_change_is_not_told_again(bus):
     before = await bus.state("coverage").get("one")
     await coverages.report("one", tally)
     assert (await bus.state("coverage").get("one")).revision == before.revision
+
+
+async def test_a_process_without_news_is_not_taken_for_one_that_ended(bus, monkeypatch):
+    """It says the same again, now and then, and keeps its own entry."""
+    tally, coverages = Tally(), Coverages(bus)
+    tally.add("web.search", "a", observed=True)
+    await coverages.report("one", tally)
+    before = await bus.state("coverage").get("one")
+    monkeypatch.setattr(coverage, "_AGAIN", timedelta(0))
+    await coverages.report("one", tally)
+    assert (await bus.state("coverage").get("one")).revision > before.revision
 
 
 def test_coverage_adds_up_over_processes_and_verdicts():

@@ -2,7 +2,8 @@
 
 Evidence and the positions up to which it counts are written in one go, by compare-and-set: a reader that was replaced
 cannot write, and one that starts goes on where the last checkpoint was. The policy is read before the events: an event
-of a newer revision than is known waits until the policy is known, too.
+of a newer revision than is known waits until the policy is known, too. A stream that was made anew, or came back without
+its end, is followed again and counted (``skipped``): a position of before must not hide what comes now.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from crossfade.shim.claimcheck import load_data
 from crossfade.shim.coverage import Coverages
-from crossfade.shim.errors import CrossfadeError, WrongRevisionError
+from crossfade.shim.errors import CrossfadeError, MalformedEventError, WrongRevisionError
 from crossfade.shim.hooks import report
 
 from .evidence import Evidence, Traffic
@@ -39,12 +40,13 @@ class OutrunError(CrossfadeError):
 class Gathered:
     """What is kept of one seam. ``baseline``: legacy's traffic when there last was any, under an earlier revision.
 
-    ``positions``: by filter, of the last event that is counted. ``written``: the entry's revision, 0 before the first.
+    ``positions``: by filter, of the last event that is counted; ``epochs`` of which stream they are. ``written``: the entry's revision, 0 before the first.
     """
 
     evidence: Evidence
     baseline: Traffic | None = None
     positions: dict[str, Position] = field(default_factory=dict[str, "Position"])
+    epochs: dict[str, str] = field(default_factory=dict[str, str])
     written: int = 0
     changed: bool = False
 
@@ -62,6 +64,7 @@ class Gathered:
                 "evidence": self.evidence.to_json(),
                 "baseline": self.baseline.to_json() if self.baseline else None,
                 "positions": self.positions,
+                "epochs": self.epochs,
             }
         ).encode()
 
@@ -73,6 +76,7 @@ class Gathered:
             evidence=Evidence.from_json(stored["evidence"]),
             baseline=Traffic.from_json(stored["baseline"]) if stored["baseline"] else None,
             positions=stored["positions"],
+            epochs=stored.get("epochs", {}),
             written=written,
         )
 
@@ -140,15 +144,34 @@ class Gatherer:
         return subjects.verdicts(seam), subjects.observations(seam), subjects.results(domain, seam)
 
     async def _read(self, kept: Gathered, family: str) -> None:
-        newest = await self._bus.last(family)
-        if newest is None or newest.position == kept.positions.get(family):
-            return
+        try:
+            newest = await self._bus.last(family)
+        except MalformedEventError:  # which the reader counts and passes over
+            newest = None
+        else:
+            if newest is None or newest.position == kept.positions.get(family):
+                return
+        await self._follow(kept, family)
+        came = False
         async for stored in self._bus.read(family, after=kept.positions.get(family)):
+            came = True
             if self._must_wait(kept, stored):
                 return
             await self._count(kept, stored)
             kept.positions[family] = stored.position
             kept.changed = True
+        if newest is not None and not came:  # the position lies beyond the end: what came since cannot be told apart
+            report.count("skipped", seam=kept.evidence.seam, reason="evidence-stream-lost")
+            kept.positions[family] = newest.position
+            kept.changed = True
+
+    async def _follow(self, kept: Gathered, family: str) -> None:
+        """Begin anew where the stream did."""
+        epoch = (await self._bus.extent(family)).epoch
+        if kept.epochs.get(family, epoch) != epoch:
+            report.count("skipped", seam=kept.evidence.seam, reason="evidence-stream-anew")
+            kept.positions.pop(family, None)
+        kept.epochs[family] = epoch
 
     def _must_wait(self, kept: Gathered, stored: Stored) -> bool:
         """Whether it is of a revision that this reader has not heard of, and surely will."""

@@ -2,7 +2,7 @@
 
 A call is counted where its observation is made or lost, on the background loop: its caller pays nothing. The counts
 of a process are of the revision in force, grow as long as that lasts, and lie in the bucket ``coverage`` under the
-process's name; they stay there for a day after its end.
+process's name. A day after its end they are added to those of all that ended, of which one revision is kept, the newest.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from .errors import WrongRevisionError
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .ports import Bus, Entry
 
@@ -24,7 +26,12 @@ REPORT_EVERY: Final = 15.0  # seconds
 REPORT_FIRST: Final = 1.0
 """Seconds after a policy's change: counts begin anew then, and a gate may wait for them. Each next wait is twice it."""
 
+ENDED: Final = "_ended"
+"""The name under which lies what processes counted that ended long ago: their comparisons count still."""
+
 _FORGET: Final = timedelta(days=1)
+_AGAIN: Final = timedelta(hours=6)  # without news it says the same again, or it would be taken for one that ended
+_NAMES: Final = 200  # of those added last, which somebody may not have deleted yet
 _SIZES: Final = (1024, 16 * 1024, 256 * 1024)  # bytes of arguments
 _SIZE_NAMES: Final = ("<1K", "<16K", "<256K", "more")
 _TIMES: Final = (0.01, 0.1, 1.0, 10.0)  # seconds
@@ -91,27 +98,68 @@ class Coverages:
         self._bus = bus
         self._state = bus.state(BUCKET)
         self._told: dict[str, Any] = {}
+        self._at: datetime | None = None
 
     async def report(self, instance: str, tally: Tally) -> None:
-        """Tell the bus what ``instance`` counted, unless nothing changed. Raises ``BusError``."""
-        seams = tally.to_json()
-        if seams != self._told:
-            value = {"seen": self._bus.now().isoformat(), "seams": seams}
-            await self._state.put(instance, json.dumps(value).encode())
-            self._told = seams
+        """Tell the bus what ``instance`` counted, now and then also where nothing changed. Raises ``BusError``."""
+        seams, now = tally.to_json(), self._bus.now()
+        if seams != self._told or (self._at is not None and now - self._at > _AGAIN):
+            await self._state.put(instance, json.dumps({"seen": now.isoformat(), "seams": seams}).encode())
+            self._told, self._at = seams, now
 
     async def counted(self, seam: str) -> list[Counted]:
-        """What every process counted of ``seam``; those that ended more than a day ago are cleared away."""
-        found: list[Counted] = []
-        for entry in await self._state.entries():
-            stored = json.loads(entry.value)
-            if self._bus.now() - datetime.fromisoformat(stored["seen"]) > _FORGET:
-                await self._state.delete(entry.key)
-            elif seam in stored["seams"]:
-                found.append(_read(entry, seam, stored["seams"][seam]))
-        return found
+        """What every process counted of ``seam``; of those that ended more than a day ago the sum, as ``ENDED``."""
+        entries = {entry.key: entry for entry in await self._state.entries()}
+        gone = [entry for name, entry in entries.items() if name != ENDED and self._is_over(entry)]
+        if gone:
+            await self._put_together(entries.get(ENDED), gone)
+            entries = {entry.key: entry for entry in await self._state.entries()}
+        summed = _names(entries.get(ENDED))
+        read = {name: json.loads(entry.value)["seams"] for name, entry in entries.items() if name not in summed}
+        return [_read(name, seam, seams[seam]) for name, seams in read.items() if seam in seams]
+
+    def _is_over(self, entry: Entry) -> bool:
+        return self._bus.now() - datetime.fromisoformat(json.loads(entry.value)["seen"]) > _FORGET
+
+    async def _put_together(self, ended: Entry | None, gone: Sequence[Entry]) -> None:
+        """Add what ``gone`` counted to the sum, then delete it: who dies in between has said whose it holds."""
+        seams: dict[str, Any] = json.loads(ended.value)["seams"] if ended else {}
+        known = _names(ended)
+        fresh = [entry for entry in gone if entry.key not in known]
+        for entry in fresh:
+            for seam, stored in json.loads(entry.value)["seams"].items():
+                seams[seam] = _together(seams.get(seam), stored)
+        names = [*known, *(entry.key for entry in fresh)][-max(_NAMES, len(gone)) :]
+        value = json.dumps({"seams": seams, "names": names}).encode()
+        try:
+            if ended is None:
+                await self._state.create(ENDED, value)
+            else:
+                await self._state.update(ENDED, value, revision=ended.revision)
+        except WrongRevisionError:
+            return  # another is at it
+        for entry in gone:
+            await self._state.delete(entry.key)
 
 
-def _read(entry: Entry, seam: str, stored: Mapping[str, Any]) -> Counted:
+def _names(ended: Entry | None) -> list[str]:
+    """Whose counts the sum holds, of those that may still be there."""
+    return json.loads(ended.value)["names"] if ended else []
+
+
+def _together(known: Mapping[str, Any] | None, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The counts of one seam added up, of the newer revision alone."""
+    if known is None or known["revision"] < stored["revision"]:
+        return stored
+    if known["revision"] > stored["revision"]:
+        return known
+    calls: dict[str, list[int]] = {kind: list(counts) for kind, counts in known["calls"].items()}
+    for kind, (eligible, observed) in stored["calls"].items():
+        before = calls.get(kind, [0, 0])
+        calls[kind] = [before[0] + eligible, before[1] + observed]
+    return {"revision": known["revision"], "calls": calls}
+
+
+def _read(instance: str, seam: str, stored: Mapping[str, Any]) -> Counted:
     calls = {kind: (int(counts[0]), int(counts[1])) for kind, counts in stored["calls"].items()}
-    return Counted(instance=entry.key, seam=seam, revision=int(stored["revision"]), calls=calls)
+    return Counted(instance=instance, seam=seam, revision=int(stored["revision"]), calls=calls)

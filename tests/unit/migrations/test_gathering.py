@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from crossfade.adapters import memory
 from crossfade.migrations.gathering import Gatherer, OutrunError
 from crossfade.migrations.progress import Live
 from crossfade.shim.claimcheck import format_dataref
+from crossfade.shim.errors import MalformedEventError
 from crossfade.shim.events import Event
+from crossfade.shim.ports import BusSettings
 from crossfade.shim.stages import Stage
+from unit.migrations.conftest import Traffic
 from unit.migrations.seen import again, observed, result, verdict
 
 
@@ -89,6 +93,47 @@ async def test_what_cannot_be_read_is_counted_and_passed_over(gatherer, traffic,
     await traffic.tell(verdict("match"), revision=1)
     assert (await gather(gatherer)).compared == 1
     assert counts.get("skipped", seam="web.search", reason="evidence-KeyError") == 1
+
+
+async def test_a_stream_that_was_made_anew_is_read_from_its_beginning(bus, traffic, counts):
+    """Its positions begin again: what comes by them was never counted, a regression among it."""
+    first = Gatherer(bus, traffic.subjects)
+    await traffic.tell(*[verdict("match")] * 5, revision=1)
+    assert (await gather(first)).compared == 5
+    await first.keep("web.search")
+    other = memory.MemoryBus(BusSettings(), counts, broker=memory.MemoryBroker())
+    await other.open()
+    await other.state("evidence").create("web.search", (await bus.state("evidence").get("web.search")).value)
+    again = Traffic(other)
+    await again.tell(*[verdict("mismatch")] * 2, revision=1)
+    found = await gather(Gatherer(other, again.subjects))
+    assert (found.compared, found.verdicts["mismatch"]) == (7, 2)
+    assert counts.get("skipped", seam="web.search", reason="evidence-stream-anew") == 1
+    await other.close()
+
+
+async def test_a_stream_that_lost_its_end_is_followed_again(gatherer, traffic, counts):
+    """A broker that lost power came back with less: no position of before may keep what comes now from counting."""
+    await traffic.tell(verdict("match"), revision=1)
+    await gather(gatherer)
+    kept = gatherer._kept["web.search"]
+    kept.positions[traffic.subjects.verdicts("web.search")] = "cfv:1000"
+    await traffic.tell(verdict("match"), revision=1)
+    await gather(gatherer)
+    await traffic.tell(verdict("mismatch"), revision=1)
+    assert (await gather(gatherer)).verdicts["mismatch"] == 1
+    assert counts.get("skipped", seam="web.search", reason="evidence-stream-lost") == 1
+
+
+async def test_a_newest_event_that_is_no_event_hides_none_before_it(gatherer, traffic, monkeypatch):
+    """Somebody's garbage in the stream does not keep a seam from being judged."""
+    await traffic.tell(verdict("mismatch"), revision=1)
+
+    async def last(_pattern):
+        raise MalformedEventError("no event", reason="headers")
+
+    monkeypatch.setattr(traffic.bus, "last", last)
+    assert (await gather(gatherer)).compared == 1
 
 
 async def test_a_result_that_lies_in_the_object_store_counts_as_what_it_is(gatherer, traffic):
