@@ -2,8 +2,8 @@
 
 Evidence and the positions up to which it counts are written in one go, by compare-and-set: a reader that was replaced
 cannot write, and one that starts goes on where the last checkpoint was. The policy is read before the events: an event
-of a newer revision than is known waits until the policy is known, too. A stream that was made anew, or came back without
-its end, is followed again and counted (``skipped``): a position of before must not hide what comes now.
+of a newer revision than is known waits until the policy is known, too. A stream that was made anew, or that came back
+without its end, is followed again and counted (``skipped``): a position of before must not hide what comes now.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class OutrunError(CrossfadeError):
 class Gathered:
     """What is kept of one seam. ``baseline``: legacy's traffic when there last was any, under an earlier revision.
 
-    ``positions``: by filter, of the last event that is counted; ``epochs`` of which stream they are. ``written``: the entry's revision, 0 before the first.
+    ``positions``: by filter, of the last event that is counted; ``epochs``: of which stream they are. ``written``: the
+    entry's revision, 0 before the first.
     """
 
     evidence: Evidence

@@ -36,6 +36,16 @@ class Histories:
         entry = await self._state.get(seam)
         return _read(entry) if entry else None
 
+    async def now(self, seam: str, stage: Stage) -> History | None:
+        """The history of ``seam`` with one look more, which nobody writes down. Raises ``BusError``.
+
+        For who decides on it: a hit since the controller's last look is no quiet.
+        """
+        history = await self.find(seam)
+        if history is None or history.stage is not stage:
+            return history
+        return follow(history, seam, stage, await self._instances.known(), now=self._bus.now())
+
     async def look(self, seams: Iterable[Standing]) -> None:
         """Look at every process now, and write down what it means for these seams. Raises ``BusError``."""
         counted = [found for found in seams if found.policy.stage in _COUNTED]
@@ -49,7 +59,8 @@ class Histories:
     async def acknowledge(self, seam: str, *, by: str, period: timedelta, reason: str = "") -> History | None:
         """Write down that somebody knows that the code goes; ``None`` when the quiet has ended meanwhile."""
         entry = await self._state.get(seam)
-        history = _read(entry) if entry else None
+        known = _read(entry) if entry else None
+        history = await self.now(seam, known.stage) if known else None
         if history is None or history.silent or self._bus.now() - history.since < period:
             return None
         said = replace(history, acknowledged=f"{by}, {self._bus.now().isoformat()}: {reason}".rstrip(": "))

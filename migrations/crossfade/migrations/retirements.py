@@ -135,8 +135,8 @@ class Retirements:
         standing = await self._find(seam)
         gathered = await self._gatherer.gather(seam, standing.declared.domain, live_of(standing))
         handlers = frozenset(gathered.evidence.handlers)
-        history = await self._histories.find(seam)
-        stage, now = standing.policy.stage, self._bus.now()
+        stage = standing.policy.stage
+        history, now = await self._histories.now(seam, stage), self._bus.now()
         return Seen(
             standing=standing,
             history=history,

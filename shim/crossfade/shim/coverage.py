@@ -2,7 +2,7 @@
 
 A call is counted where its observation is made or lost, on the background loop: its caller pays nothing. The counts
 of a process are of the revision in force, grow as long as that lasts, and lie in the bucket ``coverage`` under the
-process's name. A day after its end they are added to those of all that ended, of which one revision is kept, the newest.
+process's name. A day after its end they are added to those of all that ended; of these the newest revision is kept.
 """
 
 from __future__ import annotations

@@ -152,6 +152,19 @@ async def test_the_quiet_begins_with_the_stage(world):
     assert [(build.name, build.hits) for build in found.retirement.builds] == [("", 1)]
 
 
+@pytest.mark.parametrize("stage", ["bus", "retired"])
+async def test_a_hit_since_the_last_look_is_seen_by_who_decides(world, stage):
+    """The controller looks every few seconds, and a person may decide between two looks: no hit falls between."""
+    await world.traffic.move(stage)
+    await lives(world)
+    await world.tick(result(), times=LOOK)
+    await lives(world, hits=1)
+    found = await typed(world, check=True, period=timedelta(milliseconds=1))
+    assert "the legacy code ran in p1 of unknown build (1x)" in found.retirement.holds[0]
+    with pytest.raises(StageChangeRefusedError, match="too early"):
+        await typed(world, period=timedelta(seconds=5), acknowledge=True)
+
+
 async def test_a_hit_at_retired_takes_the_acknowledgement_back(world):
     """The tripwire was touched: somebody needs the code."""
     await world.traffic.move("retired")
