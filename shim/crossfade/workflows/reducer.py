@@ -302,7 +302,7 @@ class _Turn:
         state.attempt += 1
         state.status = "calling"
         trying = self._trying(name, undo=undo)
-        state.callid = derived_id(self.instance.id, "undo" if undo else "step", name, str(state.attempt))
+        state.callid = derived_id(*self._root, "undo" if undo else "step", name, str(state.attempt))
         state.due = self.now + trying.timeout + GRACE
         self.instance.outbox.append({"do": "call", **call_item(self.definition, self.instance, name, undo=undo)})
 
@@ -443,6 +443,11 @@ class _Turn:
         return cast("Undo", self.definition.steps[name].undo)
 
     @property
+    def _root(self) -> tuple[str, str]:
+        """What ids follow from: another instance with this key, years later, has other ones."""
+        return self.instance.id, str(self.instance.event["id"])
+
+    @property
     def _who(self) -> dict[str, Any]:
         instance = self.instance
         return {"workflow": instance.workflow, "version": str(instance.version), "instance": instance.id}
@@ -461,7 +466,7 @@ class _Turn:
 
     def _outgo(self, do: str, kind: str, data: Any, *, step: str = "") -> None:
         number = str(len(self.instance.outbox))
-        identity = derived_id(self.instance.id, do, kind, step, str(self.instance.revision), number)
+        identity = derived_id(*self._root, do, kind, step, str(self.instance.revision), number)
         self.instance.outbox.append({"do": do, "id": identity, "type": kind, "data": data})
 
 

@@ -133,10 +133,29 @@ def test_an_engine_without_a_version_leaves_its_instances(connect, run, known, c
     known._known = only_new._known
     run(opened)
     kit.until(lambda: counts.get("skipped", seam="pinned", reason="version") == 1)
-    assert "1 instances of pinned are of version 1, which is not here" in caplog.text
+    kit.until(lambda: "1 instances of pinned are of version 1, which is not here" in caplog.text)
     desk.publish("clock.touched", {"name": "old"})
 
     (letter,) = kit.until(lambda: kit.dead_letters(opened))
     assert letter.reason == "version"
     assert "is of version 1, and this process has 2" in letter.detail
     assert desk.find("pinned", "old").revision == before.revision
+
+
+def test_an_ended_instance_moves_where_it_expires_and_starts_no_other(connect, run, known, counts, monkeypatch):
+    """An event with its key, new or delivered again, has no effect as long as it is kept; then it starts anew."""
+    monkeypatch.setattr(engine, "_TIDY", 0.05)
+    clock(known, due=0.01)
+    opened = connect()
+    desk = run(opened, keep=1.5)
+    desk.publish("clock.set", {"name": "a"})
+    desk.until("clock", "a", "completed")
+    kit.until(lambda: kit.on_loop(opened, desk.store.live()) == [])
+    assert len(kit.on_loop(opened, desk.store.ended())) == 1
+    desk.publish("clock.set", {"name": "a"})
+    kit.until(lambda: counts.get("ignored", reason="ended") == 1)
+
+    kit.until(lambda: kit.on_loop(opened, desk.store.ended()) == [])
+    desk.publish("clock.set", {"name": "a"})
+    assert desk.until("clock", "a", "completed")
+    assert len(desk.facts("workflow.started", 2)) == 2
