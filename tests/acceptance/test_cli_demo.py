@@ -2,6 +2,30 @@
 
 from __future__ import annotations
 
+import pytest
+
+from plugins.kafka import NEEDED
+
+KAFKA = [pytest.mark.slow, pytest.mark.timeout(300), *NEEDED]
+
+
+@pytest.mark.parametrize("bus", [pytest.param("kafka", marks=KAFKA)])
+def test_the_demo_on_another_broker(declared, kafka_broker, bus, note):
+    """On a broker that is there nothing is lost or doubled either, and every seam without the bug ends retired."""
+    done = declared.process("demo", "--json", "--bus", f"{bus}://{kafka_broker.direct}", seconds=250)
+    summary = done.json
+
+    assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 3)
+    assert summary["stuck"] == []
+    assert summary["regression_caught"]
+    note(f"crossfade demo on {bus}: {summary['calls']} calls in {summary['seconds']} s")
+
+
+def test_a_broker_that_nobody_names(declared):
+    """--bus with a scheme alone needs CROSSFADE_BUS; the text says what to write."""
+    done = declared.process("demo", "--bus", "kafka", code=2)
+    assert "--bus kafka://HOST:PORT" in done.err
+
 
 def test_the_demo_loses_and_doubles_nothing(declared, note):
     """demo --json tells its story on stderr, one summary on stdout, and the summary holds."""

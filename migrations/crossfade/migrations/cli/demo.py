@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import tempfile
@@ -32,6 +33,10 @@ def demo(
     no_regression: Annotated[
         bool, typer.Option("--no-regression", help="Plant no bug: every seam goes all the way.")
     ] = False,
+    bus: Annotated[
+        str,
+        typer.Option(metavar="URL", help="A broker that is there, or its scheme: then CROSSFADE_BUS says where it is."),
+    ] = "embedded",
     as_json: JsonOption = False,
 ) -> None:
     """Move functions and routes of a real stack to the bus under traffic, kill workers, count what happened.
@@ -42,11 +47,12 @@ def demo(
     """
     if regression not in SEAMS:
         raise typer.BadParameter(f"is no seam of the desk: {', '.join(SEAMS)}", param_hint="--regression")
+    url = _broker(bus)
     work = Path(tempfile.mkdtemp(prefix="crossfade-demo-"))
     teller = _Teller(Console(file=sys.stderr) if as_json else Console())
     good = False
     try:
-        verdict = tell(work, teller, keep=keep, regression="" if no_regression else regression)
+        verdict = tell(work, teller, keep=keep, regression="" if no_regression else regression, bus=url)
         good = verdict.good
     finally:
         teller.close()
@@ -59,6 +65,19 @@ def demo(
     else:
         _print(verdict, Console())
     raise typer.Exit(0 if verdict.good else 1)
+
+
+def _broker(bus: str) -> str:
+    """The URL of a broker that is there, empty for an embedded one."""
+    if bus == "embedded":
+        return ""
+    url = bus if "://" in bus else os.environ.get("CROSSFADE_BUS", "")
+    if not url.startswith(f"{bus.partition('://')[0]}://"):
+        text = f"say where it is: --bus {bus}://HOST:PORT, or CROSSFADE_BUS={bus}://HOST:PORT"
+        raise typer.BadParameter(text, param_hint="--bus")
+    if url.startswith("kafka://") and "sync=" not in url:
+        url += ("&" if "?" in url else "?") + "sync=always"  # its topics are new, and writes go over the bus
+    return url
 
 
 class _Teller:

@@ -195,7 +195,8 @@ def _durability(synced: bool | None) -> Finding:
         check="durability",
         status="warn",
         found="the server syncs now and then" if synced is False else "the server does not tell",
-        remedy="a power cut can lose acknowledged events: sync_interval: always (then add ?sync=always to the URL)",
+        remedy="a power cut can lose acknowledged events: sync_interval: always on NATS (then add ?sync=always to the "
+        "URL), flush.messages=1 on Kafka's topics cmd, kv and grp, or three replicas",
     )
 
 

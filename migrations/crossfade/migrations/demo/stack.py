@@ -33,6 +33,7 @@ ROUTES: Final[Mapping[str, str]] = {LOOK_UP: "look_up", ORDER: "order"}
 
 SEAMS: Final = (*FUNCTIONS, *ROUTES)
 
+_CREDENTIALS: Final = ("CROSSFADE_KAFKA_USER", "CROSSFADE_KAFKA_PASSWORD")  # the bus's, for every process of the stack
 _REPORT: Final = 0.6  # seconds the long-running tool takes
 _STOP: Final = 10.0  # seconds a process gets to end by itself
 _WORKER_ACK_WAIT: Final = 2.0  # seconds; a killed worker's calls wait this long, and the audience with them
@@ -76,6 +77,7 @@ class Stack:
 
     work: Path
     bus: str
+    prefix: str
     regression: str = ""
     _exits: ExitStack = field(default_factory=ExitStack)
     workers: list[subprocess.Popen[str]] = field(default_factory=list)
@@ -177,10 +179,15 @@ class Stack:
         return line
 
     def _environment(self, role: str) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("CROSSFADE_", "DESK_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name in _CREDENTIALS or not name.startswith(("CROSSFADE_", "DESK_"))
+        }
         return kept | {
             "PYTHONPATH": os.pathsep.join(filter(None, (str(self.code), os.environ.get("PYTHONPATH")))),
             "CROSSFADE_BUS": self.bus,
+            "CROSSFADE_PREFIX": self.prefix,
             "CROSSFADE_CONFIG": str(self.code / "desk" / "crossfade.toml"),
             "CROSSFADE_SEAL_KEY": f"demo:{self._seal_key}",  # a visitor's cookie may travel, and only sealed
             "DESK_HOME": str(self.work / "desk"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from collections import Counter
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from crossfade.adapters.embedded import stop as stop_server
 from crossfade.migrations.gates import asked
 from crossfade.proxy.control.tokens import Keyring
-from crossfade.shim.buses import open_bus
+from crossfade.shim.buses import hide_credentials, open_bus
 from crossfade.shim.domains import answer_type
 from crossfade.shim.hooks import report
 from crossfade.shim.ports import BusSettings
@@ -67,14 +68,18 @@ class Teller(Protocol):
         ...
 
 
-def tell(work: Path, teller: Teller, *, keep: bool = False, regression: str = SUMMARISE) -> Verdict:
+def tell(work: Path, teller: Teller, *, keep: bool = False, regression: str = SUMMARISE, bus: str = "") -> Verdict:
     """Run the demo in the empty folder ``work``, with a bug in the next version of ``regression`` (empty: none).
 
-    Raises ``DemoFailedError`` when a step cannot be carried out.
+    ``bus`` is the URL of a broker that is there, on which the demo has a prefix of its own; without one an embedded
+    broker is started. Raises ``DemoFailedError`` when a step cannot be carried out.
     """
+    if bus:
+        with Stack(work, bus, f"demo_{os.urandom(4).hex()}", regression) as stack:
+            return _Story(stack, teller).run(keep=keep)
     path = work / "bus"
     try:
-        with Stack(work, f"embedded://{path}?idle={_IDLE}", regression) as stack:
+        with Stack(work, f"embedded://{path}?idle={_IDLE}", "cf", regression) as stack:
             return _Story(stack, teller).run(keep=keep)
     finally:
         stop_server(path)
@@ -84,7 +89,7 @@ class _Story:
     def __init__(self, stack: Stack, teller: Teller) -> None:
         self._stack = stack
         self._teller = teller
-        self._subjects = Subjects()
+        self._subjects = Subjects(stack.prefix)
         self._began = time.monotonic()
         self._moves: dict[str, list[Moved]] = {seam: [] for seam in SEAMS}
         self._ways: dict[str, Way] = {}
@@ -122,7 +127,7 @@ class _Story:
         self._teller.wait(
             f"\nThe desk is at {desk.page}: ask it something, have a report written, see its steps as they happen."
             f"\nThe dashboard is at {desk.control}, the operator's token is {desk.token}"
-            f"\nIts routes are in {desk.routes}, its playbooks in {playbooks}, the bus is {self._stack.bus}"
+            f"\nIts routes are in {desk.routes}, its playbooks in {playbooks}, the bus is {self._where}"
         )
 
     def _prepare(self) -> Desk:
@@ -131,13 +136,22 @@ class _Story:
         passages = stack.index()
         self._teller.result(f"{passages:,} passages of Python's own documentation indexed")
         asyncio.run(self._touch_bus())
-        self._teller.result("embedded broker up: a real nats-server on a directory")
+        self._teller.result(self._broker())
         stack.begin_worker()
         stack.begin_worker()
         desk = stack.start_services()
         stack.begin_route_worker(desk)
         self._teller.result(f"4 services up, crossfade proxy in front of them; people ask at {desk.page}")
         return desk
+
+    def _broker(self) -> str:
+        if self._stack.bus.startswith("embedded:"):
+            return "embedded broker up: a real nats-server on a directory"
+        return f"broker {self._where}, prefix {self._stack.prefix}: what the demo makes there stays"
+
+    @property
+    def _where(self) -> str:
+        return hide_credentials(self._stack.bus)
 
     def _stand_at_legacy(self, traffic: Traffic) -> None:
         self._teller.step("legacy: three functions inside the agent, and two routes: GET /search, POST /reports")
@@ -263,7 +277,7 @@ class _Story:
 
     @asynccontextmanager
     async def _bus(self) -> AsyncGenerator[Bus]:
-        bus = open_bus(self._stack.bus, BusSettings(client_name="crossfade demo"), report)
+        bus = open_bus(self._stack.bus, BusSettings(prefix=self._stack.prefix, client_name="crossfade demo"), report)
         try:
             await bus.open()
             yield bus
