@@ -92,7 +92,7 @@ class SeamRoute:
     def begin(self, exchange: Exchange) -> None:
         """See ``Answering``."""
         exchange.seam = self.seam.name
-        if self.seam.route is None:
+        if self.seam.unwatched is None:
             forward(exchange, self.pool)
             return
         identity = self._rules.identify(exchange.head.headers, trusted=exchange.peer.trusted)

@@ -36,6 +36,7 @@ from .outcomes import (
     value_payload,
 )
 from .slots import current_slot
+from .watching import Step, begin, sent, watchers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from ._runtime import Runtime
     from .ports import Position
     from .slots import Slot
+    from .watching import Watch
 
 _LOOK_UPS: Final = (0.5, 0.9, 1.0)  # shares of the deadline at which the log is asked for a result
 _LAST_LOOK: Final = 1.0  # seconds by which the look-up at the deadline may exceed it
@@ -253,18 +255,44 @@ class Calls:
     async def _send(self, asked: _Asked) -> None:
         """Publish until it is durable or provably not sent; ends the call in the latter case."""
         command = asked.command
+        watch = self._watch(command) if watchers.all else None
+        failure: BaseException | None = None
         try:
             event = await self._event(command)
+            if watch is not None and (carried := watch.context()):
+                event = event.with_extensions(**carried)
             if command.guarded:
                 await self._append_command(asked, event)
             else:
                 await self._publish_command(command, event)
         except CrossfadeError as error:
+            failure = error
             _settle(asked.waiter, Answer(kind="not-executed", reason=type(error).__name__))
             report.count("not-sent", seam=command.seam.name, reason=type(error).__name__)
-        except Exception:
+        except Exception as error:
+            failure = error
             _log.exception("seam %s: a command could not be sent", command.seam.name)
             _settle(asked.waiter, Answer(kind="unknown", reason="internal"))
+        finally:
+            if watch is not None:
+                watch.end(failure)
+
+    def _watch(self, command: Command) -> Watch | None:
+        """Tell the watchers that a command is about to be sent."""
+        if not command.detached:
+            sent(command.seam.name, command.callid)
+        return begin(
+            Step(
+                kind="send",
+                seam=command.seam.name,
+                domain=command.seam.domain,
+                bus=self._runtime.scheme,
+                address=self._runtime.subjects.commands(command.seam.domain, command.seam.name),
+                callid=command.callid,
+                size=len(command.data),
+                correlation=command.correlation,
+            )
+        )
 
     async def _publish_command(self, command: Command, event: Event) -> None:
         """Repeat the same event until the answer is clean: a copy that landed is then a duplicate.

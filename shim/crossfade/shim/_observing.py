@@ -28,6 +28,7 @@ from .observations import Observation, Seen
 from .outcomes import GIVEN_UP, SeenError
 from .seam import is_an_heirs
 from .stages import Stage
+from .watching import trace_context, watchers
 from .yielded import LIMIT, MOST_BYTES, Watched, Yielded
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ class Observing:
         self._calls = calls_of(runtime.instance, seam.name)
         self._block = runtime.block
         self._seals = runtime.sealer is not None
+        self._correlation = trace_context if watchers.all else current_correlation
         with contextlib.suppress(SeamDefinitionError):  # told when a call is read
             _ = seam.codec  # here, because making the first one takes pydantic's import: not at exit, nor in a call
 
@@ -230,7 +232,7 @@ class Observing:
             changed = n % _MUTATION_EVERY == 1 and self._changed(before, args, kwargs)
             heirs = self.seam.in_class and is_an_heirs(self.seam, body)
             self._observer.offer(
-                (self, n, started, duration, before, copy, None, current_correlation(), changed, heirs, outer)
+                (self, n, started, duration, before, copy, None, self._correlation(), changed, heirs, outer)
             )
         except Exception as failure:
             self._lost(before, duration, failure)
@@ -254,7 +256,7 @@ class Observing:
             heirs = is_an_heirs(self.seam, body)
             seen = SeenError(error)
             self._observer.offer(
-                (self, n, started, duration, before, taken, seen, current_correlation(), changed, heirs, outer)
+                (self, n, started, duration, before, taken, seen, self._correlation(), changed, heirs, outer)
             )
         except Exception as failure:
             self._lost(before, duration, failure)
@@ -302,7 +304,7 @@ class Observing:
         error: SeenError | None = None,
     ) -> None:
         """It ended. ``arguments`` make a mapping by parameter, ``None``: sampled out; ``started`` is epoch seconds."""
-        correlation = current_correlation()
+        correlation = self._correlation()
         self._observer.offer(
             (self, n, started, duration, arguments, value, error, correlation, False, False, current_caller())
         )

@@ -37,6 +37,7 @@ from .hooks import report
 from .outcomes import EFFECTS_DIFFER, Answer, rebuild_error, type_name
 from .routing import choose
 from .seam import is_an_heirs
+from .watching import fell_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -263,6 +264,7 @@ class OverBus:
             legal = answer.claim is not None or not command.once
         if legal:
             report.count("fallback", seam=command.seam.name, reason=answer.reason or answer.kind)
+            fell_back(command.seam.name)
         return legal
 
 

@@ -84,6 +84,7 @@ class Runtime:
         self.thread = LoopThread()
         self.bus = bus
         self.url = url
+        self.scheme = url.partition("://")[0]
         self.shown_url = hide_credentials(url)
         self.config = config
         self.registry = registry
@@ -136,7 +137,8 @@ class Runtime:
     async def stop(self, *, flush: float) -> None:
         """Flush observations within ``flush`` seconds, stop every task and disconnect."""
         for seam in self.registry.all():
-            seam.route = None
+            seam.take(None)
+            seam.stage = Stage.LEGACY
         await self.calls.close()
         if self.ready.is_set():
             await self.observer.flush(flush)
@@ -358,7 +360,9 @@ class Runtime:
         except CrossfadeError as error:
             self.skip(seam.name, "policy", str(error))
             return  # the route in force stays
-        seam.route = self._route(seam, policy)
+        route = self._route(seam, policy)
+        seam.stage = Stage.LEGACY if route is None else policy.stage
+        seam.take(route)
         live = self._live.get(seam.name)
         later = live.next_change(self.bus.now()) if live else None
         if later is not None:

@@ -17,6 +17,7 @@ from .calls import serving
 from .correlate import correlated
 from .errors import CallCancelledError
 from .http import StreamedResponse
+from .watching import Step, begin, watchers
 from .yielded import MOST_BYTES, MOST_ITEMS
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .calls import CurrentCall
     from .correlate import Correlation
     from .services import Service
+    from .watching import Watch
 
 Chunks: TypeAlias = "Callable[[int, Any], bool | None]"
 """Takes an item with its number; ``False``: it wants no more."""
@@ -62,6 +64,7 @@ class Running:
     ended: asyncio.Future[Ran]
     cancel: Callable[[], object] = bool
     overdue: bool = False
+    step: Step | None = None
 
     def tell_overdue(self) -> None:
         """Tell the handler to stop, and wait no longer than for its last word."""
@@ -108,6 +111,9 @@ class Bodies:
         context = contextvars.copy_context()
         context.run(serving.set, running.call)
         context.run(calling.set, call_with_id(running.call.callid))
+        watch = self._watch(correlation, running.call, running.step) if watchers.all else None
+        if watch is not None:
+            context.run(watch.enter)
         began = time.perf_counter()
         run = _Run(self._service, bound, correlation, chunks)
         if self._service.kind in ("plain", "generator"):
@@ -116,11 +122,20 @@ class Bodies:
             self._start_task(run, context, running)
         try:
             ran = await running.ended
-        except asyncio.CancelledError:  # the worker gives up waiting, and so must the body
+        except asyncio.CancelledError as error:  # the worker gives up waiting, and so must the body
             running.cancel()
+            if watch is not None:
+                watch.end(error)
             raise
+        if watch is not None:
+            watch.end(ran.error)
         seconds = time.perf_counter() - began
         return Ran(value=ran.value, error=ran.error, items=ran.items, seconds=seconds, later=ran.later)
+
+    def _watch(self, correlation: Correlation, call: CurrentCall, step: Step | None) -> Watch | None:
+        """Tell the watchers that the function begins; ``step`` says what there is to say of its command."""
+        step = step or Step(kind="run", seam=call.seam, domain=self._service.domain, shadow=True)
+        return begin(replace(step, callid=call.callid, attempt=call.attempt, correlation=correlation))
 
     def _start_thread(self, run: _Run, context: contextvars.Context, running: Running) -> None:
         here = asyncio.get_running_loop()

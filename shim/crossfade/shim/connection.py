@@ -213,14 +213,14 @@ def _forget_in_child() -> None:
     registry.on_declare = None
     rejoining = Rejoining(lambda: _rejoin(url, config))
     for seam in registry.all():
-        seam.route = rejoining
+        seam.take(rejoining)
 
 
 def _rejoin(url: str, config: Config) -> None:
     """Connect as the parent was, unless this process has connected by itself, or closed that again."""
     from .rejoining import Rejoining  # noqa: PLC0415 - only in a child
 
-    waiting = [seam for seam in registry.all() if isinstance(seam.route, Rejoining)]
+    waiting = [seam for seam in registry.all() if isinstance(seam.unwatched, Rejoining)]
     if _current is not None:
         url = _current.runtime.url
     try:
@@ -229,8 +229,8 @@ def _rejoin(url: str, config: Config) -> None:
         report.count("connect-failed", reason=type(error).__name__)
         _log.warning("a forked process could not connect as its parent was: %s", error)
     for seam in waiting:  # not connected in time: the body answers, and connecting goes on in the background
-        if isinstance(seam.route, Rejoining):
-            seam.route = None
+        if isinstance(seam.unwatched, Rejoining):
+            seam.take(None)
 
 
 if hasattr(os, "register_at_fork"):

@@ -67,7 +67,7 @@ _PIECE: Final = 2048  # bytes that each of its pieces takes besides
 
 def way(seam: Seam) -> Way:
     """The way of a request made now, under the correlation in force; a run's first choice is kept."""
-    route = seam.route
+    route = seam.unwatched  # the proxy tells of its requests itself
     if route is None:
         return _LEGACY
     if isinstance(route, Split):

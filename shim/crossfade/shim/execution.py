@@ -31,6 +31,7 @@ from .events import Event
 from .hooks import report
 from .outcomes import NoAnswerError, error_payload, record_error, refusal_payload, value_payload
 from .projection import Projection, projection_of
+from .watching import Step, watchers
 
 if TYPE_CHECKING:
     import inspect
@@ -115,6 +116,8 @@ class Execution:
         if barred := await self._barred(event, call):
             return refused(barred)
         running = Running(call, asyncio.get_running_loop().create_future())
+        if watchers.all:
+            running.step = self._step(delivery)
         self.running[call.callid] = running
         if (projection := self.projection(event)) is not None:
             projection.started(call.attempt)
@@ -126,6 +129,18 @@ class Execution:
         if running.overdue and isinstance(ran.error, asyncio.CancelledError | CallCancelledError):
             return self._overdue(ran, delivery, call)
         return self._finished(ran, delivery, call)
+
+    def _step(self, delivery: Delivery) -> Step:
+        """What there is to tell of the command before its function begins."""
+        return Step(
+            kind="run",
+            seam=self.seam,
+            domain=self._service.domain,
+            bus=self._runtime.scheme,
+            address=self._runtime.subjects.commands(self._service.domain, self.seam),
+            size=len(delivery.stored.event.data or b""),
+            waited=max(0.0, (self._runtime.bus.now() - delivery.stored.time).total_seconds()),
+        )
 
     def tell_overdue(self) -> None:
         """Tell every handler to stop whose call's deadline and grace have passed, once."""

@@ -56,13 +56,13 @@ class Guarded:
     """Wraps a user's hooks: an error in them is logged once per name and never reaches a call."""
 
     def __init__(self, hooks: Hooks) -> None:
-        self._hooks = hooks
+        self.hooks = hooks
         self._complained: set[str] = set()
 
     def count(self, name: str, *, seam: str = "-", reason: str = "-", n: int = 1) -> None:
         """See ``Hooks.count``."""
         try:
-            self._hooks.count(name, seam=seam, reason=reason, n=n)
+            self.hooks.count(name, seam=seam, reason=reason, n=n)
         except Exception:
             if name not in self._complained:
                 self._complained.add(name)
@@ -78,9 +78,12 @@ class _Reporter:
 
     def __init__(self) -> None:
         self.hooks: Hooks = counters
+        self.others: tuple[Guarded, ...] = ()
 
     def count(self, name: str, *, seam: str = "-", reason: str = "-", n: int = 1) -> None:
         self.hooks.count(name, seam=seam, reason=reason, n=n)
+        for other in self.others:
+            other.count(name, seam=seam, reason=reason, n=n)
 
 
 report = _Reporter()
@@ -89,6 +92,16 @@ report = _Reporter()
 def use_hooks(hooks: Hooks) -> None:
     """Send every count of this process to ``hooks`` from now on; errors in it are guarded."""
     report.hooks = Guarded(hooks)
+
+
+def add_hooks(hooks: Hooks) -> None:
+    """Tell ``hooks`` of every count from now on, beside those in use; errors in it are guarded."""
+    report.others = (*report.others, Guarded(hooks))
+
+
+def remove_hooks(hooks: Hooks) -> None:
+    """Tell ``hooks``, which were added, nothing any more."""
+    report.others = tuple(each for each in report.others if each.hooks is not hooks)
 
 
 _: Hooks = report

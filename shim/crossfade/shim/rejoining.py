@@ -71,6 +71,7 @@ class Rejoining:
 
 def _route(seam: Seam) -> Route | None:
     """The route after joining. Raises ``NotConnectedError`` where there is neither a route nor a body."""
-    if seam.route is None and not seam.has_body:
+    route = seam.unwatched
+    if route is None and not seam.has_body:
         raise NotConnectedError(f"{seam.name} is served elsewhere and this process is not connected", callid="-")
-    return seam.route
+    return route

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .errors import ConfigurationError, SeamDefinitionError, UnknownSeamError
 from .subjects import check_seam
+from .watched import Watched, watched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -55,6 +56,8 @@ class Route(Protocol):
 class Seam:
     """A declared seam. ``route`` is what the next call takes: ``None`` at legacy, when off, when never connected.
 
+    While somebody watches it is a ``Watched`` one. ``stage`` is where the seam stands in this process.
+
     ``body`` is ``None`` at a call site that has none (``remote``). ``bind`` makes the instance that a method's
     body runs on at a worker.
     """
@@ -80,8 +83,18 @@ class Seam:
         self.call_kind: Call = call_kind(self.function)
         self.static = isinstance(function, staticmethod)
         self.in_class = _is_in_class(self.function)
-        self.route: Route | None = None
+        self.stage = "legacy"
+        self.route = watched(None)
         self._codec: SignatureCodec | SeamDefinitionError | None = None
+
+    def take(self, route: Route | None) -> None:
+        """Let the next call take ``route``, told about where somebody watches."""
+        self.route = watched(route)
+
+    @property
+    def unwatched(self) -> Route | None:
+        """The route itself, whoever watches."""
+        return self.route.inner if isinstance(self.route, Watched) else self.route
 
     @property
     def place(self) -> str:
@@ -237,7 +250,7 @@ class Registry:
             known = self._seams.get(seam.name)
             self._refuse_second(known, seam, "seam")
             if known is not None:
-                known.route = None  # no policy change reaches it any more, so it must not stay on the bus
+                known.take(None)  # no policy change reaches it any more, so it must not stay on the bus
             self._seams[seam.name] = seam
         if self.on_declare is not None:
             self.on_declare(seam)

@@ -33,6 +33,7 @@ from .outcomes import Answer, type_name
 from .projection import ENDED, Projection
 from .rejoining import Rejoining
 from .slots import alent, anext_of, lent, next_of
+from .watched import watched
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -85,9 +86,9 @@ def _prepare(
     """The command of a task that goes over the bus, or ``None`` when it runs here."""
     if seam.call_kind in ("generator", "async generator"):
         raise SeamDefinitionError(f"seam {seam.name!r} is a generator: iterate it, a stream cannot be submitted")
-    if isinstance(seam.route, Rejoining):
-        seam.route.join()
-    route = seam.route
+    if isinstance(seam.unwatched, Rejoining):
+        seam.unwatched.join()
+    route = seam.unwatched
     if isinstance(route, Split):
         route = route.bus if route.takes_bus(seam) else None
     if not isinstance(route, OverBus):
@@ -100,13 +101,16 @@ def _prepare(
 
 def _here(seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> LocalTask[Any]:
     """The task of a body that runs here: observed under the handle's id, and a keyed one asks the ledger first."""
-    route, callid = seam.route.legacy if isinstance(seam.route, Split) else seam.route, None
+    route, callid = seam.unwatched, None
+    route = route.legacy if isinstance(route, Split) else route
     if isinstance(route, OverBus):
-        return LocalTask(seam, route.legacy(seam, body), args, kwargs)
-    if isinstance(route, Rejoining | None):
-        return LocalTask(seam, body, args, kwargs)
+        body, route = route.legacy(seam, body), None
+    if isinstance(route, Rejoining):
+        route = None
     if isinstance(route, Observing):
         callid, route = route.once()
+    if (route := watched(route)) is None:
+        return LocalTask(seam, body, args, kwargs)
     call = route.acall if seam.call_kind == "coroutine" else route.call
     return LocalTask(seam, lambda *args, **kwargs: call(seam, body, args, kwargs), args, kwargs, callid=callid)
 

@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,9 @@ from ._bodies import answer_by_http, leave_bodies_behind
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
 from ._stdin import StdinOption, stop_with_stdin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def worker(
@@ -47,6 +50,9 @@ def worker(
     health_anywhere: Annotated[
         bool, typer.Option("--health-anywhere", help="Let --health listen beyond this machine.")
     ] = False,
+    otel: Annotated[
+        bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the OTEL_* variables say.")
+    ] = False,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
@@ -61,6 +67,7 @@ def worker(
     if not modules and http is None:
         raise typer.BadParameter("name the modules that declare seams, or a service with --http", param_hint="MODULE")
     import_modules(modules or [])
+    stop_telemetry = _export() if otel else _nothing
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
         serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,7 +81,18 @@ def worker(
             serving.run(when_ready=lambda: _say_ready(names, options, heard_at, as_json=as_json))
         finally:
             thread.run(server.close())
+    stop_telemetry()
     leave_bodies_behind()
+
+
+def _export() -> Callable[[], None]:
+    from crossfade.adapters.otel import export_by_otlp  # noqa: PLC0415 - an extra
+
+    return export_by_otlp("crossfade-worker")
+
+
+def _nothing() -> None:
+    """Nobody is told anything."""
 
 
 def _say_ready(seams: list[str], options: WorkerOptions, health: Address | None, *, as_json: bool) -> None:

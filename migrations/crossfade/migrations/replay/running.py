@@ -284,7 +284,7 @@ def _answered(registry: Registry, answering: Answering) -> Generator[None]:
     """Every seam is answered by ``answering``, also one that is declared meanwhile."""
 
     def adopt(seam: Seam) -> None:
-        seam.route = answering
+        seam.take(answering)
 
     before, registry.on_declare = registry.on_declare, adopt
     for seam in registry.all():
@@ -294,7 +294,7 @@ def _answered(registry: Registry, answering: Answering) -> Generator[None]:
     finally:
         registry.on_declare = before
         for seam in registry.all():
-            seam.route = None
+            seam.take(None)
 
 
 def _nowhere(bus: str | None, *, required: bool) -> connection.Connection:
