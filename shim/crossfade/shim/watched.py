@@ -13,7 +13,7 @@ from .correlate import current_correlation
 from .watching import Step, begin, watchers
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+    from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 
     from .seam import Route, Seam
     from .watching import Watch
@@ -59,7 +59,7 @@ def _begun(seam: Seam) -> Watch | None:
 
 
 @contextlib.contextmanager
-def _step(seam: Seam) -> Iterator[None]:
+def _step(seam: Seam) -> Generator[None]:
     """A call from its begin to its end, current all the while."""
     watch = _begun(seam)
     if watch is None:
@@ -77,7 +77,7 @@ def _step(seam: Seam) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _current(watch: Watch | None) -> Iterator[None]:
+def _current(watch: Watch | None) -> Generator[None]:
     """One step of a stream."""
     tokens = [] if watch is None else watch.enter()
     try:
