@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -34,11 +35,12 @@ def charge(who: str, cents: int) -> str:
 def programs(tmp_path_factory) -> Path:
     """The folder of the built handlers; Go's caches are kept from run to run."""
     folder = tmp_path_factory.mktemp("go")
+    source = shutil.copytree(SOURCE, folder / "source")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crossfade-tests"
     environment = {**os.environ, "GOCACHE": str(cache / "go-build"), "GOMODCACHE": str(cache / "go-mod")}
-    command = [needs.locate("go"), "build", "-modcacherw", "-o", f"{folder}/", "./..."]
+    command = [needs.locate("go"), "build", "-mod=mod", "-modcacherw", "-o", f"{folder}/", "./..."]
     done = subprocess.run(
-        command, cwd=SOURCE, env=environment, capture_output=True, text=True, timeout=360, check=False
+        command, cwd=source, env=environment, stderr=subprocess.PIPE, text=True, timeout=360, check=False
     )
     assert done.returncode == 0, done.stderr
     return folder

@@ -13,7 +13,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 const seam = "shop.charge"
@@ -67,10 +66,10 @@ func handle(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, policies
 	}
 	claim := uint64(0)
 	if headers.Get("ce-guarded") == "1" { // see "Claim": at most one side may start it
-		record, _ := json.Marshal(map[string]any{"callid": headers.Get("ce-callid"), "seam": seam, "nonce": nuid.Next(),
+		record, _ := json.Marshal(map[string]any{"callid": headers.Get("ce-callid"), "seam": seam, "nonce": nats.NewInbox(),
 			"role": "worker", "instance": "go", "attempt": meta.NumDelivered, "policyrev": number(headers.Get("ce-policyrev")),
 			"arguments": "", "expires": headers.Get("ce-expirytime")})
-		own := message(stem+".own", "call.claimed", nuid.Next(), record, headers, nil)
+		own := message(stem+".own", "call.claimed", nats.NewInbox(), record, headers, nil)
 		won, err := js.PublishMsg(ctx, own, jetstream.WithExpectLastSequenceForSubject(meta.Sequence.Stream, stem+".>"))
 		var refused *jetstream.APIError
 		if errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
