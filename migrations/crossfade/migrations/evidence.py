@@ -48,7 +48,8 @@ class Traffic:
 
     ``errors``: the code raised, or answered with a status of 500 and above. ``latency`` is what the caller waited
     for at ``legacy``, the handler's time and its wait in the queue at ``bus``, the handler's time at ``shadow``. A call
-    whose caller gave it up is no error. ``compared`` and ``mismatches`` are of comparisons, at ``shadow``.
+    whose caller gave it up is no error. ``compared`` and ``mismatches`` are of comparisons, at ``shadow``;
+    ``streamed`` calls yielded items, and what whoever took them did meanwhile is in their time.
     """
 
     calls: int = 0
@@ -58,6 +59,7 @@ class Traffic:
     latency: Sketch = field(default_factory=Sketch)
     compared: int = 0
     mismatches: int = 0
+    streamed: int = 0
 
     def merge(self, other: Traffic) -> None:
         """Add what ``other`` holds."""
@@ -68,6 +70,7 @@ class Traffic:
         self.latency.merge(other.latency)
         self.compared += other.compared
         self.mismatches += other.mismatches
+        self.streamed += other.streamed
 
     def to_json(self) -> dict[str, Any]:
         """Its counts, ``latency`` by bucket."""
@@ -79,6 +82,7 @@ class Traffic:
             "latency": self.latency.to_json(),
             "compared": self.compared,
             "mismatches": self.mismatches,
+            "streamed": self.streamed,
         }
 
     @classmethod
@@ -86,7 +90,7 @@ class Traffic:
         """Read what ``to_json`` wrote."""
         latency = Sketch.from_json(stored["latency"])
         ended = (stored["calls"], stored["errors"], stored["unknown"], stored["not_executed"])
-        return cls(*ended, latency, stored.get("compared", 0), stored.get("mismatches", 0))
+        return cls(*ended, latency, *(stored.get(name, 0) for name in ("compared", "mismatches", "streamed")))
 
 
 @dataclass(kw_only=True, slots=True)
@@ -218,6 +222,7 @@ class Evidence:
             outcome == "value" and _status(payload) >= _SERVER_ERROR
         )
         one = Traffic(1, int(failed), int(outcome == "unknown"), int(outcome == "not-executed"))
+        one.streamed = int("stream" in payload)
         if path == "bus" and payload.get("handler"):
             self.handlers.add(payload["handler"])
         self._spread(path, one, time, seconds)

@@ -89,6 +89,21 @@ def test_mismatches_are_counted_by_the_minute():
     assert (recent.compared, recent.mismatches) == (3, 2)
 
 
+def test_a_time_that_holds_its_taker_s_is_said_to():
+    """A stream lasts as long as whoever takes it; no other number is affected."""
+    found = observed(milliseconds=50.0)
+    payload = {**json.loads(found.event.data), "stream": {"count": 2, "end": "finished"}}
+    streamed = replace(found, event=replace(found.event, data=json.dumps(payload).encode()))
+    gate = Gate(p99=limit("<= legacy * 1.5"), errors=limit("<= legacy + 50%"))
+    for one, said in ((streamed, True), (found, False)):
+        p99, errors = sorted(judge(gate, Abort(), facts(*[one] * 30, *bus(30), path="bus")).findings, key=by_metric)
+        assert ("what takers of its streams did" in p99.text, "takers" in errors.text) == (said, False)
+
+
+def by_metric(finding):
+    return finding.metric != "p99"
+
+
 def judged(n, paths, **more):
     found = verdict("match", **more)
     payload = {**json.loads(found.event.data), "judged": paths}

@@ -3,7 +3,7 @@
     $.status                           the number
     $.headers.content-type             a field by its lower-case name; several of one name are joined by ", "
     $.body.hits[*].score               JSON: the value
-    $.body                             text, XML, HTML: the text; no body: null
+    $.body                             text, XML, HTML: the text; no body: null, but "" where JSON was announced
     $.body.NAME[0]                     a form: each name's values in order; the names have none
     $.body.NAME[0].body                multipart: each name's parts, with filename, content-type and body
     $.body[2].data                     Server-Sent Events in order: event, data, id
@@ -21,6 +21,7 @@ import hashlib
 import json
 import zlib
 from dataclasses import replace
+from math import isinf
 from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import parse_qsl
 
@@ -109,7 +110,7 @@ def _body(answer: Mapping[str, Any], fields: Mapping[str, list[Any]]) -> Any:
         return _read(text.encode("utf-8", "surrogatepass"), str(said), text=text)
     data = _decoded(answer.get("body", ""))
     if not data:
-        return None
+        return "" if _is_json(str(said)) else None  # not what the JSON text null is
     coding = fields.get("content-encoding", [""])[0]
     unpacked = _unpacked(data, str(coding).strip().lower()) if coding else data
     return _hashed(data) if unpacked is None else _read(unpacked, str(said))
@@ -146,7 +147,7 @@ def _read(data: bytes, said: str, *, text: str | None = None) -> Any:
             text = data.decode()
         except UnicodeDecodeError:
             return _hashed(data)
-    if kind == "application/json" or kind.endswith("+json"):
+    if _is_json(said):
         return _json(text)
     if kind == "text/event-stream":
         return read_events(text)
@@ -155,11 +156,31 @@ def _read(data: bytes, said: str, *, text: str | None = None) -> Any:
     return text if kind.startswith(_TEXT) or kind.endswith("+xml") else _hashed(data)
 
 
+def _is_json(said: str) -> bool:
+    kind = said.partition(";")[0].strip().lower()
+    return kind == "application/json" or kind.endswith("+json")
+
+
 def _json(text: str) -> Any:
+    """The value; the text where readers would not agree on one: a name twice, a number that no float holds."""
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_members, parse_float=_number)
     except (ValueError, RecursionError):
         return text
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise ValueError("a name stands twice")
+    return members
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if isinf(number):
+        raise ValueError("too large")
+    return number
 
 
 def _form(text: str) -> Any:
