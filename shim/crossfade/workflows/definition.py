@@ -205,6 +205,13 @@ class Definition:
         """Everything it listens to."""
         return (self.trigger, *(step.pattern for step in self.steps.values() if step.pattern is not None))
 
+    @property
+    def unsafe(self) -> set[str]:
+        """The seams of its calls that must not start twice."""
+        steps = {step.target for step in self.steps.values() if step.kind in CALLS and step.trying.effects == "unsafe"}
+        undos = {step.undo.seam for step in self.steps.values() if step.undo and step.undo.trying.effects == "unsafe"}
+        return steps | undos
+
 
 def parameters(function: Callable[..., Any]) -> tuple[str, ...]:
     """What ``function`` takes, by name. Raises ``WorkflowDefinitionError`` for ``*`` and what only has a place."""

@@ -32,6 +32,8 @@ from crossfade.shim.errors import (
     WrongRevisionError,
 )
 from crossfade.shim.hooks import report
+from crossfade.shim.policies import storage_holds_claims
+from crossfade.shim.policy import Policy
 from crossfade.shim.ports import ConsumeOptions
 from crossfade.shim.schemas import WorkflowSignalled
 
@@ -145,6 +147,7 @@ class Engine:
 
     async def serve(self) -> None:
         """``run`` on the connection's own loop."""
+        await self._warn_of_storage()
         sources = [
             (naming.group(name, what), pattern, handle)
             for name, versions in self.definitions.items()
@@ -163,6 +166,18 @@ class Engine:
             for task in ending:
                 task.cancel()
             await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _warn_of_storage(self) -> None:
+        """Say it once when the broker may forget in a power cut that an unsafe call was started."""
+        definitions = [found for versions in self.definitions.values() for found in versions.values()]
+        unsafe = sorted({call for found in definitions for call in found.unsafe})
+        if unsafe and not storage_holds_claims(Policy(), await self._runtime.bus.info()):
+            report.count("warned", seam="workflows", reason="storage")
+            _log.warning(
+                "%s: unsafe, and this broker could lose a claim in a power cut: they might start twice; "
+                "let it sync always, or say what running them twice does (effects=)",
+                ", ".join(unsafe),
+            )
 
     def _sources(
         self, name: str, versions: Mapping[int, Definition]

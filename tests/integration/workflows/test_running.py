@@ -64,3 +64,19 @@ def test_an_email_starts_research_waits_for_two_tools_and_an_approval(connect, w
     assert instance.value == "dicts.md"
     assert desk.facts("report.published") == [{"name": "dicts.md", "by": "editor"}]
     assert [fact["value"] for fact in desk.facts("workflow.completed")] == ["dicts.md"]
+
+
+def test_an_engine_says_when_unsafe_calls_may_start_twice(connect, run, known, caplog):
+    """A broker that could lose a claim in a power cut is named, with the calls that mind it."""
+    flow = Workflow("careful", on="order.placed")
+
+    @flow.tool("card.charge")
+    def paid(event):
+        return {}
+
+    @flow.tool("stock.look", effects="none")
+    def looked(event):
+        return {}
+
+    run(connect())
+    assert "card.charge: unsafe, and this broker could lose a claim" in caplog.text
