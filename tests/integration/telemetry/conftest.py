@@ -26,12 +26,14 @@ from support.otlp import Collector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from crossfade.shim.connection import Connection
 
 PREFIX = "otel"
 
 DESK = """
+import logging
 from collections.abc import AsyncIterator, Iterator
 
 from crossfade import shim
@@ -40,6 +42,7 @@ from crossfade import shim
 def search(query: str) -> str:
     if query == "bad":
         raise ValueError(query)
+    logging.getLogger("desk").info("searched")
     return query.upper()
 
 @shim.tool("desk.read", effects="none")
@@ -79,6 +82,7 @@ class World:
     collector: Collector
     tracer: Any
     connection: Connection
+    log: Path
     providers: tuple[TracerProvider, MeterProvider]
 
 
@@ -125,10 +129,10 @@ def world(nats_server, tmp_path_factory, collector, exported) -> Iterator[World]
         stop = instrument(tracer_provider=spans, meter_provider=points)
         with (
             mock.patch.dict(os.environ, environment),
-            Process("worker", "desk", "--json", "--otel", folder=folder) as worker,
+            Process("worker", "desk", "--json", "--otel", "--log-format", "json", folder=folder) as worker,
         ):
             worker.ready()
             connected = connection.connect(nats_server.url, config=Config(prefix=PREFIX, seams=stages), required=True)
-            yield World(app, collector, spans.get_tracer("user"), connected, (spans, points))
+            yield World(app, collector, spans.get_tracer("user"), connected, worker.log, (spans, points))
             connected.close()
         stop()

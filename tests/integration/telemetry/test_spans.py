@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import contextmanager
 
 import pytest
@@ -190,3 +191,23 @@ def test_a_trace_that_came_from_elsewhere_goes_on(world):
         world.app.search("from a proxy")
 
     assert world.collector.trace(trace, 3)["caller execute_tool desk.search"].parent == "7" * 16
+
+
+def test_a_workers_log_names_the_call_and_its_span(world):
+    """JSON lines: what a body logs there has the trace that its caller is in."""
+    with user_span(world) as (trace, _), correlate(run="logged"):
+        world.app.search("logged")
+
+    run = world.collector.trace(trace, 4)["worker process tool.desk-search"]
+    (line,) = [line for line in map(json.loads, world.log.read_text().splitlines()) if line.get("trace_id") == trace]
+    assert line.pop("time")
+    assert line == {
+        "level": "INFO",
+        "logger": "desk",
+        "message": "searched",
+        "trace_id": trace,
+        "span_id": run.id,
+        "correlationid": "logged",
+        "callid": run.attributes["crossfade.callid"],
+        "seam": "desk.search",
+    }
