@@ -39,6 +39,8 @@ MARGIN: Final = 0.1
 """Of the calls: how much more often A/B may differ at a place that is called noise."""
 ENOUGH: Final = 5
 """Calls that differ in A/A: fewer show no shape that a rule could be cut to."""
+FEWEST: Final = 20
+"""Calls compared twice: fewer say little of the other side, however often legacy differs from itself."""
 
 Calls = tuple[tuple["Difference", ...], ...]
 """The differences at one place, call by call."""
@@ -67,7 +69,8 @@ class Place:
         """What it is."""
         if self.raw_only > self.noise_only and self.p < 1 - CONFIDENCE:
             return "difference"
-        return "noise" if len(self.noise) >= ENOUGH and self.excess.high <= MARGIN else "unclear"
+        proven = self.n >= FEWEST and len(self.noise) >= ENOUGH and self.excess.high <= MARGIN
+        return "noise" if proven else "unclear"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -77,6 +77,11 @@ def test_no_rule_without_calls_and_a_bound(both, raw, noise, neither):
     assert not any(place.state == "noise" for place in found.places if not place.noise)
 
 
+def test_a_handful_of_calls_suggests_nothing():
+    """Legacy differs from itself in all of five calls, and the other side once: too few to say what is noise."""
+    assert suggest(study(pairs(both=1, raw=0, noise=4, neither=0))) == ()
+
+
 @settings(max_examples=25)
 @given(small, small, small)
 def test_more_of_it_in_the_handler_alone_never_makes_it_noise(both, raw, neither):
