@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from crossfade.shim.correlate import correlated
 from crossfade.shim.diverting import Later
 from crossfade.shim.hooks import report
-from crossfade.shim.http import arguments, is_secret_field
+from crossfade.shim.http import Kept, arguments, is_secret_field
 from crossfade.shim.outcomes import SeenError
 
 from .http_calls import request_of, response_of
@@ -33,28 +33,6 @@ if TYPE_CHECKING:
 
 class UpstreamFailedError(Exception):
     """The upstream brought no whole answer; the text is the failure's name."""
-
-
-class _Kept:
-    """A body, up to a limit."""
-
-    __slots__ = ("_limit", "parts", "size")
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.parts: list[bytes] = []
-        self.size = 0
-
-    def add(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size <= self._limit:
-            self.parts.append(data)
-        else:
-            self.parts.clear()
-
-    @property
-    def is_whole(self) -> bool:
-        return self.size <= self._limit
 
 
 class Capturing:
@@ -89,8 +67,8 @@ class Capturing:
         self._correlation = correlation
         self._authority = authority
         self._started = started
-        self._request = _Kept(capture.request if self._full else 0)
-        self._answer = _Kept(capture.response if self._full else 0)
+        self._request = Kept(capture.request if self._full else 0)
+        self._answer = Kept(capture.response if self._full else 0)
         self._head: ResponseHead | None = None
 
     def request_data(self, data: bytes) -> None:

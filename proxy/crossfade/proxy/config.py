@@ -15,12 +15,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
+from crossfade.shim.http import CAPTURE, COMPARE
+from crossfade.shim.matching import Pattern, Router
 from crossfade.shim.policy import Effects, Policy
 
 from .breaker import Rule
 from .identity import IdentityRules
 from .limits import Limits
-from .matching import Pattern, Router
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,11 +32,6 @@ Mode = Literal["call", "task"]
 Scheme = Literal["http", "https"]
 
 LISTEN: Final = "127.0.0.1:8080"
-# Fields like Date and Server differ between two runs of the same service: status and body are what a caller reads.
-_COMPARE: Final = {"$.headers": "ignore"}
-CAPTURE: Final = 64 * 1024  # bytes
-_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-_REPEATABLE: Final = _SAFE | {b"PUT", b"DELETE"}
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANYWHERE: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 
@@ -128,7 +124,7 @@ class Route:
     @property
     def policy(self) -> Policy:
         """Where the seam starts; ``crossfade.toml`` and live state come on top."""
-        return Policy(effects=self.effects, timeout=self.timeout, compare=_COMPARE)
+        return Policy(effects=self.effects, timeout=self.timeout, compare=COMPARE)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,10 +164,3 @@ class Config:
     def router(self) -> Router[Route]:
         """The routes, compiled."""
         return Router((route.pattern, route) for route in self.routes)
-
-
-def default_effects(methods: frozenset[bytes]) -> Effects:
-    """What running a request twice does, as HTTP defines its method (RFC 9110, 9.2); of several the worst."""
-    if methods and methods <= _SAFE:
-        return "none"
-    return "idempotent" if methods and methods <= _REPEATABLE else "unsafe"

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from crossfade.shim.calls import current_call
 from crossfade.shim.errors import CrossfadeError
+from crossfade.shim.fields import readable
 from crossfade.shim.http import HttpResponse, StreamedResponse, add_http_handler
 
 from .asking import Asking, swept
-from .http_calls import readable, request_head, response_of
+from .http_calls import request_head, response_of
 from .limits import Limits
 from .pool import Pool
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from jwt import PyJWK
 
-    from .matching import Fields
+    from crossfade.shim.matching import Fields
 
 Algorithm = Literal["HS256", "RS256", "ES256"]
 Kind = Literal["header", "cookie", "jwt"]

@@ -16,9 +16,10 @@ import re
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
+from crossfade.shim.matching import winds
+
 from .forwarding import PassThrough
 from .framing import Refusal
-from .matching import winds
 
 if TYPE_CHECKING:
     from .exchange import Answering, Exchange

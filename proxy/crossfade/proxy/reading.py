@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 from urllib.parse import urlsplit
 
 from crossfade.shim.errors import ConfigurationError
+from crossfade.shim.http import default_effects
+from crossfade.shim.matching import Pattern, parse_header
 from crossfade.shim.policy import Policy
 from crossfade.shim.subjects import check_seam
 
 from .breaker import Rule
-from .config import LISTEN, Address, Capture, Config, Route, Scheme, ServerTls, Upstream, UpstreamTls, default_effects
+from .config import LISTEN, Address, Capture, Config, Route, Scheme, ServerTls, Upstream, UpstreamTls
 from .documents import Document, read_document
 from .identity import IdentityRules, Source, TokenRules
 from .limits import Limits, parse_limits
-from .matching import Pattern, parse_header
 from .public import POOL
 from .settings import SHAPE
 

@@ -20,8 +20,9 @@ from .tls import upstream_context
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from crossfade.shim.matching import Router
+
     from .config import Config, Route
-    from .matching import Router
     from .route_seams import RouteSeams
     from .serving import DataPlane, Serving
 

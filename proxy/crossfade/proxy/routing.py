@@ -15,9 +15,10 @@ from .tls import server_context, upstream_context
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from crossfade.shim.matching import Router
+
     from .config import Config, Route, Upstream
     from .exchange import Answering, Exchange
-    from .matching import Router
     from .pool import Pool
     from .route_seams import RouteSeam
 

@@ -9,10 +9,8 @@ with the upstream, counted. Nobody waits for the bus whose request does not go o
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
 from crossfade.shim.correlate import Correlation, correlated
 from crossfade.shim.diverting import (
@@ -28,8 +26,9 @@ from crossfade.shim.diverting import (
 )
 from crossfade.shim.errors import BusError, KeyReusedError, NotExecutedError, OutcomeUnknownError
 from crossfade.shim.events import new_id
+from crossfade.shim.fields import answer_fields, raw, reason_of
 from crossfade.shim.hooks import report
-from crossfade.shim.http import arguments, is_secret_field, is_streamed
+from crossfade.shim.http import BODY_LIMIT, arguments, idempotency_key, is_secret_field, is_streamed
 from crossfade.shim.outcomes import Answer, NoAnswerError
 from crossfade.shim.tracecontext import parse_traceparent
 
@@ -38,7 +37,7 @@ from .circuits import BreakerOpenError, failure_of
 from .forwarding import forward
 from .framing import CHUNKED, Framing, RefusedError
 from .headers import made_response
-from .http_calls import answer_fields, framing_of, raw, reason_of, request_of, response_of
+from .http_calls import framing_of, request_of, response_of
 from .tasks import accepted, applied_fields, wish_of
 
 if TYPE_CHECKING:
@@ -51,17 +50,12 @@ if TYPE_CHECKING:
     from .config import Route
     from .exchange import Exchange, Tap
     from .forwarding import Forwarding
-    from .heads import Field, RequestHead, ResponseHead
+    from .heads import Field, ResponseHead
     from .identity import Identity, IdentityRules
     from .pool import Pool
     from .route_seams import RouteSeam
     from .tasks import Wish
 
-BODY_LIMIT: Final = 8 * 1024 * 1024
-"""Bytes of a request's body that go over the bus; a larger one stays with the upstream."""
-
-_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
-_MAX_KEY: Final = 255
 _CONTINUE: Final = made_response(100, b"Continue", [])
 _STATUS: Final = {"value": "completed", "error": "failed"}
 _KEY_REUSED: Final = "This Idempotency-Key was used for another request: use a new key for a new intent."
@@ -134,7 +128,9 @@ class SeamRoute:
             user=identity.user,
             tenant=identity.tenant,
             traceparent=str(parent) if parent else None,
-            key=_key_of(head, identity.user),
+            key=idempotency_key(
+                head.method, head.get(b"idempotency-key") or b"", head.get(b"authorization") or b"", user=identity.user
+            ),
         )
 
     def _pass(self, exchange: Exchange, found: Way, correlation: Correlation) -> None:
@@ -168,19 +164,6 @@ class SeamRoute:
         if self._route.effects != "unsafe" or exchange.head.get(b"idempotency-key") is not None:
             return []
         return [(b"Idempotency-Key", new_id().encode())]
-
-
-def _key_of(head: RequestHead, user: str | None) -> str | None:
-    """The Idempotency-Key of an unsafe request, such that nobody's key finds the answer to somebody else.
-
-    Whose it is says the user, or the credentials where nobody is named; a slash parts them from what the client chose.
-    """
-    key = (head.get(b"idempotency-key") or b"").decode("latin-1") if head.method not in _SAFE else ""
-    if not key or not key.isprintable() or len(key) > _MAX_KEY:
-        return None
-    if user:
-        return f"{quote(user, safe='')}/{key}"
-    return f"/{hashlib.sha256(head.get(b'authorization') or b'').hexdigest()}/{key}"
 
 
 def _lines(fields: Sequence[Field]) -> bytes:

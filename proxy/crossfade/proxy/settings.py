@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any, Final, get_args
 
+from crossfade.shim.http import CAPTURE
 from crossfade.shim.policy import Effects
 
 from .breaker import Rule
-from .config import CAPTURE, LISTEN, Mode
+from .config import LISTEN, Mode
 from .identity import ALGORITHMS
 from .limits import Limits
 from .shapes import Choice, Key, ListOf, MapOf, Number, Section, Text, json_schema

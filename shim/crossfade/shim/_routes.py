@@ -97,7 +97,7 @@ class OverBus:
 
     def call(self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """See ``seam.Route``."""
-        if _serves(seam):
+        if serves(seam):
             return body(*args, **kwargs)
         command, legacy = self.command(seam, body, args, kwargs), self.legacy(seam, body)
         if command is None:
@@ -117,7 +117,7 @@ class OverBus:
         self, seam: Seam, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
         """See ``seam.Route``."""
-        if _serves(seam):
+        if serves(seam):
             return await body(*args, **kwargs)
         command, legacy = self.command(seam, body, args, kwargs), self.legacy(seam, body)
         if command is None:
@@ -406,7 +406,7 @@ def keyed_callid(seam: str, tenant: str | None, key: str) -> str:
     return derived_id(tenant or "-", seam, key)
 
 
-def _serves(seam: Seam) -> bool:
+def serves(seam: Seam) -> bool:
     """Whether this code is the seam's own handler: it recurses in place, or a full worker would wait for itself."""
     call = serving.get()
     if call is None or call.seam != seam.name or not seam.has_body:

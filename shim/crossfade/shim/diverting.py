@@ -12,8 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ._observing import Later, Observing
-from ._owned import arun_owned
-from ._routes import Command, Keyed, OverBus, Split, result_of
+from ._owned import arun_owned, owns, run_owned
+from ._routes import Command, Keyed, OverBus, Split, result_of, serves
 from .correlate import current_correlation
 from .errors import BusUnavailableError, OutcomeUnknownError
 from .events import Event
@@ -41,6 +41,7 @@ __all__ = [
     "command_of",
     "ended",
     "owned",
+    "owned_here",
     "result",
     "submit",
     "tell_breaker",
@@ -66,15 +67,22 @@ _PIECE: Final = 2048  # bytes that each of its pieces takes besides
 
 
 def way(seam: Seam) -> Way:
-    """The way of a request made now, under the correlation in force; a run's first choice is kept."""
+    """The way of a request made now, under the correlation in force; a run's first choice is kept.
+
+    A request that the seam's own handler makes is legacy's: it asks the service that it stands for.
+    """
     route = seam.unwatched  # the proxy tells of its requests itself
     if route is None:
         return _LEGACY
     if isinstance(route, Split):
         route = route.bus if route.takes_bus(seam) else route.legacy
     if isinstance(route, OverBus):
+        if serves(seam):
+            return _LEGACY
         return Way(kind="bus", bus=route)
     if isinstance(route, Keyed):
+        if owns(seam):
+            return _LEGACY
         observing = route.inner if isinstance(route.inner, Observing) else None
         correlation = current_correlation()
         keyed = correlation is not None and correlation.key is not None
@@ -116,6 +124,14 @@ async def owned(
 ) -> None:
     """Have the upstream answer under a claim, and log what it answered, so that the ledger has its terminal."""
     await arun_owned(route.runtime, command, answer, ask_upstream)
+
+
+def owned_here(
+    route: OverBus, command: Command, answer: Answer, ask_upstream: Callable[[], HttpResponse]
+) -> HttpResponse:
+    """``owned`` in a thread that may wait."""
+    response: HttpResponse = run_owned(route.runtime, command, answer, ask_upstream)
+    return response
 
 
 async def answers(route: OverBus, command: Command) -> AsyncGenerator[tuple[HttpResponse, bool]]:

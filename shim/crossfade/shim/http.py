@@ -12,10 +12,12 @@ a handler finds them among the headers again. So do those of an answer (``Set-Co
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from urllib.parse import quote
 
 from .errors import CrossfadeError, SeamDefinitionError, UnserialisableError
 from .redaction import is_secret_name
@@ -26,13 +28,22 @@ if TYPE_CHECKING:
 
     from .outcomes import Answer
     from .payloads import SignatureCodec
-    from .policy import Policy
+    from .policy import Effects, Policy
     from .sealed import Sealer
 
 Fields = list[tuple[str, str]]
 """Header fields: name and value, in order of arrival."""
 
 PART: Final = 64 * 1024  # bytes of a streamed body that travel in one message
+CAPTURE: Final = 64 * 1024  # bytes of a body that an observation keeps
+# Fields like Date and Server differ between two runs of the same service: status and body are what a caller reads.
+COMPARE: Final = {"$.headers": "ignore"}
+BODY_LIMIT: Final = 8 * 1024 * 1024
+"""Bytes of a request's body that go over the bus; a larger one stays with the legacy service."""
+
+_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})
+_REPEATABLE: Final = _SAFE | {b"PUT", b"DELETE"}
+_MAX_KEY: Final = 255
 
 is_secret_field: Final[Callable[[str], bool]] = lru_cache(maxsize=1024)(is_secret_name)
 """Whether a field of this name holds a credential."""
@@ -289,3 +300,47 @@ def first(headers: Sequence[tuple[str, str]], name: str, default: str = "") -> s
     """The first value of the field called ``name``, whatever its case."""
     folded = name.lower()
     return next((value for field_name, value in headers if field_name.lower() == folded), default)
+
+
+def default_effects(methods: frozenset[bytes]) -> Effects:
+    """What running a request twice does, as HTTP defines its method (RFC 9110, 9.2); of several the worst."""
+    if methods and methods <= _SAFE:
+        return "none"
+    return "idempotent" if methods and methods <= _REPEATABLE else "unsafe"
+
+
+def idempotency_key(method: bytes, key: bytes, authorization: bytes, *, user: str | None) -> str | None:
+    """The Idempotency-Key of an unsafe request, such that nobody's key finds the answer to somebody else.
+
+    Whose it is says the user, or the credentials where nobody is named; a slash parts them from what the client chose.
+    """
+    text = key.decode("latin-1") if method not in _SAFE else ""
+    if not text or not text.isprintable() or len(text) > _MAX_KEY:
+        return None
+    if user:
+        return f"{quote(user, safe='')}/{text}"
+    return f"/{hashlib.sha256(authorization).hexdigest()}/{text}"
+
+
+class Kept:
+    """A body, kept as it passes, up to ``limit`` bytes; of a longer one nothing is: half a body proves nothing."""
+
+    __slots__ = ("_limit", "parts", "size")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.parts: list[bytes] = []
+        self.size = 0
+
+    def add(self, data: bytes) -> None:
+        """``data`` has passed."""
+        self.size += len(data)
+        if self.size <= self._limit:
+            self.parts.append(data)
+        else:
+            self.parts.clear()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all that passed is kept."""
+        return self.size <= self._limit

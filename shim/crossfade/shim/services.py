@@ -86,6 +86,8 @@ def _served_here(seam: Seam, registry: Registry, only: Collection[str] | None) -
         return seam.name in only and (seam.has_body or registry.handler(seam.name) is not None)
     if registry.handler(seam.name) is not None:
         return True
+    if seam.domain == "http":  # its legacy is a service, and who asks that is the caller
+        return False
     if seam.has_body and seam.binding == "instance" and seam.bind is None:
         # Its callers stay at observe for the same reason: nobody will ask, and the others must be served.
         report.count("skipped", seam=seam.name, reason="method")

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from crossfade.proxy import headers, http_calls
 from crossfade.proxy.heads import parse_request, parse_response
 from crossfade.proxy.limits import Limits
+from crossfade.shim.fields import answer_fields, raw, reason_of
 from crossfade.shim.http import HttpRequest, HttpResponse, arguments
 from crossfade.shim.redaction import is_secret_name
 
@@ -31,7 +32,7 @@ def test_an_answer_comes_back_as_it_was(given_fields, body, kind):
     head = "\r\n".join(["HTTP/1.1 200 OK", *lines, f"Content-Length: {len(body)}", "", ""]).encode("latin-1")
     parsed = parse_response(head, b"GET", limits=LIMITS)
     answer = http_calls.response_of(parsed, body)
-    assert http_calls.answer_fields(answer, b"GET") == parsed.headers
+    assert answer_fields(answer, b"GET") == parsed.headers
     assert answer.content == body
 
 
@@ -70,9 +71,7 @@ def test_a_request_line_from_the_bus_cannot_hold_a_second_one(text, part):
         http_calls.request_head(request)
 
 
-@pytest.mark.parametrize(
-    "make", [http_calls.raw, lambda pairs: http_calls.answer_fields(HttpResponse(200, pairs), b"GET")]
-)
+@pytest.mark.parametrize("make", [raw, lambda pairs: answer_fields(HttpResponse(200, pairs), b"GET")])
 @given(hostile, st.booleans())
 def test_a_field_from_the_bus_cannot_hold_a_second_one(make, text, in_name):
     """Neither its name nor its value."""
@@ -84,20 +83,20 @@ def test_a_field_from_the_bus_cannot_hold_a_second_one(make, text, in_name):
 def test_a_name_that_is_no_token_is_refused(name):
     """It would be read as something else, or as nothing."""
     with pytest.raises(ValueError, match="no header field"):
-        http_calls.raw([(name, "1")])
+        raw([(name, "1")])
 
 
 @pytest.mark.parametrize("status", [-1, 0, 99, 100, 101, 103, 199, 1000])
 def test_a_status_that_is_no_answers_is_refused(status):
     """A 1xx is no answer: its client would take the body for the next one."""
     with pytest.raises(ValueError, match="no status"):
-        http_calls.reason_of(status)
+        reason_of(status)
 
 
 @pytest.mark.parametrize("status", [200, 299, 404, 599, 799])
 def test_a_status_nobody_has_named_is_an_answer(status):
     """A service may make up its own."""
-    assert isinstance(http_calls.reason_of(status), bytes)
+    assert isinstance(reason_of(status), bytes)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +115,7 @@ def test_a_status_nobody_has_named_is_an_answer(status):
 def test_a_length_is_the_services_or_the_bodys_or_not_told(status, method, headers, kind, length):
     """A HEAD is never said to have no body because none came; a wrong or double length goes."""
     answer = HttpResponse(status, headers)
-    told = [value for name, value in http_calls.answer_fields(answer, method) if name.lower() == b"content-length"]
+    told = [value for name, value in answer_fields(answer, method) if name.lower() == b"content-length"]
     assert (http_calls.framing_of(answer, method).kind, told) == (kind, length)
 
 

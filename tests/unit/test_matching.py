@@ -10,7 +10,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crossfade.proxy.matching import Pattern, Router
+from crossfade.shim.matching import Pattern, Router
 
 
 @dataclass

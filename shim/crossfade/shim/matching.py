@@ -39,9 +39,20 @@ Fields: TypeAlias = "Sequence[tuple[bytes, bytes]]"
 class Head(Protocol):
     """What is matched of a request; ``path`` is cut from the target as it travels, ``headers`` are read when needed."""
 
-    method: bytes
-    host: bytes
-    path: bytes
+    @property
+    def method(self) -> bytes:
+        """Upper case."""
+        ...
+
+    @property
+    def host(self) -> bytes:
+        """With its port, if it came with one."""
+        ...
+
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        ...
 
     @property
     def headers(self) -> Fields:
