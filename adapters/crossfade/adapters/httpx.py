@@ -62,7 +62,7 @@ class SeamTransport(httpx.BaseTransport):
         bus = begun.way.bus
         if bus is not None and bus.runtime.thread.is_current():
             begun = begun.skip("own-loop")
-        if begun.way.bus is None:
+        if begun.way.kind == "legacy":
             return _Site(self._inner, request, begun).legacy()
         stream = cast("httpx.SyncByteStream", request.stream)
         parts, rest = _ahead(stream)
@@ -108,7 +108,7 @@ class AsyncSeamTransport(httpx.AsyncBaseTransport):
         if found is None:
             return await self._inner.handle_async_request(request)
         begun = begin(found, asked)
-        if begun.way.bus is None:
+        if begun.way.kind == "legacy":
             return await _AsyncSite(self._inner, request, begun).legacy()
         stream = cast("httpx.AsyncByteStream", request.stream)
         parts, rest = await _aahead(stream)

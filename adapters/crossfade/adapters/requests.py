@@ -80,7 +80,7 @@ class SeamAdapter(HTTPAdapter):
             return response
 
         site = _Site(self, ask, request, begun)
-        if begun.way.bus is None:
+        if begun.way.kind == "legacy":
             return site.legacy()
         parts, rest = _ahead(request.body)
         site.body = b"".join(parts) if rest is None else _again(parts, rest)

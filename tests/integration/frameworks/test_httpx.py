@@ -418,6 +418,9 @@ def test_a_key_that_the_service_answers_under_is_claimed(service, put, kind):
         first, again = (ask("POST", f"{service.url}/v1/x", content=b"1", headers=keyed) for _ in range(2))
         assert first.json() == again.json() == {"by": "service", "method": "POST", "path": "/v1/x", "got": "1"}
         assert service.count("/v1/x") == 1
+        assert ask("POST", f"{service.url}/v1/other", content=b"1").json()["by"] == "service"
+        assert service.asked[-1][2]["Idempotency-Key"] not in ("", "k-1")  # which the handler would be told, too
+        assert kit.observed(connected)
         with pytest.raises(httpx.RemoteProtocolError):
             ask("POST", f"{service.url}/v1/cut", headers={"Idempotency-Key": "k-2"})
 
