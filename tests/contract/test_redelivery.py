@@ -82,7 +82,7 @@ async def test_extending_lasts_one_ack_wait(bus, subject, commands):
     async with bus.consume("workers", [commands], QUICK) as deliveries:
         deliveries.want(2)
         delivery = await deliveries.next(timeout=SOON)
-        await asyncio.sleep(ACK_WAIT * 0.6)
+        await asyncio.sleep(ACK_WAIT * 0.4)
         extended = clock()
         await delivery.extend()
         again = await deliveries.next(timeout=SOON)
@@ -202,6 +202,5 @@ async def test_many_overrun_at_once(bus, subject, commands):
         assert len(await take(deliveries, 20)) == 20
         again = await take(deliveries, 20)
         assert sorted((number(d.stored.event), d.attempt) for d in again) == [(n, 2) for n in range(20)]
-        for delivery in again:
-            await delivery.ack()
+        await asyncio.gather(*(delivery.ack() for delivery in again))
         assert await deliveries.next(timeout=0.5 + NEVER) is None

@@ -76,29 +76,29 @@ class Delivery(Protocol):
 
     @property
     def attempt(self) -> int:
-        """1 for the first delivery. NATS: num_delivered. Kafka: a header of the retry topic."""
+        """1 for the first delivery. NATS: num_delivered. Kafka: counted in the groups' journal."""
         ...
 
     async def ack(self) -> None:
-        """Finish; returns when the broker confirmed it. NATS: double ack. Kafka: commit the offset.
+        """Finish; returns when the broker confirmed it. NATS: double ack. Kafka: an operation of the groups' journal.
 
         Raises ``BusAmbiguousError`` when no confirmation came: expect a redelivery.
         """
         ...
 
     async def retry(self, delay: float, *, reason: str) -> None:
-        """Deliver again after ``delay`` seconds. NATS: nak with delay. Kafka: produce to a retry topic, commit."""
+        """Deliver again after ``delay`` seconds. NATS: nak with delay. Kafka: the journal says when it is due."""
         ...
 
     async def reject(self, reason: str, *, detail: str = "") -> None:
-        """Move to dead letters, durably, then finish. NATS: publish, then TERM. Kafka: produce, then commit.
+        """Move to dead letters, durably, then finish. NATS: publish, then TERM. Kafka: produce, then end it.
 
         ``reason`` is a short token for counters; ``detail`` a text for people, redacted by the caller.
         """
         ...
 
     async def extend(self) -> None:
-        """Say that work goes on, so no redelivery comes for another ``ack_wait``. Kafka: keep polling, paused."""
+        """Say that work goes on, so no redelivery comes for another ``ack_wait``. Kafka: the journal again."""
         ...
 
 
@@ -197,7 +197,8 @@ class Publisher(Protocol):
         with control characters.
 
         NATS: publish with Nats-Msg-Id and Nats-Expected-Stream, repeated with the same id within ``timeout``
-        while a leader is elected. Kafka: idempotent producer, acks=all; duplicates are dropped by consumers.
+        while a leader is elected. Kafka: numbered batches, acks=all; a second record of one event
+        id counts for nobody, by the same rule in every process.
         """
         ...
 
@@ -238,8 +239,8 @@ class Ledger(Protocol):
         this id that is there already counts as stored. Without it there is no deduplication, because a loser
         whose event is taken for a duplicate would be told that it won.
 
-        NATS: expected last sequence per subject filter. Kafka: produce to one partition, read back to one's own
-        offset, the lowest wins.
+        NATS: expected last sequence per subject filter. Kafka: the record carries its condition, and counts when that
+        holds at its own place in the partition; who sent it reads up to there. The filter must name one call.
         """
         ...
 
@@ -253,8 +254,8 @@ class Consumer(Protocol):
         """Join ``group``; leaving the context leaves it, and what was not ended is delivered elsewhere.
 
         At least once, in order of storage for first deliveries. An event that cannot be decoded goes to dead
-        letters with its reason and is counted, never handed out. NATS: a durable pull consumer. Kafka: a
-        consumer group whose filter runs in the client.
+        letters with its reason and is counted, never handed out. NATS: a durable pull consumer. Kafka:
+        members propose to take events, and the order of the proposals on one partition decides.
         """
         ...
 
@@ -290,8 +291,8 @@ class Reader(Protocol):
 
         Ends at what was stored when it began (or at ``until``), unless ``follow``. Times are the broker's.
         An event that cannot be decoded is counted (``skipped``, reason of the error) and passed over. NATS: a
-        pull consumer without acks that is rebuilt at its own cursor. Kafka: an assigned consumer from an
-        offset.
+        pull consumer without acks that is rebuilt at its own cursor. Kafka: fetches from
+        an offset, past what does not count.
         """
         ...
 
@@ -312,7 +313,7 @@ class State(Protocol):
     """Keyed values with compare-and-set. Keys are ``[A-Za-z0-9_.-]+`` without leading or trailing dot."""
 
     async def get(self, key: str) -> Entry | None:
-        """The value now, never stale. NATS: leader read. Kafka: table of a compacted topic, read to the end."""
+        """The value now, never stale. NATS: leader read. Kafka: a journal, read to the leader's end."""
         ...
 
     async def create(self, key: str, value: bytes, *, ttl: float | None = None) -> int:
@@ -342,7 +343,7 @@ class State(Protocol):
         """Every key's value now, then each change; recovers within 3 s of a broker restart, missing nothing.
 
         Intermediate values may be folded into the last. NATS: a subscription as a hint plus a leader read every 2 s.
-        Kafka: tail of the compacted topic.
+        Kafka: tail of the journal.
         """
         ...
 
@@ -353,7 +354,7 @@ class Objects(Protocol):
     async def put_object(self, data: bytes) -> ObjectRef:
         """Store ``data``; durable on return, kept as long as the commands' stream keeps commands.
 
-        NATS: object store. Kafka: a configured directory or S3, since the broker has none.
+        NATS: object store. Kafka: pieces on a topic of their own.
         """
         ...
 
@@ -388,7 +389,7 @@ class DeadLetters(Protocol):
         """Move events whose deliveries ran out without a word (their workers died) to dead letters.
 
         Returns how many. NATS: the MAX_DELIVERIES advisories, plus consumer state, since advisories are raised
-        only when somebody pulls. Kafka: nothing to do, attempts are counted in retry topics.
+        only when somebody pulls. Kafka: the groups' journal tells.
         """
         ...
 
