@@ -262,7 +262,8 @@ class TestWorkflow(Machine.TestCase):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 class TestWorkflowForLong(Machine.TestCase):
     """Minutes of it."""
 
-    settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
