@@ -14,6 +14,8 @@ from crossfade import shim
 from crossfade.adapters.httpx import AsyncSeamTransport, SeamTransport, route
 from crossfade.shim.errors import NotExecutedError, OutcomeUnknownError, SeamDefinitionError
 from crossfade.shim.http import HttpResponse, StreamedResponse, http_handler
+from crossfade.shim.seam import registry
+from crossfade.shim.services import services
 from integration.shim import kit
 from support.model_server import ModelServer, says
 from support.web_service import WebService
@@ -420,7 +422,7 @@ def test_a_key_that_the_service_answers_under_is_claimed(service, put, kind):
         assert service.count("/v1/x") == 1
         assert ask("POST", f"{service.url}/v1/other", content=b"1").json()["by"] == "service"
         assert service.asked[-1][2]["Idempotency-Key"] not in ("", "k-1")  # which the handler would be told, too
-        assert kit.observed(connected)
+        assert len(kit.read(connected, "{p}.*.*.*.*.*.*.*.own")) == 1  # claimed: the one with a key of the program's
         with pytest.raises(httpx.RemoteProtocolError):
             ask("POST", f"{service.url}/v1/cut", headers={"Idempotency-Key": "k-2"})
 
@@ -438,6 +440,22 @@ def test_a_handler_that_asks_the_service_by_the_same_client_gets_it(service, put
 
     put("bus", ANY)
     assert Both(kind, routes)("GET", f"{service.url}/v1/x").json()["through"]["by"] == "service"
+
+
+def test_a_worker_passes_over_routes_without_a_handler(put):
+    """A module with routes may have seams to serve; of the routes it serves those that have a handler."""
+    routed()
+    route("http.unhandled", "GET /elsewhere")
+
+    @http_handler(ANY)
+    async def handler(_request):
+        return HttpResponse(204)
+
+    names = {service.name for service in services(registry)}
+    assert ANY in names
+    assert "http.unhandled" not in names
+    with pytest.raises(SeamDefinitionError, match="serve it with a handler"):
+        services(registry, ["http.unhandled"])
 
 
 # -- in use -----------------------------------------------------------------------------------------------------------
