@@ -99,6 +99,7 @@ class Evidence:
 
     ``reasons`` counts what was skipped or inconclusive, like ``skipped:stale``. ``handlers``: what ran in the
     handlers' place; ``self`` (the body itself) proves transport only. ``newest``: when the newest of it was stored.
+    ``keys``: of whose calls something is known of the new side; ``callers``: of all others, as those seen at observe.
     ``judged``: matches that rest on what a comparator of texts said, somewhere (``part``) or of the ``whole`` answer.
     """
 
@@ -111,6 +112,7 @@ class Evidence:
     paths: dict[PathName, Traffic] = field(default_factory=lambda: {path: Traffic() for path in PATHS})
     minutes: dict[int, dict[PathName, Traffic]] = field(default_factory=dict[int, dict[PathName, Traffic]])
     keys: set[str] = field(default_factory=set[str])
+    callers: set[str] = field(default_factory=set[str])
     handlers: set[str] = field(default_factory=set[str])
     coverage: dict[str, Covered] = field(default_factory=dict[str, Covered])
     samples: Samples = field(default_factory=lambda: Samples(**_SAMPLES), compare=False)
@@ -157,8 +159,9 @@ class Evidence:
             return False
         self.newest = max(stored.time, self.newest or stored.time)
         key = event.get("userid") or event.get("sessionid") or event.get("correlationid")
-        if key and self._proofs > proofs and len(self.keys) < MOST_KEYS:
-            self.keys.add(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest())
+        keys = self.keys if self._proofs > proofs else self.callers
+        if key and len(keys) < MOST_KEYS:
+            keys.add(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest())
         return True
 
     @property
@@ -264,6 +267,7 @@ class Evidence:
                 for minute, paths in sorted(self.minutes.items())
             },
             "keys": sorted(self.keys),
+            "callers": sorted(self.callers),
             "handlers": sorted(self.handlers),
             "samples": self.samples.to_json(),
             "coverage": {
@@ -286,6 +290,7 @@ class Evidence:
             paths=_paths(stored["paths"]),
             minutes={int(minute): _paths(paths) for minute, paths in stored["minutes"].items()},
             keys=set(stored["keys"]),
+            callers=set(stored.get("callers", ())),
             handlers=set(stored["handlers"]),
             samples=Samples.from_json(stored.get("samples", {}), **_SAMPLES),
             coverage={kind: Covered(**_covered(counts)) for kind, counts in stored["coverage"].items()},

@@ -69,7 +69,8 @@ class Gate:
         confidence: In every bound. Default 0.95. Danger: at 0.5 chance promotes.
         coverage: Share of eligible calls that were compared, in all and for each kind of call that matters.
         calls: Compared calls at shadow, calls that the bus answered from canary on.
-        keys: Distinct users (else sessions, else runs). Danger of few: one noisy user is all the evidence.
+        keys: Distinct users (else sessions, else runs) whose calls were compared, or answered by the bus; at observe:
+            whose calls were seen. Danger of few: one noisy user is all the evidence.
         hold: Seconds since the last move. Danger of short: yesterday's traffic is not Monday's.
         errors: Share of calls that failed on the bus. Only from canary on.
         unknown: Share of calls of which nobody knows whether they ran. Only from canary on.
@@ -107,8 +108,8 @@ class Abort:
 class Facts:
     """What a ruling rests on.
 
-    ``path``: where the new side's traffic is: ``shadow`` until canary, then ``bus``. ``replayed``: the last replay
-    of the seam that passed.
+    ``path``: where the new side's traffic is: ``shadow`` until canary, then ``bus``. ``observing``: there is none yet,
+    so keys are those whose calls were seen. ``replayed``: the last replay of the seam that passed.
     """
 
     evidence: Evidence
@@ -116,6 +117,7 @@ class Facts:
     now: datetime
     baseline: Traffic | None = None
     replayed: ReplayPassed | None = None
+    observing: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -172,7 +174,7 @@ def _asks(gate: Gate, facts: Facts) -> Iterator[Finding]:
     if gate.calls:
         yield _enough("calls", evidence.compared if facts.path == "shadow" else traffic.calls, gate.calls)
     if gate.keys:
-        yield _enough("keys", len(evidence.keys), gate.keys)
+        yield _enough("keys", len(evidence.callers if facts.observing else evidence.keys), gate.keys)
     if gate.match:
         yield _not_by_words_alone(_match(gate.match, evidence, gate.confidence), evidence)
     if gate.coverage:

@@ -53,6 +53,7 @@ def rule_on(
         now=now,
         baseline=gathered.baseline,
         replayed=replayed,
+        observing=live.stage == "observe",
     )
     ruling = judge(step.gate if step else Gate(), step.abort if step else Abort(), facts)
     if requested is not None and _is_heard(requested, playbook, progress, live):

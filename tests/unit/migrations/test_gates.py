@@ -141,6 +141,14 @@ def test_one_users_calls_are_one_key():
     assert judge(gate, Abort(), facts(verdict("match", userid="ann"), verdict("match", userid="bob"))).kind == "allow"
 
 
+def test_at_observe_the_keys_are_those_that_were_seen():
+    """Nothing is compared there yet; from shadow on callers whom legacy answered prove nothing."""
+    seen = [observed(userid="ann"), observed(userid="bob")]
+    assert judge(Gate(keys=2), Abort(), facts(*seen, observing=True)).kind == "allow"
+    assert judge(Gate(keys=3), Abort(), facts(*seen, observing=True)).kind == "hold"
+    assert judge(Gate(keys=2), Abort(), facts(*seen)).kind == "hold"
+
+
 def test_coverage_asks_for_every_kind_of_call_that_matters():
     """All the fast calls compared and none of the slow ones is no coverage, though the whole looks well."""
     fast = [verdict("match", call="fast")] * 90
