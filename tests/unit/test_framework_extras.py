@@ -11,7 +11,7 @@ import pytest
 
 from crossfade.shim.errors import MissingExtraError
 
-NEEDED = {"langchain": "langgraph", "mcp": "mcp", "openai": "openai"}
+NEEDED = {"langchain": "langgraph", "mcp": "mcp", "openai": "openai", "prometheus": "prometheus_client"}
 
 
 @pytest.mark.parametrize("extra", NEEDED)
@@ -33,11 +33,11 @@ def test_without_its_extra_it_says_what_to_install(monkeypatch, extra):
 
 
 def test_nobody_who_did_not_ask_pays_for_them():
-    """Neither the shim nor the command line imports a framework."""
+    """Neither the shim nor the command line imports a framework, or what measures."""
     code = (
         "import sys, crossfade.shim, crossfade.shim.connection, crossfade.migrations.cli._lazy as lazy\n"
-        "lazy.load('mcp'), lazy.load('calls')\n"
-        "print({'langchain_core', 'langgraph', 'mcp', 'openai'} & sys.modules.keys())"
+        "lazy.load('mcp'), lazy.load('calls'), lazy.load('worker')\n"
+        "print({'langchain_core', 'langgraph', 'mcp', 'openai', 'prometheus_client'} & sys.modules.keys())"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""A worker's health over HTTP, for load balancers and supervisors: ``GET /healthz``.
+"""A worker's health over HTTP, for load balancers and supervisors: ``GET /healthz``, and its metrics if it has any.
 
 200 while it serves, 503 while it starts, stops, or the bus is away, and once every slot of a seam is stuck with a
 handler that does not end, which only a restart helps; the body is the same JSON either way. It answers on the loop
@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
 _PATIENCE: Final = 5.0  # seconds for a whole request
 _HEAD: Final = 8192  # bytes of request line and headers
+_JSON: Final = "application/json"
 
+_log = logging.getLogger("crossfade")
 
 Status = Literal["starting", "serving", "stuck", "no-bus", "stopping"]
 
@@ -86,10 +89,17 @@ class Address:
 
 
 class HealthServer:
-    """Answers ``GET /healthz`` with what ``look`` says. Its coroutines run on the loop that ``look`` runs on."""
+    """Answers ``GET /healthz`` with what ``look`` says. Its coroutines run on the loop that ``look`` runs on.
 
-    def __init__(self, look: Callable[[], Awaitable[Condition]]) -> None:
+    ``metrics`` gives the media type and body of ``GET /metrics``, in a thread, so that no call waits for a long page;
+    without it there is no such path.
+    """
+
+    def __init__(
+        self, look: Callable[[], Awaitable[Condition]], *, metrics: Callable[[], tuple[str, bytes]] | None = None
+    ) -> None:
         self._look = look
+        self._metrics = metrics
         self._server: asyncio.Server | None = None
 
     async def start(self, address: Address) -> Address:
@@ -122,23 +132,40 @@ class HealthServer:
     async def _answer(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
         path = rest.partition(" ")[0].partition("?")[0]
-        if path != "/healthz":
-            return _response("404 Not Found", {"error": "there is only /healthz"}, method)
+        paths = ["/healthz"] if self._metrics is None else ["/healthz", "/metrics"]
+        if path not in paths:
+            return _response("404 Not Found", {"error": f"there is only {' and '.join(paths)}"}, method)
         if method not in ("GET", "HEAD"):
             return _response("405 Method Not Allowed", {"error": "GET it"}, method)
+        if self._metrics is not None and path == "/metrics":
+            return await _measured(self._metrics, method)
         health = await self._look()
         status = "200 OK" if health.status == "serving" else "503 Service Unavailable"
         return _response(status, asdict(health), method)
 
 
+async def _measured(metrics: Callable[[], tuple[str, bytes]], method: str) -> bytes:
+    """The metrics; collectors of the user's own are among them, and may fail."""
+    try:
+        media_type, data = await asyncio.to_thread(metrics)
+    except Exception as error:
+        _log.exception("the metrics cannot be read")
+        report.count("metrics-failed", reason=type(error).__name__)
+        return _response("500 Internal Server Error", {"error": "see the worker's log"}, method)
+    return _head("200 OK", media_type, len(data)) + (b"" if method == "HEAD" else data)
+
+
 def _response(status: str, body: object, method: str) -> bytes:
     data = json.dumps(body).encode()
+    return _head(status, _JSON, len(data)) + (b"" if method == "HEAD" else data)
+
+
+def _head(status: str, media_type: str, length: int) -> bytes:
     allow = "Allow: GET, HEAD\r\n" if status.startswith("405") else ""
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: {media_type}\r\nContent-Length: {length}\r\n"
         f"Cache-Control: no-store\r\n{allow}Connection: close\r\n\r\n"
-    )
-    return head.encode() + (b"" if method == "HEAD" else data)
+    ).encode()
 
 
 def _is_loopback(host: str) -> bool:

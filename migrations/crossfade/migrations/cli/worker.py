@@ -59,6 +59,9 @@ def worker(
     health_anywhere: Annotated[
         bool, typer.Option("--health-anywhere", help="Let --health listen beyond this machine.")
     ] = False,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="Answer GET /metrics for Prometheus, too, where --health listens.")
+    ] = False,
     otel: Annotated[
         bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the OTEL_* variables say.")
     ] = False,
@@ -73,22 +76,25 @@ def worker(
     _log_to_stderr(log_format)
     options = WorkerOptions(concurrency=concurrency, ack_wait=ack_wait, grace=grace, spool=spool, shadows=shadows)
     address = Address.parse(health, anywhere=health_anywhere) if health is not None else None
+    if metrics and address is None:
+        raise typer.BadParameter("say where to listen, like --health 127.0.0.1:8080", param_hint="--metrics")
     answer_by_http(http, seam or [], routes)
     if not modules and http is None:
         raise typer.BadParameter("name the modules that declare seams, or a service with --http", param_hint="MODULE")
     import_modules(modules or [])
     stop_telemetry = _export() if otel else _nothing
+    page = _measure() if metrics else None
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
         serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: serving.stop())
         if with_stdin:
             stop_with_stdin(serving.stop)
-        server, thread = HealthServer(serving.health), connection.runtime.thread
+        server, thread = HealthServer(serving.health, metrics=page), connection.runtime.thread
         try:
             heard_at = thread.run(server.start(address)) if address else None
             names = [service.name for service in serving.services]
-            serving.run(when_ready=lambda: _say_ready(names, options, heard_at, as_json=as_json))
+            serving.run(when_ready=lambda: _say_ready(names, options, heard_at, measured=metrics, as_json=as_json))
         finally:
             thread.run(server.close())
     stop_telemetry()
@@ -109,15 +115,27 @@ def _export() -> Callable[[], None]:
     return export_by_otlp("crossfade-worker")
 
 
+def _measure() -> Callable[[], tuple[str, bytes]]:
+    """Into the library's own registry, so that metrics of the handlers' code are on the same page."""
+    from crossfade.adapters.prometheus import instrument, page  # noqa: PLC0415 - an extra
+
+    instrument()
+    return page
+
+
 def _nothing() -> None:
     """Nobody is told anything."""
 
 
-def _say_ready(seams: list[str], options: WorkerOptions, health: Address | None, *, as_json: bool) -> None:
+def _say_ready(
+    seams: list[str], options: WorkerOptions, health: Address | None, *, measured: bool, as_json: bool
+) -> None:
     if as_json:
         print_json({"ready": True, "seams": seams, "health": str(health) if health else None})
     else:
         sys.stdout.write(f"Serving {', '.join(seams)}, {options.concurrency} calls of each at once. Ctrl-C stops.\n")
         if health:
             sys.stdout.write(f"Health at http://{health}/healthz\n")
+        if measured:
+            sys.stdout.write(f"Metrics at http://{health}/metrics\n")
         sys.stdout.flush()
