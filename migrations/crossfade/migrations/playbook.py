@@ -94,7 +94,7 @@ _GATE: Final = Section(
         ),
         "keys": Key(
             shape=Number(least=1, most=1000, whole=True),
-            what="Distinct users (else sessions, else runs) whose calls were compared or came over the bus, at observe seen.",
+            what="Distinct users (else sessions, else runs) whose calls were compared or on the bus; at observe: seen.",
             default="none",
             danger="With few, one noisy user is all the evidence.",
         ),
