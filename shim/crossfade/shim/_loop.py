@@ -20,10 +20,22 @@ T = TypeVar("T")
 
 THREAD_NAME = "crossfade"
 
+_LOOK = 1.0  # seconds between looks of whoever waits without a limit
+
 
 def wait_for(future: Future[T], timeout: float | None = None) -> T:
-    """The future's result; whoever is interrupted while waiting (Ctrl-C) gives the work up."""
+    """The future's result; whoever is interrupted while waiting (Ctrl-C) gives the work up.
+
+    Without a timeout it looks now and then: a thread that waits for ever was seen to sleep on though its future was
+    done, and a worker that was told to stop stayed (twice, on a machine with fifteen times its load).
+    """
     try:
+        while timeout is None:
+            try:
+                return future.result(_LOOK)
+            except TimeoutError:
+                if future.done():  # its own, or it ended just now
+                    break
         return future.result(timeout)
     except BaseException:
         future.cancel()
