@@ -20,6 +20,7 @@ from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from .limits import Limit
 from .statistics import Bounds, sequential_bounds
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .evidence import Evidence, PathName, Traffic
-    from .limits import Limit
 
 State = Literal["met", "missing", "unmet", "violated"]
 """Of a finding. ``missing``: no data; ``unmet``: not proven yet; ``violated``: the opposite is proven."""
@@ -152,7 +152,13 @@ class Ruling:
 def asked(rules: Gate | Abort) -> list[str]:
     """The rules as their playbook writes them."""
     found = {name: getattr(rules, name) for name in type(rules).__dataclass_fields__ if name != "confidence"}
-    return [f"{name} {_time(value) if name == 'hold' else value}" for name, value in found.items() if value]
+    return [f"{name} {_written(name, value)}" for name, value in found.items() if value]
+
+
+def _written(name: str, value: object) -> str:
+    if name == "hold" and isinstance(value, float):
+        return _time(value)
+    return value.text("s") if name in _QUANTILES and isinstance(value, Limit) else str(value)
 
 
 def judge(gate: Gate, abort: Abort, facts: Facts) -> Ruling:
@@ -368,4 +374,11 @@ def _milliseconds(seconds: float) -> str:
 
 
 def _time(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    """As a playbook writes it, like ``2s`` or ``1d 6h``; never more than has passed."""
+    if 0 < seconds < 1:
+        return f"{int(1000 * seconds)}ms"
+    parts, rest = list[str](), int(seconds)
+    for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        parts += [f"{count}{unit}"] if count else []
+    return " ".join(parts) or "0s"

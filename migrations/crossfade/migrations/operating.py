@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from crossfade.shim.errors import PolicyChangedError, StageChangeRefusedError, UnknownSeamError
 from crossfade.shim.policies import Move
-from crossfade.shim.stages import Stage
+from crossfade.shim.stages import ORDER, Stage
 
 from .applied import Migrations
 from .progress import Back, Forward, moved, stage_before
@@ -104,16 +104,25 @@ class Operating:
         return change
 
     async def roll_back(self, seam: str, act: Act, *, to: Stage | None = None) -> StageChange:
-        """Take a seam back at once: to ``to``, else to where legacy answers everybody. It stays there until resumed."""
-        standing = (await self._policies.live()).get(seam)
-        now = Stage(standing.settings.get("stage", Stage.LEGACY)) if standing else Stage.LEGACY
+        """Take a seam back at once: to ``to``, else to where legacy answers everybody. It stays there until resumed.
+
+        Raises ``StageChangeRefusedError`` where that is no way back: ``to`` lies ahead, or the seam is retired.
+        """
+        now = await self._stage(seam)
         target = to or stage_before(now)
+        _check_back(seam, now, target)
         move = Move(target=target, actor=act.actor, reason=act.reason, mode="abort", force=True)
         change = await self._policies.set_stage(seam, move)
         if await self._migrations.of_seam(seam) is not None:
             action = Back(stage=target, expected=change.revision - 1, reason=f"{act.actor}: {act.reason}".rstrip(": "))
             await self._change(seam, lambda playbook, known: moved(playbook, known, action, revision=change.revision))
         return change
+
+    async def _stage(self, seam: str) -> Stage:
+        """Where it stands. Raises ``UnknownSeamError``."""
+        declared = await self._policies.find(seam)
+        live = (await self._policies.live()).get(seam)
+        return (live.over(declared.policy, now=self._bus.now()) if live else declared.policy).stage
 
     async def _of(self, seam: str) -> Applied:
         found = await self._migrations.of_seam(seam)
@@ -149,6 +158,19 @@ async def check_not_led(bus: Bus, standing: Standing, move: Move) -> None:
             f"playbook {applied.name} moves {standing.seam} (applied by {applied.actor} at {applied.applied}, now "
             f"{status}): say `crossfade migrate advance {standing.seam}`, or "
             "rollback or pause, or --force as your own decision, which pauses it there"
+        )
+
+
+def _check_back(seam: str, now: Stage, target: Stage) -> None:
+    """A rollback is forced past whatever would hold it up, so it must never be what moves a seam forward."""
+    if now is Stage.RETIRED:
+        raise StageChangeRefusedError(
+            f"{seam} is retired, which is one-way: its legacy code may be gone. If it still is there: "
+            f"crossfade stage set {seam} bus --force"
+        )
+    if ORDER.index(target) > ORDER.index(now):
+        raise StageChangeRefusedError(
+            f"{seam} is at {now}, so {target} is not back: crossfade migrate advance {seam}, or crossfade stage set"
         )
 
 

@@ -33,13 +33,14 @@ _NAME: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}\Z")
 _BELOW: Final[tuple[Sign, ...]] = ("<=", "<")
 _ABOVE: Final[tuple[Sign, ...]] = (">=", ">")
 _FROM_CANARY: Final = ("errors", "unknown")
+_TIMES: Final = ("p50", "p99")
 _NO_CALLS: Final[Mapping[str, str]] = dict.fromkeys(
     _FROM_CANARY, "no call goes over the bus yet: ask for it from canary on"
 )
 _NOT_COMPARED: Final[Mapping[str, str]] = dict.fromkeys(
     ["match", "coverage"], "nothing is compared: ask for it at shadow"
 )
-_NOT_RUN: Final[Mapping[str, str]] = dict.fromkeys(["p50", "p99"], "no handler runs yet: ask for it from shadow on")
+_NOT_RUN: Final[Mapping[str, str]] = dict.fromkeys(_TIMES, "no handler runs yet: ask for it from shadow on")
 _UNKNOWABLE: Final[Mapping[Stage, Mapping[str, str]]] = {
     Stage.OBSERVE: {**_NO_CALLS, **_NOT_COMPARED, **_NOT_RUN, "calls": "nothing is compared: ask for it at shadow"},
     Stage.SHADOW: _NO_CALLS,
@@ -299,7 +300,7 @@ class _Building:
             if values.get(name):
                 self._document.mistake((*keys, name), f"at {to} {why}")
         shares = {name: self._limit((*keys, name), values.get(name), _ABOVE) for name in ("match", "coverage")}
-        bounds = {name: self._limit((*keys, name), values.get(name), _BELOW) for name in (*_FROM_CANARY, "p50", "p99")}
+        bounds = {name: self._limit((*keys, name), values.get(name), _BELOW) for name in (*_FROM_CANARY, *_TIMES)}
         return Gate(
             **shares,
             **bounds,
@@ -315,9 +316,7 @@ class _Building:
         return ReplayWanted(within=within, build=values.get("build") or "") if within else None
 
     def _abort(self, keys: Keys, values: Mapping[str, Any]) -> Abort:
-        bounds = {
-            name: self._limit((*keys, name), values.get(name), _ABOVE[::-1]) for name in (*_FROM_CANARY, "p50", "p99")
-        }
+        bounds = {name: self._limit((*keys, name), values.get(name), _ABOVE[::-1]) for name in (*_FROM_CANARY, *_TIMES)}
         return Abort(
             **bounds,
             match=self._limit((*keys, "match"), values.get("match"), _BELOW[::-1]),
@@ -328,7 +327,7 @@ class _Building:
         if text is None:
             return None
         try:
-            return parse_limit(text, signs=signs, where="")
+            return parse_limit(text, signs=signs, kind="time" if keys[-1] in _TIMES else "share", where="")
         except ConfigurationError as error:
             self._document.mistake(keys, str(error).removeprefix(": "))
             return None

@@ -79,8 +79,8 @@ class Done:
             "delete": {"place": code.place, "what": code.what} if code else None,
         }
 
-    def lines(self) -> list[str]:
-        """What a person reads."""
+    def lines(self, *, period: str) -> list[str]:
+        """What a person reads; ``period`` as they wrote it, for the command that is next."""
         found = self.retirement
         if self.deletion:
             return [f"{found.seam}: {self.did}", f"{self.deletion.place}: {self.deletion.what}"]
@@ -92,7 +92,7 @@ class Done:
         option = " --acknowledge" if found.next != "retire" else ""
         return [
             f"{found.seam} is at {found.stage}, and nobody needs its legacy code. Next:",
-            f"  crossfade migrate retire {found.seam}{option}",
+            f"  crossfade migrate retire {found.seam} --period {period}{option}",
             *self._hits(),
         ]
 

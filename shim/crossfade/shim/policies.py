@@ -209,7 +209,7 @@ class Policies:
         Publishes ``seam.unblocked``. Raises ``UnknownSeamError`` when no process declared it,
         ``WrongRevisionError`` when the entry kept changing.
         """
-        await self._find(seam)
+        await self.find(seam)
         cleared: list[str] = []
 
         def without(known: Mapping[str, Any]) -> dict[str, Any]:
@@ -263,7 +263,7 @@ class Policies:
         seam's effects, its blockers or the broker's storage forbid the move, and ``PolicyChangedError`` when the
         policy is not at the move's ``expected`` revision.
         """
-        declared = await self._find(seam)
+        declared = await self.find(seam)
         check_fallback(seam, move, await self.instances.live())
         info = await self._bus.info()
         for _ in range(_TRIES):
@@ -275,7 +275,8 @@ class Policies:
             return await self._await_followers(change, wait)
         raise StageChangeRefusedError(f"the policy of {seam} kept changing: look at `crossfade stage list`, try again")
 
-    async def _find(self, seam: str) -> Declared:
+    async def find(self, seam: str) -> Declared:
+        """What processes declare of ``seam``. Raises ``UnknownSeamError``, naming those there are."""
         declared = await self.declared()
         if seam not in declared:
             known = ", ".join(sorted(declared)) or "none yet: start a process that declares it and connects"

@@ -282,7 +282,7 @@ def test_nothing_to_compare_is_no_pass(app):
     app.write(APP.format(stage="observe"))
     done = app.replay()
     assert done.code == 1
-    assert "FAILED -: no recorded call could be compared" in done.out
+    assert "FAILED: no recorded call could be compared" in done.out
 
 
 def test_recorded_requests_are_sent_to_a_candidate(app, tmp_path):

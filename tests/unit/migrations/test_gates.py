@@ -15,7 +15,8 @@ from unit.migrations.seen import BEGAN, observed, result, verdict
 
 
 def limit(text):
-    return parse_limit(text, signs=(">=", ">", "<=", "<"), where="test")
+    kind = "time" if text.endswith("s") else "share"
+    return parse_limit(text, signs=(">=", ">", "<=", "<"), kind=kind, where="test")
 
 
 def facts(*events, path="shadow", minutes=10.0, **more):

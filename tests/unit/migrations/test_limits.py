@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from crossfade.migrations.limits import Limit, parse_duration, parse_limit
@@ -22,7 +24,7 @@ from crossfade.shim import ConfigurationError
 )
 def test_a_limit_is_read_and_knows_its_number(text, limit, at):
     """Where legacy's is 0.1."""
-    found = parse_limit(text, signs=(">",), where="abort.errors")
+    found = parse_limit(text, signs=(">",), kind="time" if text.endswith("s") else "share", where="abort.errors")
     assert found == limit
     assert found.of(0.1) == pytest.approx(at)
 
@@ -33,8 +35,32 @@ def test_a_limit_is_read_and_knows_its_number(text, limit, at):
 def test_what_is_no_limit_is_refused_where_it_stands(text):
     """With what to write instead."""
     with pytest.raises(ConfigurationError, match=r"abort\.errors: .*write > and a number") as caught:
-        parse_limit(text, signs=(">",), where="abort.errors")
+        parse_limit(text, signs=(">",), kind="share", where="abort.errors")
     assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "why"),
+    [
+        ("time", "< 80", "says no unit of time: write < and a time, like < 80ms"),
+        ("time", "< legacy + 20", "says no unit of time"),
+        ("time", "< 5%", "is a share where a time is meant"),
+        ("time", "< legacy * 2s", "is a time where a share is meant"),
+        ("share", "< 80ms", "is a time where a share is meant: write < and a number"),
+        ("share", "< 99", "is above 1, which is all calls: write < and a number, like < 0.99, < 99%"),
+        ("share", "< legacy + 5", "is above 1"),
+    ],
+)
+def test_a_number_whose_unit_would_be_a_guess_is_refused(kind, text, why):
+    """80 may be meant in milliseconds: taken for seconds it would be a gate that lets everything through."""
+    with pytest.raises(ConfigurationError, match=re.escape(f"p99: {text!r} {why}")):
+        parse_limit(text, signs=("<",), kind=kind, where="p99")
+
+
+@pytest.mark.parametrize("text", ["< legacy * 5", "< legacy * 150%", "< 0", "< legacy + 2s"])
+def test_a_factor_has_no_unit_and_nothing_needs_none(text):
+    """A time that is a multiple of legacy's, or zero, or longer by seconds."""
+    assert parse_limit(text, signs=("<",), kind="time", where="p99")
 
 
 @pytest.mark.parametrize(

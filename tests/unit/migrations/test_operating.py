@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from crossfade.migrations.operating import check_not_led
+from crossfade.migrations.operating import Act, Operating, check_not_led
 from crossfade.shim.errors import StageChangeRefusedError
 from crossfade.shim.policies import Move
 from crossfade.shim.stages import Stage
@@ -42,3 +42,30 @@ async def test_what_is_no_move_or_forced_or_of_nobody_s_playbook_passes(world):
     await checked(world, Stage.LEGACY, force=True)
     await world.migrations.end("tools")
     await checked(world, Stage.LEGACY)
+
+
+def operating(world):
+    return Operating(world.bus, world.traffic.policies)
+
+
+@pytest.mark.parametrize("to", [Stage.BUS, Stage.RETIRED])
+async def test_a_rollback_never_goes_forward(world, to):
+    """It is forced past whatever would hold it up, so a slip of the tongue would skip every gate."""
+    with pytest.raises(StageChangeRefusedError, match=f"is at canary, so {to} is not back"):
+        await operating(world).roll_back("web.search", Act(actor="ann"), to=to)
+    assert (await world.traffic.stage())[0] is Stage.CANARY
+
+
+async def test_a_rollback_to_where_it_stands_keeps_the_controller_off(world):
+    """It is at most as far as it was, and rolled back."""
+    await operating(world).roll_back("web.search", Act(actor="ann"), to=Stage.CANARY)
+    assert await world.tick() == (Stage.CANARY, "rolled-back")
+
+
+async def test_a_retired_seam_is_not_rolled_back(world):
+    """Its legacy code may be deleted: every call would fail. Who knows better says so with force."""
+    for target in (Stage.BUS, Stage.RETIRED):
+        await world.traffic.move(target)
+    with pytest.raises(StageChangeRefusedError, match=r"crossfade stage set web\.search bus --force"):
+        await operating(world).roll_back("web.search", Act(actor="ann"))
+    assert (await world.traffic.stage())[0] is Stage.RETIRED

@@ -131,12 +131,14 @@ async def test_a_seam_is_led_out_step_by_step(world):
     await world.tick(result(), times=LOOK)
     with pytest.raises(StageChangeRefusedError, match="too early: quiet for 0 min of 7 d 0 h"):
         await typed(world, period=WEEK)
-    assert (await typed(world, check=True)).lines()[1] == "  crossfade migrate retire web.search"
+    said = (await typed(world, check=True)).lines(period="40d")
+    assert said[1] == "  crossfade migrate retire web.search --period 40d"
     assert (await typed(world)).did.startswith("bus -> retired (revision 2)")
     assert await world.tick(result(), times=LOOK) == (Stage.RETIRED, "retired")
-    assert (await typed(world)).lines()[1] == "  crossfade migrate retire web.search --acknowledge"
+    said = (await typed(world)).lines(period="40d")
+    assert said[1] == "  crossfade migrate retire web.search --period 40d --acknowledge"
     done = await typed(world, acknowledge=True)
-    assert "the body: new:search answers" in done.lines()[1]
+    assert "the body: new:search answers" in done.lines(period="40d")[1]
     assert (await typed(world)).to_json()["next"] == "delete"
 
 

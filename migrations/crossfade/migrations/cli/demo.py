@@ -102,7 +102,10 @@ class _Teller:
     def wait(self, text: str) -> None:
         self._status.stop()
         self._console.print(text)
-        self._console.input("Press Enter to stop everything.")
+        try:
+            self._console.input("Press Enter to stop everything.")
+        except EOFError:  # no terminal: what was found is still to be told
+            self._console.print("\nNobody can press Enter here, so everything is stopped.")
 
     def close(self) -> None:
         """Stop the spinner."""

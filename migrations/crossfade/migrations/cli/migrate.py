@@ -120,17 +120,21 @@ def apply(
     playbook, text = read_playbook(file), Path(file).read_text(encoding="utf-8")
     chosen = name or playbook.name or Path(file).stem.replace("_", "-").replace(".", "-")
 
-    async def do() -> tuple[Applied, str]:
+    async def do() -> tuple[Applied, Overview]:
         async with session(bus, config) as opened:
             made = Applied(name=chosen, text=text, actor=actor(), applied=datetime.now(UTC).isoformat())
             applied = await Migrations(opened.bus).apply(made)
-            return applied, (await overview(opened.bus, opened.subjects, opened.policies)).leader
+            return applied, await overview(opened.bus, opened.subjects, opened.policies)
 
-    applied, leader = asyncio.run(do())
+    applied, found = asyncio.run(do())
+    leader = found.leader
     if as_json:
         print_json({"playbook": applied.name, "digest": applied.digest, "seams": list(applied.seams), "leader": leader})
         return
     say(f"Playbook {applied.name} moves {', '.join(applied.seams)}. See `crossfade migrate status`.")
+    undeclared = [view.progress.seam for view in found.seams if view.applied.name == applied.name and not view.live]
+    if undeclared:
+        say(f"No process has declared {', '.join(undeclared)}: they wait until one does. See `crossfade stage list`.")
     if not leader:
         say("No controller runs, so nothing will move: start `crossfade control`.")
 
@@ -151,7 +155,7 @@ def status(
     found = asyncio.run(read())
     views = [view for view in found.seams if seam in (None, view.progress.seam)]
     if seam and not views:
-        raise ConfigurationError(f"no playbook moves {seam}: crossfade migrate apply FILE", where="seam")
+        raise _not_moved(seam)
     if as_json:
         print_json({"leader": found.leader, "seams": [view.to_json() for view in views]})
         return
@@ -178,6 +182,8 @@ def watch(
         seen: dict[str, Sight] = {}
         async with session(bus, config) as opened:
             gatherer = Gatherer(opened.bus, opened.subjects)
+            if seam and await Migrations(opened.bus).of_seam(seam) is None:
+                raise _not_moved(seam)
             while True:
                 found = await overview(opened.bus, opened.subjects, opened.policies, gatherer=gatherer)
                 for sight in news(seen, [view for view in found.seams if seam in (None, view.progress.seam)]):
@@ -305,7 +311,7 @@ def retire(
     if as_json:
         print_json(done.to_json())
     else:
-        say("\n".join(map(safe, done.lines())))
+        say("\n".join(map(safe, done.lines(period=period))))
     if check and done.retirement.holds:
         raise typer.Exit(1)
 
@@ -340,6 +346,10 @@ def end(
         print_json({"playbook": name, "done": "ended"})
     else:
         say(f"Playbook {safe(name)} is not in force any more; its seams stay where they are.")
+
+
+def _not_moved(seam: str) -> ConfigurationError:
+    return ConfigurationError(f"no playbook moves {seam}: crossfade migrate apply FILE", where="seam")
 
 
 async def _stages(playbook: Playbook, bus: str | None, config: str | None) -> dict[str, str | None]:
@@ -377,8 +387,9 @@ def _print_findings(view: SeamView) -> None:
     if view.ruling is None:
         say("\nNo process has declared it, so nothing is known of it.")
         return
-    say("")
-    print_columns([("finding", "met"), *((safe(each.text), _MARKS[each.state]) for each in view.ruling.findings)])
+    if view.ruling.findings:
+        say("")
+        print_columns([("finding", "met"), *((safe(each.text), _MARKS[each.state]) for each in view.ruling.findings)])
     for kind in view.to_json()["evidence"]["mismatches"]:
         newest = kind["samples"][-1]
         count = f"{kind['count']} mismatch{'' if kind['count'] == 1 else 'es'}"

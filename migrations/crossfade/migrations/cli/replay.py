@@ -336,7 +336,7 @@ def _print(scores: Scores, failures: dict[str, str], least: float, build: str, *
         say(f"\nThe first {_SHOWN} are shown; --junit FILE has them all.")
     say("")
     for name, why in failures.items():
-        say(safe(f"FAILED {name}: {why}"))
+        say(safe(f"FAILED: {why}" if name == "-" else f"FAILED {name}: {why}"))
     if not failures:
         say(safe(f"Passed with build {build}."))
 

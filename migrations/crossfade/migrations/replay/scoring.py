@@ -66,6 +66,8 @@ class Score:
             return f"{self.verdicts['mismatch']} of {self.compared} compared calls differ"
         if self.verdicts["inconclusive"]:
             return f"{self.verdicts['inconclusive']} calls could not be decided"
+        if not self.calls:
+            return "no call was recorded in that time: name an earlier --since, or record at observe first"
         if not self.compared:
             return "nothing was compared"
         if self.coverage < least:

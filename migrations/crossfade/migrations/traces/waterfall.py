@@ -176,7 +176,7 @@ def population_section(
 
 def ms(seconds: float) -> str:
     """A length of time with three digits: ``1.23 ms``, ``45.6 s``."""
-    for limit, unit in ((0.001, "us"), (1.0, "ms"), (inf, "s")):
+    for limit, unit in ((0.0009995, "us"), (0.9995, "ms"), (inf, "s")):  # 1 ms, not 1000 us
         if abs(seconds) < limit:
             value = seconds * {"us": 1e6, "ms": 1e3, "s": 1.0}[unit]
             return f"{value:.0f} {unit}" if abs(value) >= 100 else f"{value:.3g} {unit}"

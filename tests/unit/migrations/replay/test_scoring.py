@@ -28,7 +28,7 @@ def scored(*kinds, seams=("a",), order=1):
         (["match", "mismatch"], 0, "1 of 2 compared calls differ"),
         (["match", "inconclusive"], 0, "could not be decided"),
         (["skipped"], 0, "nothing was compared"),
-        ([], 0, "nothing was compared"),
+        ([], 0, "no call was recorded in that time: name an earlier --since, or record at observe first"),
     ],
 )
 def test_a_seam_passes_when_everything_that_was_compared_is_right(kinds, least, failure):
