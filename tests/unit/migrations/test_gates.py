@@ -77,7 +77,7 @@ def test_a_late_mismatch_is_not_outvoted_by_a_good_past():
     """A handler that was replaced by a wrong one promotes nothing on what the old one proved, and is taken back."""
     found = after(30)
     ruling = judge(MATCH, Abort(), found)
-    assert (ruling.kind, "in the last 0:05:00" in ruling.findings[-1].text) == ("hold", True)
+    assert (ruling.kind, "in the last 5m" in ruling.findings[-1].text) == ("hold", True)
     assert judge(MATCH, Abort(match=limit("< 0.9")), found).kind == "rollback"
     assert judge(MATCH, Abort(match=limit("< 0.9")), after(30, bad=1)).kind == "allow"
 
