@@ -115,8 +115,9 @@ class Exchange:
     for the log. ``received`` and ``sent`` count body bytes. ``writable`` is told ``False`` when the client reads too
     slowly and ``True`` when it has caught up. ``outcome`` is how it ended: nothing yet, ``whole``, ``cut`` or ``left``.
     ``failure`` names what the upstream did wrong, when it did. ``breaker`` is its seam's breaker as this exchange found
-    it, when that was not closed. ``body_follows``: bytes of the body are at hand and come
-    as soon as they are asked for.
+    it, when that was not closed. ``path`` is whom it was given to last: ``legacy``, an upstream; ``bus``; or ``local``,
+    this proxy or its control plane. ``body_follows``: bytes of the body are at hand and come as soon as they are asked
+    for.
     """
 
     # Defaults live on the class: what most exchanges never change costs them nothing.
@@ -131,6 +132,7 @@ class Exchange:
     outcome = ""
     failure = ""
     breaker = ""
+    path = "local"
     body_follows = False
     _sink: BodySink | None = None
     _early: list[bytes] | None = None

@@ -25,17 +25,18 @@ if TYPE_CHECKING:
 class PassThrough:
     """Answers every exchange with what the upstream of ``pool`` says; ``seam`` names it in problems and logs."""
 
-    def __init__(self, pool: Pool, *, seam: str = "-") -> None:
+    def __init__(self, pool: Pool, *, seam: str = "-", path: str = "legacy") -> None:
         self._pool = pool
         self._seam = seam
+        self._path = path
 
     def begin(self, exchange: Exchange) -> None:
         """See ``Answering``."""
         exchange.seam = self._seam
-        forward(exchange, self._pool)
+        forward(exchange, self._pool, path=self._path)
 
 
-def forward(exchange: Exchange, pool: Pool, *, added: bytes = b"") -> Forwarding | None:
+def forward(exchange: Exchange, pool: Pool, *, added: bytes = b"", path: str = "legacy") -> Forwarding | None:
     """Send ``exchange`` to ``pool``'s upstream and its answer back; nobody may have taken the exchange's body.
 
     ``added`` are whole field lines that the upstream gets besides. ``None``: it was refused here.
@@ -47,6 +48,7 @@ def forward(exchange: Exchange, pool: Pool, *, added: bytes = b"") -> Forwarding
     except RefusedError as refused:
         exchange.refuse(refused.refusal)
         return None
+    exchange.path = path
     if added:
         head = head[:-2] + added + b"\r\n"
     forwarding = Forwarding(exchange, pool, head)

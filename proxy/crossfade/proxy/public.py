@@ -41,7 +41,7 @@ class Public:
     """Who answers at and below ``/_crossfade``; ``pool`` leads to the control plane."""
 
     def __init__(self, pool: Pool) -> None:
-        self._control = PassThrough(pool, seam=POOL)
+        self._control = PassThrough(pool, seam=POOL, path="local")
         self._absent = _Absent()
 
     def resolve(self, path: bytes) -> Answering | None:

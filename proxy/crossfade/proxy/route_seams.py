@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from crossfade.shim.connection import Connection
 
     from .config import Config, Route
+    from .requests import Requests
 
 _WAIT = 2.0  # seconds at start; a broker that is away must not keep the proxy from serving
 
@@ -57,6 +58,11 @@ class RouteSeams:
                     self._connection.runtime.declared(known)
             self._seams[route.seam].circuits.settle(route.breaker)
         return {route.seam: self._seams[route.seam] for route in config.routes}
+
+    def tell(self, requests: Requests) -> None:
+        """Have the bus told of ``requests``, now and then, where there is one."""
+        if self._connection is not None:
+            self._connection.runtime.requests = requests
 
     def __enter__(self) -> Self:
         if self._bus is not None:

@@ -197,6 +197,7 @@ class _Diverted:
     async def run(self) -> None:
         """Answer it, whatever happens; a client that leaves cancels this."""
         self._body.reader = asyncio.current_task()
+        self._exchange.path = "bus"
         try:
             await self._run()
         except asyncio.CancelledError:

@@ -12,6 +12,7 @@ from .forwarding import PassThrough
 from .headers import Hop, Network
 from .limits import Limits
 from .pool import Pool, Target
+from .requests import Requests
 from .server import Server
 
 if TYPE_CHECKING:
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from .exchange import Answering, Exchange
+    from .framing import Refusal
+    from .headers import Peer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +51,7 @@ class DataPlane:
         self._serving = serving
         self._loop = asyncio.get_running_loop()
         self._access = AccessLog(serving.access_log) if serving.access_log else None
+        self.requests = Requests()
         self.pools = {name: Pool(name, targets, limits=serving.limits) for name, targets in serving.upstreams.items()}
         self._leaving: list[Pool] = []
         default, pool = next(iter(self.pools.items()))
@@ -57,8 +61,8 @@ class DataPlane:
             lambda _: passing,
             limits=serving.limits,
             hop=Hop(name=name.encode(), trusted=serving.trusted, guarded=serving.guarded),
-            log=self._access.exchange if self._access else lambda _exchange, _now: None,
-            log_refusal=self._access.refusal if self._access else lambda _peer, _refusal: None,
+            log=self._log if self._access else self.requests.exchange,
+            log_refusal=self._log_refusal if self._access else self.requests.refusal,
             sweeps=[self._sweep],
             tls=serving.tls is not None,
         )
@@ -133,6 +137,16 @@ class DataPlane:
         self.server.close()
         if self._access is not None:
             self._access.close()
+
+    def _log(self, exchange: Exchange, now: float) -> None:
+        self.requests.exchange(exchange, now)
+        if self._access is not None:
+            self._access.exchange(exchange, now)
+
+    def _log_refusal(self, peer: Peer, refusal: Refusal) -> None:
+        self.requests.refusal(peer, refusal)
+        if self._access is not None:
+            self._access.refusal(peer, refusal)
 
     def _show_newest(self, handshake: ssl.SSLObject, _name: str | None, _first: ssl.SSLContext) -> None:
         # One assignment: a certificate that is loaded into a context in use could be left there without its key.

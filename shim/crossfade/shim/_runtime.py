@@ -33,7 +33,7 @@ from .errors import (
 from .events import Event, new_id
 from .hooks import report
 from .http import HttpResponse, open_answer, seal_answer
-from .instances import REPORT_EVERY, Instance
+from .instances import REPORT_EVERY, Instance, Served
 from .observations import Observer
 from .policies import Policies, read_live, storage_holds_claims
 from .rollbacks import RollbackRequests
@@ -112,6 +112,7 @@ class Runtime:
         self._legacy_hits: dict[str, int] = {}
         self._alarms: dict[str, int] = {}  # per retired seam: its hits of which the bus was not told yet
         self._breakers: dict[str, str] = {}
+        self.requests: Served | None = None
         self.rollbacks = RollbackRequests(bus, self.subjects, instance=self.instance)
         self._report_now = asyncio.Event()
         self._counts_anew = asyncio.Event()
@@ -223,6 +224,8 @@ class Runtime:
             legacy_hits=dict(self._legacy_hits),
             breakers=dict(self._breakers),
             build=self.config.build,
+            requests=self.requests.counts() if self.requests else {},
+            seconds=self.requests.seconds() if self.requests else {},
         )
 
     async def _report_coverage(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,6 +20,18 @@ ALIVE: Final = timedelta(seconds=10)
 _FORGET: Final = timedelta(hours=1)
 
 
+class Served(Protocol):
+    """What a data plane has answered since it began; asked in another thread than it is counted in."""
+
+    def counts(self) -> Mapping[str, int]:
+        """See ``Instance.requests``."""
+        ...
+
+    def seconds(self) -> Mapping[str, Mapping[str, float]]:
+        """See ``Instance.seconds``."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Instance:
     """One process. ``seams`` maps each seam it declares to the revision applied; ``seen`` is the broker's time.
@@ -28,7 +40,8 @@ class Instance:
     that the legacy body served although commands were the rule; it only grows while the process lives. ``breakers``
     are the seams for which it does not ask the bus now: ``open``, or ``half-open`` while it tries. ``ended``: this is
     the last report of a process that has ended and had hits to tell. ``build``: of which build of the application it
-    is, as somebody named it; empty when nobody did.
+    is, as somebody named it; empty when nobody did. ``requests`` and ``seconds`` are a data plane's: how many it has
+    answered, by ``seam path class``, and by path how many took at most so many seconds, with their ``sum``.
     """
 
     instance: str
@@ -40,6 +53,8 @@ class Instance:
     breakers: Mapping[str, str] = field(default_factory=dict[str, str])
     ended: bool = False
     build: str = ""
+    requests: Mapping[str, int] = field(default_factory=dict[str, int])
+    seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, "Mapping[str, float]"])
 
     def encode(self) -> bytes:
         """The value of the bucket ``instances``."""
@@ -53,6 +68,8 @@ class Instance:
                 "breakers": dict(self.breakers),
                 "ended": self.ended,
                 "build": self.build,
+                "requests": dict(self.requests),
+                "seconds": {path: dict(counted) for path, counted in self.seconds.items()},
             }
         ).encode()
 
@@ -112,4 +129,6 @@ def _read(entry: Entry) -> Instance:
         breakers=stored.get("breakers", {}),
         ended=stored.get("ended", False),
         build=stored.get("build", ""),
+        requests=stored.get("requests", {}),
+        seconds=stored.get("seconds", {}),
     )

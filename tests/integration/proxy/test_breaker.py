@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from crossfade.migrations.cli import stage
 from crossfade.proxy.control import metrics
@@ -141,6 +142,15 @@ class Proxy:
         found = re.findall(rf'^{name}{{seam="(.*?)"}} (.*)$', text, re.MULTILINE)
         return {seam: float(value) for seam, value in found}
 
+    async def page(self):
+        """What Prometheus reads at the control plane, by its own parser: values by name and labels."""
+        text = metrics.page({}, await self.standings(), SimpleNamespace(total=0, ring=()), connected=True)
+        return {
+            (sample.name, *(sample.labels.get(label, "") for label in ("seam", "path", "status", "le"))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
     async def reported(self):
         """What this process says of its breakers to whoever asks the bus."""
         found = await asyncio.to_thread(kit.on_loop, self.connection, self.connection.runtime.policies.instances.live())
@@ -177,6 +187,7 @@ def proxied(server, prefix, tmp_path, counts):
         workers = kit.Workers(tmp_path / "spool")
         plane = DataPlane(serving_of(config, name="crossfade-test"))
         await asyncio.to_thread(seams.__enter__)
+        seams.tell(plane.requests)
         try:
             plane.resolve = Routing(config, config.router(), plane.pools, seams.declare(config)).resolve
             host, port = await plane.listen()
@@ -391,3 +402,33 @@ async def test_a_ledger_that_cannot_be_read_is_no_failed_handler(proxied, monkey
         assert "same Idempotency-Key" in problem["detail"]
         monkeypatch.undo()
         assert (await proxy.ask("/task", X_User="alice", Idempotency_Key="k"))[0].status_code == 202
+
+
+async def test_requests_are_counted_by_who_answered_them_and_told_over_the_bus(proxied):
+    """A fallback is legacy's, a handler's answer the bus', a path of ours local; each once, and timed by its path."""
+    async with proxied() as proxy:
+        (fallen,) = await proxy.fail(1)
+        assert fallen.text == "legacy"
+        await proxy.serve()
+        assert (await proxy.ask())[0].text == "bus"
+        assert (await proxy.client.get("/elsewhere")).text == "legacy"
+        assert (await proxy.client.get("/_crossfade/x")).status_code == 404
+
+        proxy.connection.runtime.act_as("caller")  # tells the bus at once
+
+        async def told():
+            found = await proxy.page()
+            return ("crossfade_proxy_requests_total", "_crossfade", "local", "4xx", "") in found and found
+
+        page = await until(told)
+        name = "crossfade_proxy_requests_total"
+        assert {sample[1:4]: value for sample, value in page.items() if sample[0] == name} == {
+            ("http.read", "legacy", "2xx"): 1,
+            ("http.read", "bus", "2xx"): 1,
+            ("legacy", "legacy", "2xx"): 1,
+            ("_crossfade", "local", "4xx"): 1,
+        }
+        name = "crossfade_proxy_request_duration_seconds"
+        assert page[f"{name}_count", "", "legacy", "", ""] == page[f"{name}_bucket", "", "legacy", "", "+Inf"] == 2
+        assert page[f"{name}_bucket", "", "legacy", "", "0.1"] == 1  # the other waited for the bus
+        assert page[f"{name}_sum", "", "legacy", "", ""] >= QUICK

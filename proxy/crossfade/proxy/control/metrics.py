@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from crossfade.shim.instances import Instance
     from crossfade.shim.standing import Standing
 
     from .hub import Hub
@@ -20,12 +21,15 @@ MEDIA_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 MOST: Final = 500
 
 Sample = tuple["Mapping[str, str]", float]
+Part = tuple["Mapping[str, str]", float, str]
+"""A sample of a histogram: with what its name ends in."""
 
 
 def page(
     counts: Mapping[tuple[str, str, str], int], standings: Sequence[Standing], hub: Hub, *, connected: bool
 ) -> str:
     """Everything this process knows, as one page."""
+    proxies = _proxies(standings)
     families = (
         _family("crossfade_bus_connected", "gauge", "Whether the bus can be reached.", [({}, float(connected))]),
         _family("crossfade_events_total", "counter", "What this process counted, by reason.", _counted(counts)),
@@ -34,6 +38,8 @@ def page(
         _family("crossfade_seam_instances", "gauge", "Live processes that declare a seam.", _instances(standings)),
         _family("crossfade_seam_lagging", "gauge", "Those that have not applied its policy.", _lagging(standings)),
         _family("crossfade_seam_breakers_open", "gauge", "Those that do not ask the bus now.", _broken(standings)),
+        _family("crossfade_proxy_requests_total", "counter", "Requests that proxies answered.", _requests(proxies)),
+        _family("crossfade_proxy_request_duration_seconds", "histogram", "How long they took.", _seconds(proxies)),
         _family("crossfade_stream_open", "gauge", "Open streams.", [({}, float(hub.total))]),
         _family("crossfade_stream_ring_events", "gauge", "Events kept for streams.", [({}, float(len(hub.ring)))]),
     )
@@ -74,16 +80,46 @@ def _broken(standings: Iterable[Standing]) -> list[Sample]:
     return [({"seam": each.seam}, float(len(each.broken))) for each in _bounded(standings)]
 
 
+def _proxies(standings: Iterable[Standing]) -> list[Instance]:
+    """The live processes that have answered requests, each once."""
+    found = {each.instance: each for standing in standings for each in standing.instances if each.requests}
+    return [found[name] for name in sorted(found)][:MOST]
+
+
+def _requests(proxies: Iterable[Instance]) -> list[Sample]:
+    """Those of the largest series; a configuration has no end of routes."""
+    all_of_them = Counter({(each.instance, words): n for each in proxies for words, n in each.requests.items()})
+    samples: list[Sample] = []
+    for (instance, words), n in all_of_them.most_common(MOST):
+        seam, path, status = words.rsplit(" ", 2)
+        samples.append(({"instance": instance, "seam": seam, "path": path, "status": status}, float(n)))
+    rest = all_of_them.total() - sum(int(n) for _, n in samples)
+    other = {"instance": "other", "seam": "-", "path": "-", "status": "-"}
+    return [*samples, (other, float(rest))] if rest else samples
+
+
+def _seconds(proxies: Iterable[Instance]) -> Iterator[Part]:
+    for each in proxies:
+        for path, counted in sorted(each.seconds.items()):
+            labels, total = {"instance": each.instance, "path": path}, 0.0
+            for bound in (name for name in counted if name != "sum"):
+                total += counted[bound]
+                yield {**labels, "le": bound}, total, "_bucket"
+            yield labels, counted["sum"], "_sum"
+            yield labels, total, "_count"
+
+
 def _bounded(standings: Iterable[Standing]) -> list[Standing]:
     return list(standings)[:MOST]
 
 
-def _family(name: str, kind: str, meaning: str, samples: Iterable[Sample]) -> Iterator[str]:
+def _family(name: str, kind: str, meaning: str, samples: Iterable[Sample | Part]) -> Iterator[str]:
     yield f"# HELP {name} {meaning}"
     yield f"# TYPE {name} {kind}"
-    for labels, value in samples:
+    for labels, value, *suffix in samples:
         shown = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
-        yield f"{name}{{{shown}}} {value!r}" if shown else f"{name} {value!r}"
+        whole = "".join((name, *suffix))
+        yield f"{whole}{{{shown}}} {value!r}" if shown else f"{whole} {value!r}"
 
 
 def _escaped(text: str) -> str:
