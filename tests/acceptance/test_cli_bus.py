@@ -39,3 +39,16 @@ def test_a_folder_that_cannot_hold_a_broker_is_a_wrong_setting(tmp_path):
     done = shell.run("bus", "up", "/proc/nowhere", code=2)
 
     assert re.fullmatch(r"crossfade: /proc/nowhere .+\n", done.err)
+
+
+def test_the_broker_that_is_told_of_is_the_one_that_is_used(tmp_path):
+    """Without PATH it is the directory of CROSSFADE_BUS, and .crossfade where that names none."""
+    shell = Shell(folder=tmp_path, environment={"CROSSFADE_BUS": f"embedded://{tmp_path}/mine"})
+
+    status = shell.run("bus", "status", "--json", code=1).json
+    down = shell.run("bus", "down").out
+    elsewhere = shell.run("bus", "status", "--json", code=1, CROSSFADE_BUS="nats://127.0.0.1:1").json
+
+    assert status["path"] == f"{tmp_path}/mine"
+    assert down == f"The broker of {tmp_path}/mine was not running.\n"
+    assert elsewhere["path"] == f"{tmp_path}/.crossfade"

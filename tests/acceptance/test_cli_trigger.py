@@ -50,6 +50,33 @@ def test_a_file_is_checked_without_opening_anything(folder):
     assert "wrong.yaml:1:25: `secret` is missing" in bad.err
 
 
+def test_a_check_compares_what_is_to_start_with_its_seam(folder):
+    """--check says a parameter that the seam does not take, and a module that is not there, as the start would."""
+    (folder / "checked_inbox.py").write_text(
+        """from crossfade import shim
+@shim.agent("checked.report", effects="idempotent")
+def report(topic: str) -> str:
+    return topic
+"""
+    )
+    text = """
+        modules: [{}]
+        triggers: {{a: {{schedule: {{cron: "0 9 * * *"}}, start: {{seam: checked.report, arguments: {{{}}}}}}}}}
+        """
+    told = []
+    for module, arguments in (
+        ("checked_inbox", "topik: =x"),
+        ("not_there", "topic: =x"),
+        ("checked_inbox", "topic: =x"),
+    ):
+        (folder / "triggers.yaml").write_text(text.format(module, arguments))
+        told.append(crossfade("trigger", "run", "triggers.yaml", "--check"))
+
+    assert [one.code for one in told] == [2, 2, 0]
+    assert "checked.report takes no 'topik'; its parameters: topic" in told[0].err
+    assert "there is no module 'not_there'" in told[1].err
+
+
 def test_all_kinds_in_one_file_and_one_that_fails_harms_no_other(folder):
     """Each says where it is; the folder of one vanishes and the others go on."""
     (folder / "inbox").mkdir()

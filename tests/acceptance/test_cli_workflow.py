@@ -51,7 +51,9 @@ def state(instance):
 def test_an_instance_is_answered_sent_a_value_and_listed_when_it_has_ended(engine):
     """Approval by its beginning, the value of a wait by hand; it leaves the list of those that live."""
     instance = started(1)
-    assert crossfade("workflow", "signal", instance[:8], "approved", "--approve", "--by", "boss").code == 0
+    answer = f"crossfade workflow signal {instance[:8]} approved --approve --by boss\n"
+    assert answer in crossfade("workflow", "show", instance).out
+    assert crossfade(*answer.split()[1:]).code == 0
     until(lambda: crossfade("workflow", "show", instance, "--json").json["at"] == ["paid"], "it is not approved")
     sent = crossfade("workflow", "signal", instance, "paid", "--data", '{"cents": 5}')
     assert sent.out == f"cli.orders, instance {instance}: paid has its value.\n"

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from ._embedded.wire import Presence
 
-__all__ = ["ServerAddress", "ServerStatus", "ensure_server", "open_bus", "status", "stop"]
+__all__ = ["ServerAddress", "ServerStatus", "directory", "ensure_server", "open_bus", "status", "stop"]
 
 _SCHEME = "embedded://"
 _POLL = 0.02  # seconds between looks while a server starts
@@ -252,6 +252,11 @@ def _last_words(store: Path) -> str:
 
 
 # -- what the user wrote -----------------------------------------------------------------------------------------
+
+
+def directory(url: str) -> Path:
+    """The directory of ``embedded://PATH``, absolute. Raises ``ConfigurationError``."""
+    return _parse(url)[0]
 
 
 def _parse(url: str) -> tuple[Path, float | None]:

@@ -198,7 +198,7 @@ class Redriving:
         except MalformedEventError:
             kind = "-"
         if kind != "invoke" or TYPES.get(event.type) != "command":
-            return "no-command", f"it is a {event.type}, and only commands are executed"
+            return "no-command", f"it is {event.type}, and only commands are executed"
         if not event.data and not event.get("dataref"):
             return "no-payload", "its payload was too large to be kept here, so the arguments are gone"
         try:

@@ -580,9 +580,7 @@ class Engine:
             await self._recover_early(awaited)
         for (name, version), n in missing.items():
             report.count("skipped", seam=name, reason="version", n=n)
-            _log.warning(
-                "%d instances of %s are of version %d, which is not here: they wait until it is", n, name, version
-            )
+            _log.warning("%s v%d is not here; instances that wait until it is: %d", name, version, n)
         _log.debug("looked at every instance in %.3f s", time.monotonic() - began)
 
     async def _recover_early(self, instance: str) -> None:

@@ -133,7 +133,7 @@ def test_an_engine_without_a_version_leaves_its_instances(connect, run, known, c
     known._known = only_new._known
     run(opened)
     kit.until(lambda: counts.get("skipped", seam="pinned", reason="version") == 1)
-    kit.until(lambda: "1 instances of pinned are of version 1, which is not here" in caplog.text)
+    kit.until(lambda: "pinned v1 is not here; instances that wait until it is: 1" in caplog.text)
     desk.publish("clock.touched", {"name": "old"})
 
     (letter,) = kit.until(lambda: kit.dead_letters(opened))

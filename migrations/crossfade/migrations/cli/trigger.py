@@ -21,6 +21,7 @@ from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.health import Address, HealthServer
+from crossfade.shim.seam import registry
 
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
@@ -44,7 +45,7 @@ _WAIT = 30.0  # seconds for the bus at start
 @app.command("run")
 def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The ways in, as triggers.yaml names them.")],
-    check: Annotated[bool, typer.Option("--check", help="Only read the file.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Read the file, import its modules, open nothing.")] = False,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
@@ -53,6 +54,7 @@ def run(
     """Open every way in that a file names, until SIGTERM or Ctrl-C."""
     loaded = load_triggers(file)
     if check:
+        _check_starts(loaded)
         names = [trigger.name for trigger in loaded.triggers]
         print_json({"triggers": names}) if as_json else sys.stdout.write(f"{file}: {', '.join(names)}\n")
         return
@@ -239,6 +241,13 @@ def _serve(loaded: TriggersFile, *, bus: str | None, config: str | None, as_json
             runtime.thread.run(triggers.run(lambda where: _say_ready(where, heard_at, as_json=as_json)))
         finally:
             runtime.thread.run(server.close())
+
+
+def _check_starts(loaded: TriggersFile) -> None:
+    import_modules(list(loaded.modules))
+    for one in loaded.triggers:
+        if one.start is not None:
+            one.start.check(registry.get(one.start.seam))
 
 
 def build(configured: tuple[Configured, ...], runtime: Runtime) -> list[Trigger]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import shlex
 import signal as signals
 import sys
 from dataclasses import replace
@@ -367,7 +368,8 @@ def _print_instance(instance: Instance, now: datetime, *, data: bool) -> None:
         if state.status == "waiting" and state.kind == "approval":
             question = json.dumps(state.input, ensure_ascii=False)
             say(f"\n{name} waits for {safe(' or '.join(state.by) or 'anybody')}: {safe(question)}")
-            say(f"  crossfade workflow signal {instance.id[:8]} {name} --approve")
+            by = f" --by {shlex.quote(safe(state.by[0]))}" if state.by else ""
+            say(f"  crossfade workflow signal {instance.id[:8]} {name} --approve{by}")
 
 
 def _step_row(name: str, state: StepState) -> tuple[str, ...]:
