@@ -7,6 +7,7 @@ Read by another thread, which tells the bus (``Instance.requests``); what it rea
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -27,38 +28,37 @@ class Requests:
     """Counts exchanges that are over, and requests that were refused before they became one."""
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str, int], int] = {}
-        self._buckets = {path: [0] * len(_NAMES) for path in ("legacy", "bus", "local")}
-        self._sums = dict.fromkeys(self._buckets, 0.0)
+        self._counts: dict[tuple[str, str, int], list[int]] = {}
+        self._times = {path: [0.0] * (len(_NAMES) + 1) for path in ("legacy", "bus", "local")}  # buckets, and the sum
 
     def exchange(self, exchange: Exchange, now: float) -> None:
         """Count one that is over at loop time ``now``; a client that left first is 4xx, as in the access log."""
         path, status = exchange.path, 499 if exchange.outcome == "left" else exchange.status
-        key = exchange.seam, path, status // 100
-        counts = self._counts
-        counts[key] = counts.get(key, 0) + 1
+        try:
+            self._counts[exchange.seam, path, status][0] += 1
+        except KeyError:
+            self._counts[exchange.seam, path, status] = [1]
         if status == 101:
             return  # a tunnel lasts as long as its ends like
-        seconds = now - exchange.started
-        self._buckets[path][bisect_left(SECONDS, seconds)] += 1
-        self._sums[path] += seconds
+        seconds, times = now - exchange.started, self._times[path]
+        times[bisect_left(SECONDS, seconds)] += 1
+        times[-1] += seconds
 
     def refusal(self, _peer: Peer, refusal: Refusal) -> None:
         """Count a request that never became an exchange."""
-        key = "-", "local", refusal.status // 100
-        self._counts[key] = self._counts.get(key, 0) + 1
+        self._counts.setdefault(("-", "local", refusal.status), [0])[0] += 1
 
     def counts(self) -> Mapping[str, int]:
         """By ``seam path class``: words of a configuration and ours, with spaces between."""
-        found = self._counts.copy()
-        return {f"{seam} {path} {_class(hundreds)}": n for (seam, path, hundreds), n in found.items()}
+        found: Counter[str] = Counter()
+        for (seam, path, status), (n,) in self._counts.copy().items():
+            found[f"{seam} {path} {_class(status // 100)}"] += n
+        return found
 
     def seconds(self) -> Mapping[str, Mapping[str, float]]:
         """By path: how many took at most so long (each counted once), and the ``sum`` of all."""
         return {
-            path: {**dict(zip(_NAMES, buckets, strict=True)), "sum": round(self._sums[path], 6)}
-            for path, buckets in self._buckets.items()
-            if any(buckets)
+            path: dict(zip((*_NAMES, "sum"), times, strict=True)) for path, times in self._times.items() if any(times)
         }
 
 
