@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from crossfade.shim.connection import Connection
 
     from .config import Config, Route
-    from .requests import Requests
+    from .serving import DataPlane
 
 _WAIT = 2.0  # seconds at start; a broker that is away must not keep the proxy from serving
 
@@ -59,10 +59,10 @@ class RouteSeams:
             self._seams[route.seam].circuits.settle(route.breaker)
         return {route.seam: self._seams[route.seam] for route in config.routes}
 
-    def tell(self, requests: Requests) -> None:
-        """Have the bus told of ``requests``, now and then, where there is one."""
+    def tell_of(self, plane: DataPlane) -> None:
+        """Have the bus told, now and then, of the requests of ``plane``; without a bus nobody counts them."""
         if self._connection is not None:
-            self._connection.runtime.requests = requests
+            self._connection.runtime.requests = plane.count()
 
     def __enter__(self) -> Self:
         if self._bus is not None:

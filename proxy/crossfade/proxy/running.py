@@ -103,7 +103,7 @@ async def _serve(
     lifeline: int | None,
 ) -> None:
     plane = DataPlane(serving)
-    seams.tell(plane.requests)
+    seams.tell_of(plane)
     plane.resolve = Routing(config, config.router(), plane.pools, seams.declare(config)).resolve
     reloader = Reloader(plane, config, read, seams)
     try:

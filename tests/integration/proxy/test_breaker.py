@@ -187,7 +187,7 @@ def proxied(server, prefix, tmp_path, counts):
         workers = kit.Workers(tmp_path / "spool")
         plane = DataPlane(serving_of(config, name="crossfade-test"))
         await asyncio.to_thread(seams.__enter__)
-        seams.tell(plane.requests)
+        seams.tell_of(plane)
         try:
             plane.resolve = Routing(config, config.router(), plane.pools, seams.declare(config)).resolve
             host, port = await plane.listen()
