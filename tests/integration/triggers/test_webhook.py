@@ -81,8 +81,12 @@ async def test_a_bad_signature_is_401_and_no_fact(world, client, counts, caplog)
             assert (answer.status_code, answer.json()["reason"]) == (401, reason)
             assert counts.get("trigger-refused", seam="orders", reason=reason) == 1
 
+        await client.post(where["orders"], content=body)  # the first reason again, within the minute
+
     assert await world.facts("webhook.received") == []
     assert "4242" not in caplog.text
+    said = [record.getMessage() for record in caplog.records if "refused with 401" in record.getMessage()]
+    assert len(said) == len(tries), said
 
 
 async def test_a_body_too_large_is_413(world, client):

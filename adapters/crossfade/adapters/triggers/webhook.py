@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import logging
 import socket
 import time
 from contextlib import contextmanager
@@ -52,6 +53,9 @@ _DRAINED: Final = 1024 * 1024  # bytes beyond the limit that are read and thrown
 _GRACE: Final = 10  # seconds for requests in flight when asked to stop
 _RETRY_AFTER: Final = "5"
 _AT_ONCE: Final = 200  # requests of one process
+_WARN_EVERY: Final = 60.0  # seconds between two log lines about one kind of refusal
+
+_log = logging.getLogger("crossfade")
 
 _SHOWN: Final = frozenset({"user-agent", "x-github-event", "x-github-hook-id", "x-slack-retry-num"})
 """Headers that travel with the body; none holds a secret."""
@@ -89,6 +93,7 @@ class Receiver:
         self._settings = settings
         self._intake = intake
         self._clock = clock
+        self._warned: dict[str, float] = {}  # reason -> when it was last logged
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request."""
@@ -146,6 +151,10 @@ class Receiver:
 
     def _refuse(self, status: int, reason: str, why: str, **headers: str) -> Response:
         report.count("trigger-refused", seam=self._intake.trigger, reason=reason)
+        now = self._clock()
+        if now - self._warned.get(reason, 0.0) >= _WARN_EVERY:
+            self._warned[reason] = now
+            _log.warning("%s: refused with %d, %s (said once a minute)", self._intake.trigger, status, why)
         if status in (408, 413):
             headers["Connection"] = "close"  # what is left of the body is not read
         return JSONResponse({"error": why, "reason": reason}, status_code=status, headers=headers)
