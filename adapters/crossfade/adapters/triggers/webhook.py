@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import logging
+import os
 import socket
 import time
 from contextlib import contextmanager
