@@ -284,10 +284,10 @@ def check(verdict: Verdict, rounds: int) -> None:
 
 @pytest.mark.timeout(400)
 async def test_nothing_acknowledged_is_lost_and_no_second_server_ever_runs(tmp_path, monkeypatch, note):
-    """80 rounds of SIGKILL and SIGSTOP on apps, server, keeper, starters: acknowledged is readable, one server."""
-    verdict = await judge(tmp_path, monkeypatch, rounds=80, seed=20)
+    """40 rounds of SIGKILL and SIGSTOP on apps, server, keeper, starters: acknowledged is readable, one server."""
+    verdict = await judge(tmp_path, monkeypatch, rounds=40, seed=20)
     note(told(verdict, 20))
-    check(verdict, 80)
+    check(verdict, 40)
 
 
 @pytest.mark.slow
@@ -300,6 +300,7 @@ async def test_other_seeds(tmp_path, monkeypatch, note, seed):
     check(verdict, 200)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(110)
 async def test_without_the_inherited_lock_the_check_fails(tmp_path, monkeypatch, note):
     """Vacuity guard: with a server that drops the lock, a pause is enough for a second one, and it is seen."""
