@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
+import tempfile
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,12 +21,24 @@ LINKED = files("*.md")
 MOST_NOT_RUN = 14
 
 
+@pytest.mark.timeout(300)  # a page that names a port waits for the others that do
 @pytest.mark.parametrize("page", PAGES, ids=str)
 def test_every_block_of_a_page_runs(page, tmp_path):
     """Code, commands and their output, and settings on a page work as shown, in the page's order."""
-    status, output = run_page(TOP / page, tmp_path / "home")
+    with own_ports((TOP / page).read_text()):
+        status, output = run_page(TOP / page, tmp_path / "home")
 
     assert status == 0, output
+
+
+@contextmanager
+def own_ports(text):
+    """While the block runs no other page does that names one of the same ports: two would answer for each other."""
+    with ExitStack() as held:
+        for port in sorted(set(re.findall(r"127\.0\.0\.1:([1-9]\d{3,4})", text))):
+            lock = held.enter_context((Path(tempfile.gettempdir()) / f"crossfade-docs-{port}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def test_blocks_that_do_not_run_are_few_and_listed(note):

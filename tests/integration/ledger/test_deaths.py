@@ -162,7 +162,7 @@ def test_a_worker_stopped_while_it_logs(world, monkeypatch):
 
 def test_a_claim_whose_answer_the_network_swallows(world, counts):
     """The connection is cut with the claim stored and its answer under way: repeated after the reconnect, one start."""
-    world.on_nats(None)
+    world.only_nats()
     with Relay(world.url, cut_after=b".own ") as relay:
         worker = world.side(url=relay.url)
         caller = world.side(timeout=15)

@@ -124,7 +124,7 @@ def test_a_body_is_led_out_and_named_for_deletion(url, connected, work, counts):
     assert counts.get("legacy-hit", seam="web.old") == 2
     led.until_hits(1)  # at this stage
     led.until_quiet()
-    assert led.retire().out.splitlines()[1] == "  crossfade migrate retire web.old --acknowledge"
+    assert led.retire().out.splitlines()[1] == "  crossfade migrate retire web.old --period 1s --acknowledge"
 
     done = led.retire("--acknowledge")
     line = seam.registry.get("web.old").place.rpartition(":")[2]
