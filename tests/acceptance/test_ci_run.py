@@ -13,12 +13,13 @@ from support.project import TOP
 # Stands for every tool: writes down what it was asked, and fails where told to.
 FAKE = """#!/bin/sh
 echo "$(basename "$0") $*" >> "$FAKE_LOG"
-case "$*" in *pytest) echo "CI=$CI"; echo "==== 3 passed in 0.01s ====";; esac
+case "$*" in *"uv run pytest") echo "CI=$CI"; echo "==== 3 passed in 0.01s ====";; esac
 case "$(basename "$0") $*" in *"$FAKE_FAILURE") exit 3;; esac
-case "$FAKE_ONCE$FAKE_FAILURE: $*" in once*) ;; *"uv run pytest: "*--last-failed*) exit 3;; esac
+case "$FAKE_ONCE$FAKE_FAILURE: $*" in once*) ;; *pytest*": "*--last-failed*) exit 3;; esac
 """
 STEPS = [
     "python3 -m uv run pytest",
+    "python3 -m uv run --no-sync pytest -m alone and not slow -n 0",
     "python3 -m uv run --no-sync ruff check",
     "python3 -m uv run --no-sync ruff format --check",
     "python3 -m uv run --no-sync mypy",
@@ -77,9 +78,10 @@ def test_one_failing_step_fails_the_run(ci, failure):
     assert result.stdout.count("FAILED (3)") == 1
 
 
-def test_what_fails_beside_others_is_tried_again_alone(ci):
+@pytest.mark.parametrize("failure", STEPS[:2])
+def test_what_fails_once_is_tried_again_alone(ci, failure):
     """A test that only minds a busy machine does not fail the run, and the log shows that it had to be asked twice."""
-    result, asked = ci(failure="uv run pytest", once="once ")
+    result, asked = ci(failure=failure, once="once ")
 
     assert result.returncode == 0, result.stdout + result.stderr
     assert any("--last-failed" in line for line in asked)

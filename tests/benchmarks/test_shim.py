@@ -11,6 +11,7 @@ from crossfade.migrations.bench.shim import legacy, run
 from crossfade.migrations.bench.worker import worker
 
 
+@pytest.mark.alone
 def test_the_decorator_at_legacy_costs_at_most_two_bare_wrappers(note):
     """One branch more than wrapt's own wrapper."""
     row = legacy()
@@ -18,6 +19,7 @@ def test_the_decorator_at_legacy_costs_at_most_two_bare_wrappers(note):
     assert row.reached
 
 
+@pytest.mark.alone
 def test_a_worker_consumes_at_more_than_a_third_of_the_bare_rate(note):
     """The goal is 0.6, which is measured with 0.7; a busy machine gets slack."""
     with embedded() as broker:

@@ -10,7 +10,7 @@ from crossfade.shim.events import Event
 from crossfade.shim.ports import ConsumeOptions
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from crossfade.shim.ports import Deliveries, Delivery
 
@@ -41,13 +41,24 @@ async def take(deliveries: Deliveries, n: int, *, timeout: float = SOON) -> list
     return found
 
 
-async def drain(deliveries: Deliveries, *, quiet: float = NEVER) -> list[Delivery]:
-    """Take and ack until nothing came for ``quiet`` seconds."""
-    found = []
-    while (delivery := await deliveries.next(timeout=quiet)) is not None:
+async def drain(deliveries: Deliveries, n: int = 0, *, quiet: float = NEVER) -> list[Delivery]:
+    """Take and ack ``n`` deliveries, each as soon as it comes, then what ``quiet`` seconds bring."""
+    found: list[Delivery] = []
+    while (delivery := await deliveries.next(timeout=SOON if len(found) < n else quiet)) is not None:
         await delivery.ack()
         found.append(delivery)
     return found
+
+
+async def share(members: Sequence[Deliveries], n: int) -> list[Delivery]:
+    """What members get between them: ``n`` deliveries, however long they take, and what else is there."""
+    found: list[Delivery] = []
+    async with asyncio.timeout(2 * SOON):
+        while True:
+            new = [delivery for one in members if (delivery := await one.next(timeout=NEVER)) is not None]
+            found += new
+            if not new and len(found) >= n:
+                return found
 
 
 async def collect(items: AsyncIterator[Any], n: int | None = None, *, timeout: float = SOON) -> list[Any]:

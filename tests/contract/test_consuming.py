@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 
-from contract.helpers import ACK_WAIT, NEVER, PATIENT, QUICK, SOON, collect, drain, event, number, take, until
+from contract.helpers import ACK_WAIT, NEVER, PATIENT, QUICK, SOON, collect, drain, event, number, share, take, until
 from crossfade.shim.errors import BusError, ConfigurationError
 from crossfade.shim.ports import ConsumeOptions
 
@@ -33,7 +33,7 @@ async def test_first_deliveries_come_in_order_of_storage(bus, subject, commands)
         await bus.publish(subject, event(n))
     async with bus.consume("workers", [commands], PATIENT) as deliveries:
         deliveries.want(10)
-        assert [number(d.stored.event) for d in await drain(deliveries)] == list(range(30))
+        assert [number(d.stored.event) for d in await drain(deliveries, 30)] == list(range(30))
 
 
 async def test_what_comes_later_wakes_a_waiting_member(bus, subject, commands):
@@ -44,7 +44,7 @@ async def test_what_comes_later_wakes_a_waiting_member(bus, subject, commands):
         started = asyncio.get_running_loop().time()
         await bus.publish(subject, event(1))
         delivery = await waiting
-        assert asyncio.get_running_loop().time() - started < 0.2
+        assert asyncio.get_running_loop().time() - started < 1
         await delivery.ack()
 
 
@@ -54,7 +54,7 @@ async def test_members_share_the_work(bus, make_bus, subject, commands):
     async with bus.consume("workers", [commands]) as one, other.consume("workers", [commands]) as two:
         for n in range(40):
             await bus.publish(subject, event(n))
-        first, second = await asyncio.gather(drain(one, quiet=0.3), drain(two, quiet=0.3))
+        first, second = await asyncio.gather(drain(one, 1, quiet=1), drain(two, 1, quiet=1))
     assert sorted(number(d.stored.event) for d in first + second) == list(range(40))
     assert first
     assert second
@@ -66,7 +66,7 @@ async def test_two_groups_both_get_everything(bus, subject, commands):
         await bus.publish(subject, event(n))
     for group in ("one", "two"):
         async with bus.consume(group, [commands]) as deliveries:
-            assert [number(d.stored.event) for d in await drain(deliveries)] == list(range(5))
+            assert [number(d.stored.event) for d in await drain(deliveries, 5)] == list(range(5))
 
 
 async def test_a_group_sees_only_what_its_filters_select(bus, subjects):
@@ -80,7 +80,7 @@ async def test_a_group_sees_only_what_its_filters_select(bus, subjects):
         await bus.publish(address, event(n))
     filters = [subjects.commands("tool", "a"), subjects.commands("tool", "c.d")]
     async with bus.consume("workers", filters) as deliveries:
-        assert [d.stored.subject for d in await drain(deliveries)] == [addresses[0], addresses[4]]
+        assert [d.stored.subject for d in await drain(deliveries, 2)] == [addresses[0], addresses[4]]
 
 
 async def test_a_new_group_may_begin_at_the_end(bus, subject, commands):
@@ -88,7 +88,7 @@ async def test_a_new_group_may_begin_at_the_end(bus, subject, commands):
     await bus.publish(subject, event(1))
     async with bus.consume("late", [commands], ConsumeOptions(start="new")) as deliveries:
         await bus.publish(subject, event(2))
-        assert [number(d.stored.event) for d in await drain(deliveries)] == [2]
+        assert [number(d.stored.event) for d in await drain(deliveries, 1)] == [2]
 
 
 async def test_a_group_outlives_its_members(bus, make_bus, subject, commands):
@@ -98,10 +98,10 @@ async def test_a_group_outlives_its_members(bus, make_bus, subject, commands):
         pass
     await bus.publish(subject, event(2))
     async with bus.consume("workers", [commands], ConsumeOptions(start="new")) as deliveries:
-        assert [number(d.stored.event) for d in await drain(deliveries)] == [2]
+        assert [number(d.stored.event) for d in await drain(deliveries, 1)] == [2]
     await bus.publish(subject, event(3))
     async with (await make_bus()).consume("workers", [commands], ConsumeOptions(start="new")) as deliveries:
-        assert [number(d.stored.event) for d in await drain(deliveries)] == [3]
+        assert [number(d.stored.event) for d in await drain(deliveries, 1)] == [3]
 
 
 async def test_next_gives_up_in_time(bus, commands):
@@ -160,7 +160,7 @@ async def test_wanting_less_takes_nothing_away(bus, subject, commands):
         for delivery in held:
             await delivery.ack()
         deliveries.want(1)
-        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, quiet=0.4)] == [(3, 1)]
+        assert [(number(d.stored.event), d.attempt) for d in await drain(deliveries, 1, quiet=0.4)] == [(3, 1)]
 
 
 async def test_want_wakes_a_waiting_member(bus, subject, commands):
@@ -187,10 +187,10 @@ async def test_deliveries_in_flight_are_bounded_over_all_members(bus, make_bus, 
     async with bus.consume("workers", [commands], options) as one, other.consume("workers", [commands], options) as two:
         one.want(10)
         two.want(10)
-        held = await take(one, 6, timeout=NEVER) + await take(two, 6, timeout=NEVER)
+        held = await share([one, two], 3)
         assert sorted(number(d.stored.event) for d in held) == [0, 1, 2]
         await held.pop().ack()
-        more = await take(one, 6, timeout=NEVER) + await take(two, 6, timeout=NEVER)
+        more = await share([one, two], 1)
         assert [number(d.stored.event) for d in more] == [3]
         for delivery in held + more:
             await delivery.ack()
@@ -252,7 +252,7 @@ async def test_next_cancelled_under_load_loses_nothing(bus, subject, commands):
             await delivery.ack()
             seen.append(delivery)
         await publishing
-        seen += await drain(deliveries, quiet=1.5 if len(seen) < 150 else NEVER)
+        seen += await drain(deliveries, 150 - len(seen))
     assert {number(d.stored.event) for d in seen} == set(range(150))
     firsts = [number(d.stored.event) for d in seen if d.attempt == 1]
     assert len(firsts) == len(set(firsts))
@@ -314,7 +314,7 @@ async def test_consuming_leaves_what_is_stored(bus, subject, commands):
     """A delivery that was acknowledged can still be read."""
     await bus.publish(subject, event(1))
     async with bus.consume("workers", [commands]) as deliveries:
-        await drain(deliveries)
+        await drain(deliveries, 1)
     assert len(await collect(bus.read(subject))) == 1
 
 

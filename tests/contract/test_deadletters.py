@@ -89,7 +89,7 @@ async def test_bytes_that_are_no_event_are_never_handed_out(backend, bus, hooks,
         await backend.store_raw(subjects.prefix, subject, headers, data)
     await bus.publish(subject, event(1))
     async with bus.consume("workers", [commands]) as deliveries:
-        assert [number(d.stored.event) for d in await drain(deliveries)] == [1]
+        assert [number(d.stored.event) for d in await drain(deliveries, 1)] == [1]
     letters = await collect(bus.dead_letters())
     assert [(letter.event, letter.data) for letter in letters] == [(None, data) for _, data in strange]
     for letter, (headers, _) in zip(letters, strange, strict=True):

@@ -25,6 +25,7 @@ class Holder:
     """A decorated method, and one under a bare wrapper."""
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["function", "method"])
 @pytest.mark.parametrize("stage", ["never connected", "legacy"])
 def test_off_costs_about_a_branch(on_bus, note, kind, stage):

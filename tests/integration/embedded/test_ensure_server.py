@@ -48,6 +48,7 @@ def record(store: Path) -> stores.Record:
     return found
 
 
+@pytest.mark.alone
 async def test_a_cold_start_takes_less_than_a_second_and_serves_jetstream_synced(store, note):
     """An empty directory becomes a working JetStream that syncs before it acknowledges, in under a second."""
     began = time.perf_counter()

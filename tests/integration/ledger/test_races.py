@@ -77,8 +77,8 @@ def ended(world, side):
 
 def test_the_worker_is_first(world):
     """A worker claimed and works; the caller's time is up: it is told "unknown", and nothing starts a second time."""
-    caller = world.side(timeout=0.5)
-    worker = world.side(slow(world.journal, 1.2))
+    caller = world.side(timeout=2)
+    worker = world.side(slow(world.journal, 4))
     worker.serve()
     with pytest.raises(OutcomeUnknownError, match="started") as caught:
         caller.call("a")

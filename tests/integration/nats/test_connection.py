@@ -111,7 +111,7 @@ async def test_publishing_while_disconnected(own_bus, server, command, event):
             await own_bus.publish(command, event())
         with pytest.raises(BusUnavailableError):
             own_bus.emit(command, event())
-    assert time.monotonic() - started < 0.5
+    assert time.monotonic() - started < 2
     server.start()
     await until(lambda: own_bus.connected)
     assert await own_bus.last(command) is None
@@ -168,7 +168,7 @@ async def emit_for_ever(bus, subject, sent):
     while True:
         started = time.monotonic()
         bus.emit(subject, sent)
-        assert time.monotonic() - started < 0.1
+        assert time.monotonic() - started < 1
         await asyncio.sleep(0)
 
 

@@ -250,11 +250,12 @@ async def bare_loop(url, prefix, command, group):
         done = 0
         while done < BACKLOG:
             messages = await pull.fetch(64, timeout=1)
-            await asyncio.gather(*(message.ack_sync() for message in messages))
+            await asyncio.gather(*(message.ack_sync(timeout=10) for message in messages))
             done += len(messages)
         return done / (time.monotonic() - started)
 
 
+@pytest.mark.alone
 async def test_throughput_beside_a_bare_loop(bus, nats_server, prefix, command, event):
     """Consume and confirmed ack, 64 in hand: at least 60 % of a bare nats-py pull loop with ack_sync, same run."""
     await backlog(bus, command, event)

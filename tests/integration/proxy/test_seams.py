@@ -577,4 +577,4 @@ def test_nobody_notices_a_broker_that_is_gone(stack, client):
     for path in ("/v1/search", "/v1/shadowed", "/elsewhere"):
         began = time.monotonic()
         assert client.get(path).status_code == 200
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 2

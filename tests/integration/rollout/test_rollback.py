@@ -28,6 +28,7 @@ def late_starts(fleet, revision, returned):
     return [(at - returned, sent) for at, sent in fleet.worker.starts if at > returned and sent < revision]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("rounds", [30, pytest.param(200, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
 async def test_rollbacks_reach_all_that_are_connected(nats_server, prefix, tmp_path, note, rounds):
     """Under traffic, one caller cut off: the others follow within 2 s (p99), and no old command starts afterwards."""

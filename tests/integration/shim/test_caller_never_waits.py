@@ -14,6 +14,8 @@ from crossfade.shim import tool
 from crossfade.shim.config import Config
 from integration.shim import kit
 
+pytestmark = pytest.mark.alone
+
 SLOWER = 0.05  # seconds; one wait for the bus would take far longer, a busy machine's worst call less
 
 

@@ -87,6 +87,7 @@ def test_a_call_leaves_no_memory_behind(add):
     assert after - before < 50
 
 
+@pytest.mark.alone
 def test_overhead_is_within_twice_a_bare_wrapt_decorator(add, note):
     """Measured in turns against a decorator that does nothing; the best of many rounds, since noise only adds."""
 
