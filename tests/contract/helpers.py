@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 SOON = 5.0  # seconds in which something that must happen has happened, on a busy machine
 NEVER = 0.15  # seconds in which something that must not happen would have happened
-ACK_WAIT = 0.3
+ACK_WAIT = 0.8  # seconds: several words must fit in, on a busy machine and a slow bus
 
 QUICK = ConsumeOptions(ack_wait=ACK_WAIT)
 PATIENT = ConsumeOptions(ack_wait=30.0)

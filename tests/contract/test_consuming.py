@@ -152,7 +152,7 @@ async def test_wanting_less_takes_nothing_away(bus, subject, commands):
     """A member may want less than it holds: what it holds stays its own and nobody is disturbed; nothing more comes."""
     for n in range(4):
         await bus.publish(subject, event(n))
-    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=0.6)) as deliveries:
+    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=1.2)) as deliveries:
         deliveries.want(3)
         held = await take(deliveries, 3)
         deliveries.want(0)
