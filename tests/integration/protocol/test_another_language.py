@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from crossfade.shim import NotExecutedError, RemoteError, handler, remote
+from crossfade.shim import NotExecutedError, RemoteError, Stage, handler, remote, tool
+from crossfade.shim.policies import Move
 from integration.shim import kit
 from support import needs
 from support.nats_server import NatsServer
@@ -171,3 +172,22 @@ def test_a_command_from_before_a_rollback_is_refused(run, server, connect, tmp_p
         seam("ann", 1)
     assert refused.value.reason == "stale-policy"
     assert not (tmp_path / "journal").exists()
+
+
+def test_it_is_counted_and_waited_for(run, server, connect, tmp_path):
+    """What the handler reports makes it one of the live processes: a rollback returns when it follows, or names it."""
+    tool("shop.charge", stage="observe")(charge)
+    connection = connect(server.url)
+    policies = connection.runtime.policies
+    kit.until(lambda: kit.on_loop(connection, policies.declared()))
+    process = run("charges", "cf", str(tmp_path / "journal"))
+    [there] = [one for one in kit.on_loop(connection, policies.instances.live()) if one.role == "worker"]
+    assert (there.instance, there.build, dict(there.seams)) == (f"go{process.pid}", "go-1", {"shop.charge": 0})
+
+    def move(target: Stage, wait: float):
+        return kit.on_loop(connection, policies.set_stage("shop.charge", Move(target=target, actor="test"), wait=wait))
+
+    followed = move(Stage.SHADOW, kit.SOON)
+    assert (followed.following, followed.lagging) == (2, [])
+    process.send_signal(signal.SIGSTOP)
+    assert move(Stage.LEGACY, 0.5).lagging == [there.instance]

@@ -49,8 +49,30 @@ func main() {
 			fmt.Fprintln(os.Stderr, "left to redelivery:", err)
 		}
 	}))
+	here := must(js.KeyValue(ctx, prefix+"_instances"))
+	must(0, announce(ctx, here, policies))
 	fmt.Println("serving")
-	select {}
+	moves := must(policies.Watch(ctx, seam)).Updates()
+	for { // see "Be counted"
+		select {
+		case <-moves:
+		case <-time.After(3 * time.Second):
+		}
+		if err := announce(ctx, here, policies); err != nil {
+			fmt.Fprintln(os.Stderr, "not reported:", err)
+		}
+	}
+}
+
+func announce(ctx context.Context, here, policies jetstream.KeyValue) error {
+	var policy struct{ Revision int } // 0 as long as there is none
+	if entry, err := policies.Get(ctx, seam); err == nil {
+		_ = json.Unmarshal(entry.Value(), &policy)
+	}
+	report, _ := json.Marshal(map[string]any{"role": "worker", "seen": time.Now().UTC().Format(time.RFC3339Nano),
+		"seams": map[string]int{seam: policy.Revision}, "remotes": []string{}, "build": "go-1"})
+	_, err := here.Put(ctx, fmt.Sprintf("go%d", os.Getpid()), report)
+	return err
 }
 
 func handle(ctx context.Context, nc *nats.Conn, js jetstream.JetStream, policies jetstream.KeyValue, command jetstream.Msg) error {
