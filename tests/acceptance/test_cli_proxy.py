@@ -165,6 +165,8 @@ def test_no_request_is_lost_while_workers_reload(proxy, services, tmp_path):
         (tmp_path / "next").rename(file)
         process.process.send_signal(signal.SIGHUP)
         until(lambda done=done: process.log.read_text().count("reloaded ") == done + 2)
+        enough = seen.total() + len(threads) + 1  # so that one at least was asked after the reload
+        until(lambda enough=enough: seen.total() >= enough)
     over.set()
     for thread in threads:
         thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -267,23 +268,28 @@ def test_a_broker_between_loops():
         bus = memory.open_bus(f"memory://{name}", BusSettings(), Counters())
         await bus.open()
         async with bus.consume("workers", [SUBJECT]) as deliveries:
-            while (delivery := await deliveries.next(timeout=2)) is not None:  # a busy machine may pause a thread
+            while (delivery := await deliveries.next(timeout=20)) is not None:
                 await delivery.ack()
+                if delivery.stored.event.type == "over":
+                    break
                 with lock:
                     got.append(delivery.stored.event.id)
         await bus.close()
 
-    async def produce():
+    async def produce(n=total // 2, **changes):
         bus = memory.open_bus(f"memory://{name}", BusSettings(), Counters())
         await bus.open()
-        for _ in range(total // 2):
-            await bus.publish(SUBJECT, event())
+        for _ in range(n):
+            await bus.publish(SUBJECT, replace(event(), **changes))
         await bus.close()
 
-    runs = [threading.Thread(target=asyncio.run, args=(step(),)) for step in (work, work, produce, produce)]
+    runs = [threading.Thread(target=asyncio.run, args=(step(),)) for step in (produce, produce, work, work)]
     for run in runs:
         run.start()
-    for run in runs:
+    for run in runs[:2]:
+        run.join(20)
+    asyncio.run(produce(2, type="over"))  # in order of storage: one for each that works
+    for run in runs[2:]:
         run.join(20)
     memory.forget(name)
     assert len(got) == len(set(got)) == total

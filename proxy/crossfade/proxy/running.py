@@ -106,11 +106,11 @@ async def _serve(
     seams.tell_of(plane)
     plane.resolve = Routing(config, config.router(), plane.pools, seams.declare(config)).resolve
     reloader = Reloader(plane, config, read, seams)
+    stop = _on_signals(plane, reloader, lifeline)  # first: who sees it accept may send a SIGHUP, which would end it
     try:
         host, port = await plane.listen()
     except OSError as error:
         raise cannot_listen(config.listen, error) from error
-    stop = _on_signals(plane, reloader, lifeline)
     ready(Address(host=host, port=port))
     await stop.wait()
     await plane.drain()
