@@ -19,6 +19,7 @@ from crossfade.migrations.operating import check_not_led
 from crossfade.shim.errors import MissingExtraError
 from crossfade.shim.events import new_id
 
+from ._logs import LogFormat, LogFormatOption, log_to_stderr
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
 from ._stdin import StdinOption, stop_with_stdin
 from ._text import read_span
@@ -65,6 +66,7 @@ def control(
     heartbeat: Annotated[float, typer.Option(min=0.1, help="Seconds between signs of life on a quiet stream.")] = 15.0,
     max_streams: Annotated[int, typer.Option(min=1, help="Open streams of this process.")] = 5000,
     max_streams_per_user: Annotated[int, typer.Option(min=1, help="Open streams of one user.")] = 50,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
@@ -73,7 +75,7 @@ def control(
     """Serve the API and the streams until SIGTERM or Ctrl-C, or do what the command after it says."""
     if context.invoked_subcommand is not None:
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(log_format)
     host, port = _part("settings").parse_listen(listen)
     settings = _part("settings").ControlSettings(
         host=host,

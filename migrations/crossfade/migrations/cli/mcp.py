@@ -14,6 +14,7 @@ from crossfade.shim.connection import connect
 from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.seam import registry
 
+from ._logs import LogFormat, LogFormatOption, log_to_stderr
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption  # noqa: TC001 - typer reads the annotations
 
@@ -36,6 +37,7 @@ def serve(
     ] = None,
     name: Annotated[str, typer.Option(help="What the server calls itself.")] = "crossfade",
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 5.0,
+    log_format: LogFormatOption = LogFormat.TEXT,
     bus: BusOption = None,
     config: ConfigOption = None,
 ) -> None:
@@ -43,7 +45,7 @@ def serve(
     from crossfade.adapters.mcp import serve_seams  # noqa: PLC0415 - the extra
     from crossfade.adapters.mcp._server import serve_http  # noqa: PLC0415 - the extra
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(log_format, level=logging.WARNING)
     import_modules(modules)
     chosen = seam or [each.name for each in registry.all()]
     if not chosen:

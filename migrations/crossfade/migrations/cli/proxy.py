@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ from crossfade.shim.buses import hide_credentials
 from crossfade.shim.config import load_config
 from crossfade.shim.errors import ConfigurationError
 
+from ._logs import LogFormat, LogFormatOption, log_to_stderr
 from ._session import JsonOption, print_json
 from ._stdin import StdinOption, stop_with_stdin
 from ._text import plural
@@ -51,13 +51,14 @@ def proxy(
         str | None,
         typer.Option(metavar="URL", help="Where routes are seams; else CROSSFADE_BUS, else crossfade.toml, else none."),
     ] = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Serve until SIGTERM or Ctrl-C; with a file, SIGHUP applies what it says now."""
     if context.invoked_subcommand:
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(log_format)
     read = _reader(upstream, listen, config, dict(_setting(text) for text in limit or []), access_log)
     settings = read()
     url = (bus or load_config().bus) if settings.routes else None

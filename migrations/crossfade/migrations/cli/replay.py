@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import logging
 import re
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ from crossfade.shim.services import services
 from crossfade.shim.worker import BODIES
 
 from ._bodies import answer_by_http, leave_bodies_behind
+from ._logs import log_to_stderr
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, say, session
 from ._text import plural, print_columns, read_span, safe, span
@@ -102,7 +102,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Run recorded calls again with the code as it is here, and compare. Exit code 1 unless every seam passes."""
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(level=logging.WARNING)
     options = ReplayOptions(
         concurrency=concurrency,
         pace=Pace(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,6 +22,7 @@ from crossfade.shim.errors import ConfigurationError
 from crossfade.shim.health import Address, HealthServer
 from crossfade.shim.seam import registry
 
+from ._logs import LogFormat, LogFormatOption, log_to_stderr
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
 from ._stdin import StdinOption, stop_with_stdin
@@ -46,12 +46,14 @@ _WAIT = 30.0  # seconds for the bus at start
 def run(
     file: Annotated[str, typer.Argument(metavar="FILE", help="The ways in, as triggers.yaml names them.")],
     check: Annotated[bool, typer.Option("--check", help="Read the file, import its modules, open nothing.")] = False,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Open every way in that a file names, until SIGTERM or Ctrl-C."""
+    log_to_stderr(log_format)
     loaded = load_triggers(file)
     if check:
         _check_starts(loaded)
@@ -72,12 +74,14 @@ def webhook(
     tenant: TenantOption = None,
     user: UserOption = None,
     health: HealthOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Signed POSTs become webhook.received."""
+    log_to_stderr(log_format)
     values = {
         "scheme": scheme,
         "secret": secret,
@@ -103,12 +107,14 @@ def smtp(
     tenant: TenantOption = None,
     user: UserOption = None,
     health: HealthOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Mails become email.received."""
+    log_to_stderr(log_format)
     values = {
         "recipients": recipient,
         "listen": listen,
@@ -133,12 +139,14 @@ def schedule(
     tenant: TenantOption = None,
     user: UserOption = None,
     health: HealthOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Times become schedule.fired."""
+    log_to_stderr(log_format)
     values = {"cron": cron, "at": at, "zone": zone, "catch_up": catch_up, "tenant": tenant, "user": user}
     _serve_one("schedule", name, values, health, bus=bus, config=config, as_json=as_json, with_stdin=with_stdin)
 
@@ -155,12 +163,14 @@ def files(
     tenant: TenantOption = None,
     user: UserOption = None,
     health: HealthOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Files in a folder become file.created."""
+    log_to_stderr(log_format)
     values = {
         "directory": directory,
         "patterns": pattern,
@@ -186,12 +196,14 @@ def mqtt(
     tenant: TenantOption = None,
     user: UserOption = None,
     health: HealthOption = None,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Messages of an MQTT broker become device.reported."""
+    log_to_stderr(log_format)
     values = {
         "url": url,
         "topics": topic,
@@ -221,7 +233,6 @@ def _serve_one(
 
 
 def _serve(loaded: TriggersFile, *, bus: str | None, config: str | None, as_json: bool, with_stdin: bool) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     address = Address.parse(loaded.health) if loaded.health else None
     import_modules(list(loaded.modules))
     with connect(bus, config=load_config(config), wait=_WAIT, required=True) as connection:

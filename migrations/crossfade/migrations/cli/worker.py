@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,23 +12,16 @@ import typer
 from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
 from crossfade.shim.health import Address, HealthServer
-from crossfade.shim.logs import Correlating, JsonFormatter
 from crossfade.shim.worker import ACK_WAIT, Worker, WorkerOptions
 
 from ._bodies import answer_by_http, leave_bodies_behind
+from ._logs import LogFormat, LogFormatOption, log_to_stderr
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json
 from ._stdin import StdinOption, stop_with_stdin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-class LogFormat(StrEnum):
-    """How a worker logs."""
-
-    TEXT = "text"
-    JSON = "json"
 
 
 def worker(
@@ -65,7 +56,7 @@ def worker(
     otel: Annotated[
         bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the OTEL_* variables say.")
     ] = False,
-    log_format: Annotated[LogFormat, typer.Option(help="How to log to stderr.")] = LogFormat.TEXT,
+    log_format: LogFormatOption = LogFormat.TEXT,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
@@ -73,7 +64,7 @@ def worker(
     as_json: JsonOption = False,
 ) -> None:
     """Run the bodies of seams for callers on the bus, until SIGTERM or Ctrl-C."""
-    _log_to_stderr(log_format)
+    log_to_stderr(log_format)
     options = WorkerOptions(concurrency=concurrency, ack_wait=ack_wait, grace=grace, spool=spool, shadows=shadows)
     address = Address.parse(health, anywhere=health_anywhere) if health is not None else None
     if metrics and address is None:
@@ -99,14 +90,6 @@ def worker(
             thread.run(server.close())
     stop_telemetry()
     leave_bodies_behind()
-
-
-def _log_to_stderr(form: LogFormat) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(Correlating())
-    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else text)
-    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _export() -> Callable[[], None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import shlex
 import signal as signals
 import sys
@@ -24,6 +23,7 @@ from crossfade.workflows.instance import read_instance
 from crossfade.workflows.signals import signal as send_signal
 from crossfade.workflows.store import Store
 
+from ._logs import LogFormat, LogFormatOption, log_to_stderr
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
 from ._stdin import StdinOption, stop_with_stdin
@@ -61,13 +61,14 @@ def run(
         float, typer.Option(min=1, help="Seconds after which a dead engine's events go to another.")
     ] = 10.0,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
+    log_format: LogFormatOption = LogFormat.TEXT,
     with_stdin: StdinOption = False,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run the workflows that some modules declare, until SIGTERM or Ctrl-C; in as many processes as you like."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    log_to_stderr(log_format)
     options = EngineOptions(
         concurrency=concurrency, ack_wait=ack_wait, keep=read_span(keep, where="--keep").total_seconds()
     )
