@@ -56,14 +56,19 @@ class Collector:
 
     def trace(self, trace: str, n: int) -> dict[str, Span]:
         """The ``n`` spans of a trace by service and name, once all of them came; a suite's end shows more."""
+        return {
+            f"{span.service} {span.name.replace('otel.*.*.*.', '').replace('.*.*.invoke', '')}": span
+            for span in self.all_of(trace, n)
+        }
+
+    def all_of(self, trace: str, n: int) -> list[Span]:
+        """See ``trace``, where several have one name."""
         end = time.monotonic() + SOON
         while len(found := [span for span in list(self.spans) if span.trace == trace]) < n:
             assert time.monotonic() < end, [(span.service, span.name) for span in found]
             time.sleep(0.02)
         assert len(found) == n, [(span.service, span.name) for span in found]
-        return {
-            f"{span.service} {span.name.replace('otel.*.*.*.', '').replace('.*.*.invoke', '')}": span for span in found
-        }
+        return found
 
     def linked_to(self, span: Span) -> Span:
         """The only span of another trace that is linked to ``span``, waited for."""

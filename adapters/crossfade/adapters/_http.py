@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, Protocol, TypedDict, TypeVar
 
@@ -59,9 +59,11 @@ from crossfade.shim.outcomes import NoAnswerError, SeenError
 from crossfade.shim.policy import Policy
 from crossfade.shim.seam import registry
 from crossfade.shim.stages import parse_stage
+from crossfade.shim.watched import current
+from crossfade.shim.watching import failed, trace_context
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
     from typing import Unpack
 
@@ -70,6 +72,7 @@ if TYPE_CHECKING:
     from crossfade.shim.fields import Field
     from crossfade.shim.outcomes import Answer
     from crossfade.shim.policy import Effects, Fallback, LedgerDown
+    from crossfade.shim.watching import Watch
 
 R = TypeVar("R")
 
@@ -254,9 +257,9 @@ def _added(asked: Asked, seam: HttpSeam, correlation: Correlation | None) -> lis
         told = {
             b"X-Correlation-Id": correlation.run,
             b"X-Causation-Id": call.callid if call else correlation.causation,
-            b"traceparent": correlation.traceparent,
-            b"tracestate": correlation.tracestate if not asked.get(b"traceparent") else None,
         }
+    if (traced := trace_context()) is not None and not asked.get(b"traceparent"):
+        told |= {b"traceparent": traced.traceparent, b"tracestate": traced.tracestate}
     if seam.unwatched is not None and seam.policy.effects == "unsafe":
         told[b"Idempotency-Key"] = new_id()
     return [
@@ -264,6 +267,18 @@ def _added(asked: Asked, seam: HttpSeam, correlation: Correlation | None) -> lis
         for name, value in told.items()
         if value and value.isascii() and not asked.get(name.lower())
     ]
+
+
+@contextmanager
+def during(watch: Watch) -> Generator[None]:
+    """Make ``watch`` current while its request is asked, or a part of its answer is read; an error ends it."""
+    try:
+        with current(watch):
+            yield
+    except BaseException as error:
+        cause = error.__cause__
+        watch.end(cause if isinstance(cause, CrossfadeError) else error)
+        raise
 
 
 # -- the service answers -----------------------------------------------------------------------------------------------
@@ -457,6 +472,7 @@ def answer(begun: Begun, command: Command, site: Site[R]) -> R:
         said = problem_of(begun.seam.name, error)
         if said is None:
             raise site.failed(failure_of(error), error) from error
+        failed(begun.seam.name, error)
         return site.made(said)
     begun.hit()
     return site.legacy() if fallen.claim is None else _owned(bus, command, fallen, site)
@@ -530,6 +546,7 @@ async def aanswer(begun: Begun, command: Command, site: AsyncSite[R]) -> R:
         said = problem_of(begun.seam.name, error)
         if said is None:
             raise site.failed(failure_of(error), error) from error
+        failed(begun.seam.name, error)
         return site.made(said)
     begun.hit()
     return await (site.legacy() if fallen.claim is None else _aowned(bus, command, fallen, site))

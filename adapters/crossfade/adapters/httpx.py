@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Final, cast
 from crossfade.shim.errors import MissingExtraError
 from crossfade.shim.fields import answer_fields, reason_of
 from crossfade.shim.http import BODY_LIMIT, HttpResponse
+from crossfade.shim.watched import current, watch_call
 
-from ._http import Asked, HttpRoute, Routes, Watching, aanswer, answer, begin, failure_of, route
+from ._http import Asked, HttpRoute, Routes, Watching, aanswer, answer, begin, during, failure_of, route
 
 try:
     import httpx
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
     from types import TracebackType
     from typing import Self
+
+    from crossfade.shim.watching import Watch
 
     from ._http import AsyncParts, Begun, Failure, Parts
 
@@ -58,7 +61,18 @@ class SeamTransport(httpx.BaseTransport):
         found = self._routes.find(asked)
         if found is None:
             return self._inner.handle_request(request)
-        begun = begin(found, asked)
+        watch = watch_call(found.seam)
+        if watch is None:
+            return self._answered(request, begin(found, asked))
+        with during(watch):
+            response = self._answered(request, begin(found, asked))
+        if response.is_closed:
+            watch.end()
+        else:
+            response.stream = _Told(cast("httpx.SyncByteStream", response.stream), watch)
+        return response
+
+    def _answered(self, request: httpx.Request, begun: Begun) -> httpx.Response:
         bus = begun.way.bus
         if bus is not None and bus.runtime.thread.is_current():
             begun = begun.skip("own-loop")
@@ -107,7 +121,18 @@ class AsyncSeamTransport(httpx.AsyncBaseTransport):
         found = self._routes.find(asked)
         if found is None:
             return await self._inner.handle_async_request(request)
-        begun = begin(found, asked)
+        watch = watch_call(found.seam)
+        if watch is None:
+            return await self._answered(request, begin(found, asked))
+        with during(watch):
+            response = await self._answered(request, begin(found, asked))
+        if response.is_closed:
+            watch.end()
+        else:
+            response.stream = _AsyncTold(cast("httpx.AsyncByteStream", response.stream), watch)
+        return response
+
+    async def _answered(self, request: httpx.Request, begun: Begun) -> httpx.Response:
         if begun.way.kind == "legacy":
             return await _AsyncSite(self._inner, request, begun).legacy()
         stream = cast("httpx.AsyncByteStream", request.stream)
@@ -439,6 +464,54 @@ class _AsyncReceived(httpx.AsyncByteStream):
         """See ``httpx.AsyncByteStream``."""
         self._watching.left()
         await self._stream.aclose()
+
+
+class _Told(httpx.SyncByteStream):
+    """An answer's body whose call telemetry is told of: it is over when the body was read, or left."""
+
+    def __init__(self, stream: httpx.SyncByteStream, watch: Watch) -> None:
+        self._stream = stream
+        self._watch = watch
+
+    def __iter__(self) -> Iterator[bytes]:
+        parts = iter(self._stream)
+        while (part := self._next(parts)) is not None:
+            yield part
+        self._watch.end()
+
+    def _next(self, parts: Iterator[bytes]) -> bytes | None:
+        with during(self._watch):
+            return next(parts, None)
+
+    def close(self) -> None:
+        """See ``httpx.SyncByteStream``."""
+        with current(self._watch):
+            self._stream.close()
+        self._watch.end()
+
+
+class _AsyncTold(httpx.AsyncByteStream):
+    """See ``_Told``."""
+
+    def __init__(self, stream: httpx.AsyncByteStream, watch: Watch) -> None:
+        self._stream = stream
+        self._watch = watch
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        parts = aiter(self._stream)
+        while (part := await self._next(parts)) is not None:
+            yield part
+        self._watch.end()
+
+    async def _next(self, parts: AsyncIterator[bytes]) -> bytes | None:
+        with during(self._watch):
+            return await anext(parts, None)
+
+    async def aclose(self) -> None:
+        """See ``httpx.AsyncByteStream``."""
+        with current(self._watch):
+            await self._stream.aclose()
+        self._watch.end()
 
 
 class _Parts(httpx.SyncByteStream):

@@ -4,10 +4,10 @@
 
     instrument()  # the global providers, or those you hand over
 
-A call is a span at its call site (``execute_tool``, ``invoke_agent``), its command a PRODUCER inside it, the handler a
-CONSUMER that is the producer's child and linked to it. A shadow or a replayed call starts a trace of its own, linked to
-the call that it repeats: nothing of it is in a user's trace. Context crosses the bus in the command's ``traceparent``,
-``tracestate`` and ``baggage``.
+A call is a span at its call site (``execute_tool``, ``invoke_agent``; ``call`` of a request by httpx or requests), its
+command a PRODUCER inside it, the handler a CONSUMER that is the producer's child and linked to it. A shadow or a
+replayed call starts a trace of its own, linked to the call that it repeats: nothing of it is in a user's trace. Context
+crosses the bus in the command's ``traceparent``, ``tracestate`` and ``baggage``.
 
 Nothing here installs a provider; ``export_by_otlp`` does, and only where there is none.
 Sources: OpenTelemetry's semantic conventions 1.44 for messaging, and those for generative AI (both in development).
@@ -53,6 +53,7 @@ MOST_SERIES: Final = 500
 
 _SYSTEMS: Final = {"embedded": "nats", "tls": "nats"}
 _NO_ERRORS: Final = ("value", "cancelled")
+_OPERATIONS: Final = {"agent": "invoke_agent", "tool": "execute_tool"}
 _W3C: Final = TraceContextTextMapPropagator()  # what events carry, whatever the process propagates by elsewhere
 
 
@@ -156,7 +157,7 @@ class _Instruments:
             self._call.record(seconds, told)
             if step.domain == "agent":
                 self._agent.record(seconds, _gen_ai(step) | error)
-            else:
+            elif step.domain == "tool":
                 self._tool.record(seconds, _gen_ai(step) | error)
             return
         bus = {**_destination(step), **seam, **error}
@@ -230,7 +231,7 @@ def _name(step: Step) -> str:
 
 
 def _operation(step: Step) -> str:
-    return "invoke_agent" if step.domain == "agent" else "execute_tool"
+    return _OPERATIONS.get(step.domain, "call")
 
 
 def _kind(step: Step) -> SpanKind:
@@ -258,10 +259,13 @@ def _attributes(step: Step) -> dict[str, Any]:
 
 
 def _gen_ai(step: Step) -> dict[str, str]:
-    if step.domain == "agent":
-        named = {"gen_ai.agent.name": step.seam, "gen_ai.provider.name": SCOPE}
-    else:
-        named = {"gen_ai.tool.name": step.seam, "gen_ai.tool.type": "function"}
+    match step.domain:
+        case "agent":
+            named = {"gen_ai.agent.name": step.seam, "gen_ai.provider.name": SCOPE}
+        case "tool":
+            named = {"gen_ai.tool.name": step.seam, "gen_ai.tool.type": "function"}
+        case _:
+            return {}
     return {"gen_ai.operation.name": _operation(step), **named}
 
 

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 from crossfade.shim.errors import MissingExtraError
 from crossfade.shim.fields import answer_fields, reason_of
 from crossfade.shim.http import BODY_LIMIT, HttpResponse
+from crossfade.shim.watched import current, watch_call
 
-from ._http import Asked, HttpRoute, Routes, Watching, answer, begin, failure_of, route
+from ._http import Asked, HttpRoute, Routes, Watching, answer, begin, during, failure_of, route
 
 try:
     import requests
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
 
     from requests import PreparedRequest, Response
+
+    from crossfade.shim.watching import Watch
 
     from ._http import Begun, Failure, Parts
 
@@ -68,10 +71,6 @@ class SeamAdapter(HTTPAdapter):
         found = self._routes.find(asked)
         if found is None:
             return send(request, *args, **options)
-        begun = begin(found, asked)
-        bus = begun.way.bus
-        if bus is not None and bus.runtime.thread.is_current():
-            begun = begun.skip("own-loop")
 
         def ask(told: PreparedRequest) -> Response:
             response = send(told, *args, **options)
@@ -79,6 +78,18 @@ class SeamAdapter(HTTPAdapter):
             response.connection = self  # an answer to a login goes the same way
             return response
 
+        watch = watch_call(found.seam)
+        if watch is None:
+            return self._answered(request, begin(found, asked), ask)
+        with during(watch):
+            response = self._answered(request, begin(found, asked), ask)
+        response.raw = _Told(response.raw, watch)
+        return response
+
+    def _answered(self, request: PreparedRequest, begun: Begun, ask: Callable[[PreparedRequest], Response]) -> Response:
+        bus = begun.way.bus
+        if bus is not None and bus.runtime.thread.is_current():
+            begun = begun.skip("own-loop")
         site = _Site(self, ask, request, begun)
         if begun.way.kind == "legacy":
             return site.legacy()
@@ -322,6 +333,47 @@ class _Received:
     def release_conn(self) -> None:
         """See ``urllib3.HTTPResponse``."""
         self._raw.release_conn()
+
+
+class _Told:
+    """An answer whose call telemetry is told of: it is over when its body was read, or left; all else is its own."""
+
+    def __init__(self, raw: Any, watch: Watch) -> None:
+        self._raw = raw
+        self._watch = watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._raw)
+
+    def stream(self, *args: Any, **options: Any) -> Generator[bytes]:
+        """See ``urllib3.HTTPResponse``."""
+        parts: Iterator[bytes] = self._raw.stream(*args, **options)
+        try:
+            while (part := self._next(parts)) is not None:
+                yield part
+        finally:
+            self._watch.end()
+
+    def _next(self, parts: Iterator[bytes]) -> bytes | None:
+        with during(self._watch):
+            return next(parts, None)
+
+    def read(self, amt: int | None = None, *args: Any, **options: Any) -> bytes:
+        """See ``urllib3.HTTPResponse``."""
+        with during(self._watch):
+            part: bytes = self._raw.read(amt, *args, **options)
+        if amt is None or (amt and not part):
+            self._watch.end()
+        return part
+
+    def close(self) -> None:
+        """See ``urllib3.HTTPResponse``."""
+        with current(self._watch):
+            self._raw.close()
+        self._watch.end()
 
 
 class _Parts(io.RawIOBase):

@@ -53,7 +53,10 @@ def watched(route: Route | None) -> Route | None:
     return Watched(route) if watchers.all else route
 
 
-def _begun(seam: Seam) -> Watch | None:
+def watch_call(seam: Seam) -> Watch | None:
+    """A call of ``seam`` that begins now; ``None`` where nobody watches."""
+    if not watchers.all:
+        return None
     correlation = current_correlation()
     return begin(Step(kind="call", seam=seam.name, domain=seam.domain, stage=seam.stage, correlation=correlation))
 
@@ -61,7 +64,7 @@ def _begun(seam: Seam) -> Watch | None:
 @contextlib.contextmanager
 def _step(seam: Seam) -> Generator[None]:
     """A call from its begin to its end, current all the while."""
-    watch = _begun(seam)
+    watch = watch_call(seam)
     if watch is None:
         yield
         return
@@ -77,8 +80,8 @@ def _step(seam: Seam) -> Generator[None]:
 
 
 @contextlib.contextmanager
-def _current(watch: Watch | None) -> Generator[None]:
-    """One step of a stream."""
+def current(watch: Watch | None) -> Generator[None]:
+    """Make ``watch`` current for one step of its call, if there is one."""
     tokens = [] if watch is None else watch.enter()
     try:
         yield
@@ -88,7 +91,7 @@ def _current(watch: Watch | None) -> Generator[None]:
 
 
 def _watch(seam: Seam, items: Any) -> Generator[Any, Any, Any]:
-    watch = _begun(seam)  # at the first item: a stream that never begins is no call
+    watch = watch_call(seam)  # at the first item: a stream that never begins is no call
     try:
         returned = yield from cast("Generator[Any, Any, Any]", _Items(items, watch))
     except GeneratorExit:
@@ -102,13 +105,13 @@ def _watch(seam: Seam, items: Any) -> Generator[Any, Any, Any]:
 
 
 async def _awatch(seam: Seam, items: Any) -> AsyncGenerator[Any, Any]:
-    watch = _begun(seam)
+    watch = watch_call(seam)
     try:
         async with contextlib.aclosing(items):
             resume = items.asend(None)
             with contextlib.suppress(StopAsyncIteration):
                 while True:  # what `yield from` does, which async generators have not
-                    with _current(watch):
+                    with current(watch):
                         item = await resume
                     try:
                         sent = yield item
@@ -147,13 +150,13 @@ class _Items:
         return self.send(None)
 
     def send(self, value: Any) -> Any:
-        with _current(self._watch):
+        with current(self._watch):
             return self._items.send(value)
 
     def throw(self, error: BaseException) -> Any:
-        with _current(self._watch):
+        with current(self._watch):
             return self._items.throw(error)
 
     def close(self) -> None:
-        with _current(self._watch):
+        with current(self._watch):
             self._items.close()

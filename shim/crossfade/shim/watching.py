@@ -182,6 +182,12 @@ def fell_back(seam: str) -> None:
     _note(seam, "fallback", "")
 
 
+def failed(seam: str, error: BaseException) -> None:
+    """The watched call here, if it is one of ``seam``, raised ``error``, whatever its caller is given for it."""
+    if (watched := _of(seam)) is not None:
+        watched.end(error)
+
+
 def outcome_of(error: BaseException | None) -> Outcome:
     """How a step ended that raised ``error``."""
     if error is None:
@@ -207,10 +213,14 @@ def trace_context() -> Correlation | None:
 
 
 def _note(seam: str, path: Path, callid: str) -> None:
-    watched = calling.get()
-    if watched is not None and watched.step.seam == seam:
+    if (watched := _of(seam)) is not None:
         watched.path = path
         watched.callid = callid or watched.callid
+
+
+def _of(seam: str) -> Watch | None:
+    watched = calling.get()
+    return watched if watched is not None and watched.step.seam == seam else None
 
 
 def _rewatch() -> None:

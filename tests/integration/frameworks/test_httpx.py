@@ -176,6 +176,20 @@ def test_what_no_route_takes_is_the_inner_transports_own_object():
     assert seen[1] is legacy
 
 
+def test_absent_telemetry_leaves_the_answer_as_it_is():
+    """Nobody watches: the answer at legacy is the inner transport's own object, with its own body."""
+    answers = []
+
+    class Inner(httpx.BaseTransport):
+        def handle_request(self, request):
+            answers.append(httpx.Response(200, stream=httpx.ByteStream(b"x")))
+            answers.append(answers[0].stream)
+            return answers[0]
+
+    got = SeamTransport(routed(), Inner()).handle_request(httpx.Request("GET", "http://127.0.0.1/v1/x"))
+    assert (got, got.stream) == tuple(answers)
+
+
 def test_routes_that_cannot_be_meant_are_refused():
     """No match, two that take the same, one seam declared in two ways."""
     with pytest.raises(SeamDefinitionError, match="write METHOD"):

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 PREFIX = "otel"
 
 DESK = """
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 
@@ -48,6 +49,10 @@ def search(query: str) -> str:
 @shim.tool("desk.read", effects="none")
 def read(query: str) -> str:
     return search(query)
+
+@shim.tool("desk.spread", effects="none")
+async def spread(queries: list[str]) -> list[str]:
+    return await asyncio.gather(*(asyncio.to_thread(search, query) for query in queries))
 
 @shim.agent("desk.research", effects="none")
 async def research(topic: str) -> str:
@@ -71,6 +76,26 @@ def context() -> list[str]:
 @shim.tool("desk.compared", effects="none")
 def compared(query: str) -> str:
     return read(query)
+"""
+
+HANDLERS = """
+import asyncio
+
+from crossfade.shim.http import HttpResponse, http_handler
+
+@http_handler("http.weather")
+async def weather(request):
+    if request.path.endswith("fails"):
+        raise LookupError(request.path)
+    return HttpResponse(200, [("Content-Type", "text/plain")], request.path)
+
+@http_handler("http.compared")
+async def also_weather(request):
+    return await weather(request)
+
+@http_handler("http.slow")
+async def slow(request):
+    await asyncio.sleep(1)
 """
 
 
@@ -110,6 +135,7 @@ def world(nats_server, tmp_path_factory, collector, exported) -> Iterator[World]
     """Both processes; every seam is on the bus, but ``desk.compared``, which is at shadow."""
     folder = tmp_path_factory.mktemp("desk")
     (folder / "desk.py").write_text(textwrap.dedent(DESK))
+    (folder / "handlers.py").write_text(textwrap.dedent(HANDLERS))
     (folder / "crossfade.toml").write_text('[seams."desk.search"]\nstage = "bus"\n')
     environment = {
         "CROSSFADE_PREFIX": PREFIX,
@@ -129,7 +155,7 @@ def world(nats_server, tmp_path_factory, collector, exported) -> Iterator[World]
         stop = instrument(tracer_provider=spans, meter_provider=points)
         with (
             mock.patch.dict(os.environ, environment),
-            Process("worker", "desk", "--json", "--otel", "--log-format", "json", folder=folder) as worker,
+            Process("worker", "desk", "handlers", "--json", "--otel", "--log-format", "json", folder=folder) as worker,
         ):
             worker.ready()
             connected = connection.connect(nats_server.url, config=Config(prefix=PREFIX, seams=stages), required=True)

@@ -87,6 +87,45 @@ def test_a_seam_called_by_a_handler_goes_on_in_the_trace(world):
     assert (call.parent, send.parent, inner.parent) == (outer.id, call.id, send.id)
 
 
+def test_every_branch_of_a_fan_out_has_its_own_parent_and_link(world):
+    """Concurrent calls of one run, each of which calls concurrently again: no span hangs under a sibling's.
+
+    Both sides: tasks of one loop and threads of one pool at the caller, tasks at the worker.
+    """
+
+    async def ask():
+        with user_span(world) as (trace, user), correlate(run="fan"):
+            blocking = asyncio.to_thread(world.app.search, "thread")
+            spread = [world.app.spread([f"{branch}{n}" for n in range(3)]) for branch in "abc"]
+            assert await asyncio.gather(*spread, blocking) == [
+                ["A0", "A1", "A2"],
+                ["B0", "B1", "B2"],
+                ["C0", "C1", "C2"],
+                "THREAD",
+            ]
+        return trace, user
+
+    trace, user = asyncio.run(ask())
+    spans = world.collector.all_of(trace, 1 + 3 * (3 + 3 * 3) + 3)
+    by_id = {span.id: span for span in spans}
+
+    def children(of, name):
+        return [span for span in spans if span.parent == of and name in span.name]
+
+    assert len(by_id) == len(spans)
+    assert len(children(user, "execute_tool desk.spread")) == 3
+    assert len(children(user, "execute_tool desk.search")) == 1
+    for call in [span for span in spans if span.name.startswith("execute_tool")]:
+        (send,) = children(call.id, "publish")
+        (run,) = children(send.id, "process")
+        assert run.links == [(trace, send.id)]
+        callids = {span.attributes["crossfade.callid"] for span in (call, send, run)}
+        assert len(callids) == 1, "the three spans of one call are of one call"
+        if call.name.endswith("spread"):
+            assert len(children(run.id, "execute_tool desk.search")) == 3
+    assert {span.attributes.get("messaging.message.conversation_id") for span in spans if span.id != user} == {"fan"}
+
+
 def test_a_handler_runs_inside_its_span_with_the_callers_baggage(world):
     """What a body's own instrumentation makes hangs under the handler; so is the call's baggage."""
     with user_span(world) as (trace, _), correlate(baggage={"colour": "blue"}):
