@@ -12,7 +12,7 @@ KAFKA = [pytest.mark.slow, pytest.mark.timeout(300), *NEEDED]
 @pytest.mark.parametrize("bus", [pytest.param("kafka", marks=KAFKA)])
 def test_the_demo_on_another_broker(declared, kafka_broker, bus, note):
     """On a broker that is there nothing is lost or doubled either, and every seam without the bug ends retired."""
-    done = declared.process("demo", "--json", "--bus", f"{bus}://{kafka_broker.direct}", seconds=250)
+    done = declared.process("demo", "--json", "--bus", f"{bus}://{kafka_broker.server}", seconds=250)
     summary = done.json
 
     assert (summary["lost"], summary["doubled"], summary["kills"]) == (0, 0, 3)

@@ -1,22 +1,23 @@
 """A real Apache Kafka for the whole run, shared by its processes; tests are kept apart by prefix.
 
-``CROSSFADE_TEST_KAFKA=host:port`` names a broker to use instead; tests that take a broker away are skipped there.
+``CROSSFADE_TEST_KAFKA=host:port`` (or several, with commas) names brokers to use instead.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
 import time
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from crossfade.adapters.kafka import _cluster
 from support.needs import needs
 from support.tcp_link import TcpLink
 
@@ -27,42 +28,79 @@ OUTSIDE = os.environ.get("CROSSFADE_TEST_KAFKA")  # read before the environment 
 NEEDED = [] if OUTSIDE else [needs("java"), needs("mvn")]  # marks for a test that uses the broker
 _READY = 500.0  # seconds: the first run on a machine fetches the jars
 
-_keepers: list[subprocess.Popen[bytes]] = []
+
+class Ways:
+    """The ways of this process's buses to the brokers: a link for each address they dial, all cut and mended at once.
+
+    A link in front of a broker would be passed by: clients go where the brokers say that they are.
+    """
+
+    def __init__(self) -> None:
+        self._connect = _cluster.connect
+        self._links: dict[tuple[str, int], TcpLink] = {}
+        self.are_cut = False
+
+    def link(self, host: str, port: int) -> TcpLink:
+        """The way to one broker."""
+        if (host, port) not in self._links:
+            self._links[host, port] = TcpLink(port, host=host)
+            if self.are_cut:
+                self._links[host, port].cut()
+        return self._links[host, port]
+
+    async def connect(self, host: str, port: int, *rest: Any) -> Any:
+        """What the bus makes its connections by."""
+        return await self._connect("127.0.0.1", self.link(host, port).port, *rest)
+
+    def cut(self) -> None:
+        """Break every connection of a bus of this process, and let none be made."""
+        self.are_cut = True
+        for link in self._links.values():
+            link.cut()
+
+    def mend(self) -> None:
+        """Undo ``cut``; without one, nothing."""
+        if self.are_cut:
+            self.are_cut = False
+            for link in self._links.values():
+                link.mend()
 
 
 @dataclass(frozen=True)
 class SharedKafka:
-    """Where the run's broker is. ``link``: the way of this process to it, which a test may cut; ``None`` outside."""
+    """Where the run's broker is, ``host:port``, and this process's ways to it, which a test may cut."""
 
-    port: int
-    link: TcpLink | None
     server: str
+    ways: Ways
 
     @property
     def url(self) -> str:
-        """By the way that may be cut."""
+        """For a bus."""
         return f"kafka://{self.server}"
-
-    @property
-    def direct(self) -> str:
-        """By the way that stays."""
-        return f"127.0.0.1:{self.port}" if self.link else self.server
 
 
 @pytest.fixture(scope="session")
 def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedKafka]:
-    """One broker on loopback for all processes of the run; tests must not stop it, but may cut their own link."""
-    if OUTSIDE:
-        yield SharedKafka(port=0, link=None, server=OUTSIDE)
-        return
-    folder = _folder(tmp_path_factory)
-    (folder / "users").mkdir(parents=True, exist_ok=True)
+    """One broker for all processes of the run; tests must not stop it, but may cut their own ways to it."""
+    with ExitStack() as stack:
+        server = OUTSIDE or stack.enter_context(_kept(_folder(tmp_path_factory)))
+        ways = Ways()
+        stack.callback(ways.cut)
+        for each in server.split(","):  # now, so that no test finds the threads of a link that it did not ask for
+            host, _, port = each.rpartition(":")
+            ways.link(host, int(port))
+        stack.enter_context(pytest.MonkeyPatch.context()).setattr(_cluster, "connect", ways.connect)
+        yield SharedKafka(server, ways)
+
+
+@contextmanager
+def _kept(folder: Path) -> Iterator[str]:
+    """Where the broker of the run listens, started by the first process that asks."""
     user = folder / "users" / str(os.getpid())
+    user.parent.mkdir(parents=True, exist_ok=True)
     user.touch()
     try:
-        found = _started(folder)
-        with _own_link(folder, found["links"]) as link:
-            yield SharedKafka(port=found["port"], link=link, server=f"127.0.0.1:{link.port}")
+        yield f"127.0.0.1:{_started(folder)}"
     finally:
         user.unlink()
 
@@ -72,9 +110,9 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "kafka"
 
 
-def _started(folder: Path) -> dict[str, object]:
-    """Start the keeper, unless another process has; where the broker listens."""
-    ready = folder / "ready.json"
+def _started(folder: Path) -> int:
+    """Start the keeper, unless another process has; the broker's port."""
+    ready = folder / "ready"
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ready.exists():
@@ -87,21 +125,10 @@ def _started(folder: Path) -> dict[str, object]:
                     stdin=subprocess.DEVNULL,
                     start_new_session=True,
                 )
-            _keepers.append(keeper)  # nobody waits for it: it ends by itself, after us
             deadline = time.monotonic() + _READY
             while not ready.exists():
                 if keeper.poll() is not None or time.monotonic() > deadline:
                     raise RuntimeError((folder / "keeper.log").read_text())
                 time.sleep(0.05)
-    return json.loads(ready.read_text())
-
-
-def _own_link(folder: Path, links: list[tuple[int, int]]) -> TcpLink:
-    """A listener of the broker's that no other process of the run uses, behind a link."""
-    for told, real in links:
-        try:
-            (folder / f"link{told}").touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        return TcpLink(real, port=told)
-    raise RuntimeError("more processes than links: raise LINKS in support/kafka_keeper.py")
+            keeper.returncode = 0  # nobody waits for it, and no warning says so: it ends by itself, after us
+    return int(ready.read_text())

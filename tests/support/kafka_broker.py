@@ -33,21 +33,18 @@ def free_ports(n: int) -> list[int]:
 class KafkaBroker:
     """One broker and controller in one process; its ports and its data survive restarts.
 
-    ``advertised``: further listeners, by the port that clients are told to connect to; ``inner`` says where each really
-    listens. ``settings`` are added to the broker's own, ``environment`` and ``java`` to its process.
+    ``settings`` are added to the broker's own, and ``java`` to its process.
     """
 
     def __init__(
         self,
         directory: Path | None = None,
         *,
-        advertised: Sequence[int] = (),
         settings: Mapping[str, str] | None = None,
         java: Sequence[str] = (),
     ) -> None:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="crossfade-kafka-"))
-        self.port, self.controller, *inner = free_ports(2 + len(advertised))
-        self.inner = dict(zip(advertised, inner, strict=True))
+        self.port, self.controller = free_ports(2)
         self.settings = dict(settings or {})
         self.java = list(java)
         self._process: subprocess.Popen[bytes] | None = None
@@ -74,22 +71,15 @@ class KafkaBroker:
         return path.read_text() if path.exists() else ""
 
     def _write_settings(self) -> Path:
-        listeners = {"MAIN": (self.port, self.port)}
-        listeners |= {f"LINK{number}": (real, told) for number, (told, real) in enumerate(self.inner.items())}
         settings = {
             "process.roles": "broker,controller",
             "node.id": "1",
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller}",
             "controller.listener.names": "CONTROLLER",
             "inter.broker.listener.name": "MAIN",
-            "listeners": ",".join(
-                [
-                    *(f"{name}://127.0.0.1:{real}" for name, (real, _) in listeners.items()),
-                    f"CONTROLLER://127.0.0.1:{self.controller}",
-                ]
-            ),
-            "advertised.listeners": ",".join(f"{name}://127.0.0.1:{told}" for name, (_, told) in listeners.items()),
-            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in [*listeners, "CONTROLLER"]),
+            "listeners": f"MAIN://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self.controller}",
+            "advertised.listeners": f"MAIN://127.0.0.1:{self.port}",
+            "listener.security.protocol.map": "MAIN:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "log.dirs": str(self.directory / "data"),
             "auto.create.topics.enable": "false",
             "default.replication.factor": "1",

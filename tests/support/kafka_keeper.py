@@ -1,20 +1,17 @@
 """Runs one broker for all processes of a test run: ``kafka_keeper.py FOLDER``.
 
 Whoever uses it leaves a file of its process id in ``FOLDER/users``; when none of those processes lives any more, the
-broker ends. ``FOLDER/ready.json`` says where it listens.
+broker ends. ``FOLDER/ready`` says on which port it listens.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
 from pathlib import Path
 
-from support.kafka_broker import KafkaBroker, free_ports
-
-LINKS = 8
+from support.kafka_broker import KafkaBroker
 
 
 def alive(pid: int) -> bool:
@@ -26,9 +23,9 @@ def alive(pid: int) -> bool:
 
 
 def keep(folder: Path) -> None:
-    with KafkaBroker(folder / "broker", advertised=free_ports(LINKS)) as broker:
-        ready = folder / "ready.json"
-        ready.with_suffix(".new").write_text(json.dumps({"port": broker.port, "links": list(broker.inner.items())}))
+    with KafkaBroker(folder / "broker") as broker:
+        ready = folder / "ready"
+        ready.with_suffix(".new").write_text(str(broker.port))
         ready.with_suffix(".new").rename(ready)
         while any(alive(int(user.name)) for user in (folder / "users").iterdir()):
             time.sleep(0.3)

@@ -9,13 +9,13 @@ from typing import Self
 
 
 class TcpLink:
-    """Forwards a port of its own, ``port`` or any, to ``target``.
+    """Forwards a port of its own, ``port`` or any, to ``target`` of ``host``.
 
     ``cut``: every connection breaks and none is accepted. ``freeze``: connections stay, and nothing passes.
     """
 
-    def __init__(self, target: int, *, port: int = 0) -> None:
-        self._target = target
+    def __init__(self, target: int, *, port: int = 0, host: str = "127.0.0.1") -> None:
+        self._target = (host, target)
         self._flows = threading.Event()
         self._flows.set()
         self._lock = threading.Lock()
@@ -63,7 +63,7 @@ class TcpLink:
         with contextlib.suppress(OSError):  # cut
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
+                far = socket.create_connection(self._target)
                 with self._lock:
                     self._sockets += [near, far]
                 for source, sink in ((near, far), (far, near)):

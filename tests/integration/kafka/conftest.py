@@ -51,4 +51,4 @@ async def opened(subjects, hooks):
 async def bus(opened, kafka_broker, subjects):
     """An open bus on the run's broker."""
     yield await opened(kafka_broker.url)
-    await clean(kafka_broker.direct, subjects.prefix)
+    await clean(kafka_broker.server, subjects.prefix)

@@ -19,11 +19,11 @@ async def made(kafka_broker, subjects):
 
     async def make(suffix, partitions=1, **configs):
         topic = NewTopic(f"{subjects.prefix}.{suffix}", partitions, 1, topic_configs=configs)
-        async with admin(kafka_broker.direct) as client:
+        async with admin(kafka_broker.server) as client:
             await client.create_topics([topic])
 
     yield make
-    await clean(kafka_broker.direct, subjects.prefix)
+    await clean(kafka_broker.server, subjects.prefix)
 
 
 RIGHT = {"message.timestamp.type": "LogAppendTime"}
@@ -49,7 +49,7 @@ async def test_a_topic_that_would_lose_events_is_refused(made, opened, kafka_bro
 
 async def test_partitions_that_were_added_are_noticed(bus, hooks, kafka_broker, subjects):
     """Somebody adds a partition: the next start is refused, before anything is written where nobody reads."""
-    async with admin(kafka_broker.direct) as client:
+    async with admin(kafka_broker.server) as client:
         await client.create_partitions({f"{subjects.prefix}.cmd": NewPartitions(2)})
 
     async def known():
@@ -79,4 +79,4 @@ async def test_topics_made_with_sync_always(opened, kafka_broker, subjects):
     """Their settings say so, also to a client that did not ask for it."""
     await opened(kafka_broker.url + "?sync=always")
     assert (await (await opened(kafka_broker.url)).info()).synced is True
-    await clean(kafka_broker.direct, subjects.prefix)
+    await clean(kafka_broker.server, subjects.prefix)

@@ -341,6 +341,8 @@ class Cluster:
             self._lose()
             if not sent:
                 raise connect_failure(error, str(self._nodes.get(node))) from error
+            if self._closed and lane != "produce":  # a question: nothing may have happened
+                raise BusUnavailableError("the bus is closed") from error
             raise BusAmbiguousError("the connection was lost before an answer came") from error
 
 

@@ -154,7 +154,10 @@ class Log:
         """Begin to follow; returns when everything stored by now was folded."""
         task = self.begin()
         if not task.done():
-            await asyncio.shield(task)
+            await asyncio.wait([task])  # it goes on when we are cancelled
+            if task.cancelled():
+                raise BusUnavailableError("the bus is closed")
+            task.result()
 
     async def _start(self) -> None:
         self.beginning = await self.partition.offset(BEGINNING)

@@ -110,7 +110,7 @@ async def prepare(cluster: Cluster, prefix: str, options: Options) -> Prepared:
 async def _create(cluster: Cluster, missing: Mapping[str, Mapping[str, str]], options: Options) -> None:
     copies = options.replicas or -1
     asked = [(name, 1, copies, dict(settings)) for name, settings in missing.items()]
-    answer = await cluster.ask(cluster.controller, create_topics_request(asked), timeout=10.0)
+    answer = await cluster.ask(cluster.controller, create_topics_request(asked), timeout=30.0)
     for name, code, detail in answer.topic_errors:
         if code not in (0, TOPIC_EXISTS):
             error = refusal(code, f"making topic {name}", detail or "")

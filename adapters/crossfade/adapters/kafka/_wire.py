@@ -124,7 +124,7 @@ def producer_id_request() -> Any:
 def create_topics_request(topics: Sequence[tuple[str, int, int, dict[str, str]]]) -> Any:
     """Make topics: name, partitions, replicas (-1: the broker's default), settings."""
     asked: Any = [(name, count, copies, [], list(settings.items())) for name, count, copies, settings in topics]
-    return admin.CreateTopicsRequest(asked, 10_000, validate_only=False)
+    return admin.CreateTopicsRequest(asked, 25_000, validate_only=False)
 
 
 def configs_request(topics: Sequence[str]) -> Any:

@@ -10,7 +10,7 @@ from crossfade.shim.errors import BusError, BusUnavailableError
 from crossfade.shim.ports import BusInfo, ConsumeOptions
 from crossfade.shim.subjects import Subjects
 
-from ._cluster import TIMEOUT, Cluster
+from ._cluster import Cluster
 from ._consume import Consuming, membership
 from ._deadletters import DeadLettering, Graves
 from ._endpoint import parse_url
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from ._topics import Prepared
 
 _DEFAULTS: Final = ConsumeOptions()
+_MAKING: Final = 30.0  # seconds for the topics: once in an installation's life, on a cluster that may be busy
 
 
 class KafkaBus:
@@ -118,14 +119,14 @@ class KafkaBus:
         self._build()
         await self._cluster.open()
         try:
-            async with asyncio.timeout(max(self._timeout, TIMEOUT)):
+            async with asyncio.timeout(max(self._timeout, _MAKING)):
                 prepared = await prepare(self._cluster, self._prefix, self._options)
                 self._publishing.max_bytes = prepared.max_bytes - MARGIN
                 await self._limits.refresh()
                 await self._clock.measure()
         except TimeoutError as error:
             await self._cluster.close()
-            raise BusUnavailableError("the brokers did not make our topics in time: try again") from error
+            raise BusUnavailableError(f"the brokers did not make our topics within {_MAKING:g} s: try again") from error
         except (BusError, asyncio.CancelledError):
             await self._cluster.close()
             raise
