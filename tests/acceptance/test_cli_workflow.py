@@ -18,6 +18,12 @@ def approved(event):
 @flow.wait("order.paid")
 def paid(approved):
     return None
+
+grants = Workflow("cli.grants", on="grant.asked", key="data.number")
+
+@grants.approval(by=["carla"], authenticated=True)
+def granted(event):
+    return event
 """
 
 
@@ -28,7 +34,7 @@ def engine(tmp_path, monkeypatch, nats_server, prefix):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flows.py").write_text(FLOW)
     with Process("workflow", "run", "flows", "--json", folder=tmp_path) as process:
-        assert process.ready() == {"ready": True, "workflows": {"cli.orders": [1]}}
+        assert process.ready() == {"ready": True, "workflows": {"cli.orders": [1], "cli.grants": [1]}}
         yield process
 
 
@@ -64,6 +70,36 @@ def test_an_instance_is_answered_sent_a_value_and_listed_when_it_has_ended(engin
     assert instance[:8] in crossfade("workflow", "list", "--all").out
     refused = crossfade("workflow", "signal", instance, "paid", "--data", "1")
     assert (refused.code, "is completed: nothing can be said to it any more" in refused.err) == (4, True)
+
+
+def test_an_approval_is_answered_with_a_credential(engine, tmp_path, monkeypatch):
+    """Over the bus it is refused and says how; through the control plane the credential's name is recorded."""
+    assert crossfade("workflow", "emit", "grant.asked", "--data", '{"number": 1}').code == 0
+    (listed,) = until(lambda: crossfade("workflow", "list", "--workflow", "cli.grants", "--json").json, "none began")
+    instance = listed["instance"]
+    until(lambda: crossfade("workflow", "show", instance, "--json").json["at"] == ["granted"], "it does not wait")
+    assert "--approve --control URL" in crossfade("workflow", "show", instance).out
+    refused = crossfade("workflow", "signal", instance, "granted", "--approve", "--by", "carla", width=300)
+    assert (refused.code, "through the control plane only" in refused.err) == (4, True)
+    tokens = {name: crossfade("control", "access", name, "--json").json["token"] for name in ("carla", "vera")}
+
+    with Process("control", "--listen", "127.0.0.1:0", "--json", folder=tmp_path) as control:
+        url = control.ready()["url"]
+        words = ("workflow", "signal", instance[:8], "granted", "--reject", "--comment", "not now", "--control", url)
+        unset = crossfade(*words)
+        assert (unset.code, "CROSSFADE_CREDENTIAL: is not set" in unset.err) == (2, True)
+        monkeypatch.setenv("CROSSFADE_CREDENTIAL", "cfc_wrong")
+        assert crossfade(*words).code == 2
+        monkeypatch.setenv("CROSSFADE_CREDENTIAL", tokens["vera"])
+        theirs = crossfade(*words, width=300)
+        assert (theirs.code, "waits for carla, and this credential is vera" in theirs.err) == (4, True)
+        monkeypatch.setenv("CROSSFADE_CREDENTIAL", tokens["carla"])
+        assert crossfade(*words, "--by", "vera").code == 2
+        assert crossfade(*words).out == f"cli.grants, instance {instance}: granted is rejected.\n"
+    until(lambda: state(instance) == "failed", "it goes on")
+    assert crossfade("workflow", "show", instance, "--json").json["error"]["message"] == "carla said no: not now"
+    gone = crossfade(*words)
+    assert (gone.code, "no control plane answers" in gone.err) == (3, True)
 
 
 def test_an_instance_is_cancelled(engine):

@@ -365,6 +365,7 @@ class WorkflowShown(Workflow):
 class WorkflowSignalled(Payload):
     """A person's word to an instance."""
 
+    workflow: str = Field(default="", description="the definition's name")
     instance: str
     action: Literal["approve", "reject", "send", "cancel"]
     step: str = Field(default="", description="which step, unless it is a cancel")

@@ -114,7 +114,8 @@ class Step:
 
     ``target``: the seam of a call, the type of an emitted event. ``timeout``: seconds that a wait or an approval may
     take, ``None``: any time. ``if_fails`` stands in for its value when it fails, ``otherwise`` where ``when`` says no;
-    without it, it is skipped. ``by``: who may approve; empty: anybody.
+    without it, it is skipped. ``by``: who may approve; empty: anybody. ``authenticated``: only through
+    the control plane.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Step:
     when: Callable[..., Any] | None = None
     otherwise: Any = NOTHING
     by: Sequence[str] = ()
+    authenticated: bool = False
     undo: Undo | None = None
 
     def __post_init__(self) -> None:

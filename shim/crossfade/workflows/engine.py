@@ -188,8 +188,11 @@ class Engine:
             (kind, naming.any_of(subjects.fact(kind), subjects), partial(self._on_fact, name)) for kind in sorted(types)
         ]
         signals = naming.any_of(naming.signals(subjects, name), subjects)
+        asks = any(step.kind == "approval" for definition in versions.values() for step in definition.steps.values())
+        answers = naming.any_of(naming.answers(subjects), subjects)
         return [
             *facts,
+            *([("answers", answers, partial(self._on_signal, name, authenticated=True))] if asks else []),
             ("results", naming.results(subjects, name), partial(self._on_result, name)),
             ("signals", signals, partial(self._on_signal, name)),
         ]
@@ -297,13 +300,15 @@ class Engine:
         answer = await self._runtime.calls.read_result(event)
         await self.apply(instance, read(event.get("callid") or "", answer))
 
-    async def _on_signal(self, name: str, stored: Stored) -> None:
+    async def _on_signal(self, name: str, stored: Stored, *, authenticated: bool = False) -> None:
         event = stored.event
         try:
             given = WorkflowSignalled.model_validate_json(event.data or b"")
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise _Rejected("payload", f"this is no signal to {name}: {first['loc']}: {first['msg']}") from None
+        if authenticated and given.workflow != name:  # these come on one subject: another workflow's engines hear it
+            return
         signal = Signalled(
             id=event.id,
             action=given.action,
@@ -311,6 +316,7 @@ class Engine:
             by=given.by,
             comment=given.comment,
             data=given.data,
+            authenticated=authenticated,
         )
         await self.apply(given.instance, signal)
 

@@ -43,7 +43,7 @@ class Answered:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Signalled:
-    """A person's word. ``id`` is the event's."""
+    """A person's word. ``id`` is the event's. ``authenticated``: the control plane vouches for ``by``."""
 
     id: str
     action: Literal["approve", "reject", "send", "cancel"]
@@ -51,6 +51,7 @@ class Signalled:
     by: str = ""
     comment: str = ""
     data: Any = None
+    authenticated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,7 +30,8 @@ class StepState:
     """One step of an instance, or the undo of one. Times are seconds since 1970 of the broker's clock.
 
     ``due``: when something happens by itself: a timeout, the next attempt. ``order``: 1 for the first that was done.
-    ``input``: what the user's function made: arguments, a question, a ``where``. ``by``: who may approve it.
+    ``input``: what the user's function made: arguments, a question, a ``where``. ``by``: who may approve it;
+    ``authenticated``: through the control plane only.
     """
 
     kind: str = ""
@@ -43,6 +44,7 @@ class StepState:
     value: Any = None
     error: dict[str, str] | None = None
     by: list[str] = field(default_factory=list[str])
+    authenticated: bool = False
 
 
 @dataclass(slots=True, kw_only=True)

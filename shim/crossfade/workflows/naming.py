@@ -28,6 +28,14 @@ def signals(subjects: Subjects, workflow: str, *, tenant: str | None = None, use
     return subjects.fact(f"workflow.signal.{workflow}", tenant=tenant, user=user)
 
 
+def answers(subjects: Subjects, *, tenant: str | None = None, user: str | None = None) -> str:
+    """Where the control plane passes on who answered an approval: one subject of all workflows.
+
+    A broker's permission is then one line: whoever may not publish here may claim to be anybody and is not believed.
+    """
+    return subjects.fact("workflow.answer", tenant=tenant, user=user)
+
+
 def any_of(subject: str, subjects: Subjects) -> str:
     """The filter of a fact's subject for every tenant and user."""
     return f"{subjects.prefix}e.*.*.{subject.rpartition('.')[2]}"

@@ -84,7 +84,10 @@ def _new(definition: Definition, given: Started, now: float) -> Instance:
         started=now,
         event=dict(given.event),
         correlation=dict(given.correlation),
-        steps={name: StepState(kind=step.kind, by=list(step.by)) for name, step in definition.steps.items()},
+        steps={
+            name: StepState(kind=step.kind, by=list(step.by), authenticated=step.authenticated)
+            for name, step in definition.steps.items()
+        },
         seen=[str(given.event["id"])],
     )
 
@@ -186,13 +189,16 @@ class _Turn:
             return "wrong-kind"
         if state.status != "waiting":
             return "not-waiting"
-        return "not-theirs" if step.by and given.by not in step.by else ""
+        if step.by and given.by not in step.by:
+            return "not-theirs"
+        return "not-authenticated" if step.authenticated and not given.authenticated else ""
 
     def _word(self, given: Signalled) -> None:
         if given.action == "send":
             self._done(given.step, given.data)
         elif given.action == "approve":
-            self._done(given.step, {"by": given.by, "comment": given.comment, "data": given.data})
+            said = {"by": given.by, "authenticated": given.authenticated, "comment": given.comment, "data": given.data}
+            self._done(given.step, said)
         else:
             message = f"{given.by or 'somebody'} said no" + (f": {_cut(given.comment)}" if given.comment else "")
             self._failed(given.step, {"type": "rejected", "message": message})

@@ -116,8 +116,9 @@ class Rehearsal:
         )
 
     def _say(self, action: Action, step: str, by: str, comment: str, data: Any) -> None:
-        check(self._instance, action, step=step, by=by)
-        self._give(Signalled(id=self._id(), action=action, step=step, by=by, comment=comment, data=data))
+        check(self._instance, action, step=step, by=by, authenticated=True)
+        said = Signalled(id=self._id(), action=action, step=step, by=by, comment=comment, data=data, authenticated=True)
+        self._give(said)
 
     def _callid(self, step: str) -> str:
         states = self._instance.undos if step.startswith("undo ") else self._instance.steps

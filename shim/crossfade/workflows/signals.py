@@ -33,13 +33,24 @@ async def signal(
     by: str = "",
     comment: str = "",
     data: Any = None,
+    authenticated: bool = False,
 ) -> Event:
     """Approve or reject a step, send a waiting one its value, or cancel the instance; returns once that is durable.
 
-    Raises ``WorkflowRefusedError`` when the instance, as it stands, cannot take it, and ``BusError``.
+    ``authenticated``: the caller has seen a credential of ``by``. It is said on a subject of its own, which the broker
+    should let nobody else publish on. Raises ``WorkflowRefusedError`` when the instance, as it stands, cannot take it,
+    and ``BusError``.
     """
-    check(instance, action, step=step, by=by)
-    said = {"instance": instance.id, "action": action, "step": step, "by": by, "comment": comment, "data": data}
+    check(instance, action, step=step, by=by, authenticated=authenticated)
+    said = {
+        "workflow": instance.workflow,
+        "instance": instance.id,
+        "action": action,
+        "step": step,
+        "by": by,
+        "comment": comment,
+        "data": data,
+    }
     event = Event(
         type=naming.SIGNALLED,
         source="urn:crossfade:workflow",
@@ -48,11 +59,15 @@ async def signal(
         data=json.dumps(said, ensure_ascii=False).encode("utf-8", "backslashreplace"),
     )
     tenant, user = instance.correlation.get("tenantid"), instance.correlation.get("userid")
-    await bus.publish(naming.signals(subjects, instance.workflow, tenant=tenant, user=user), event)
+    if authenticated:
+        subject = naming.answers(subjects, tenant=tenant, user=user)
+    else:
+        subject = naming.signals(subjects, instance.workflow, tenant=tenant, user=user)
+    await bus.publish(subject, event)
     return event
 
 
-def check(instance: Instance, action: Action, *, step: str, by: str) -> None:
+def check(instance: Instance, action: Action, *, step: str, by: str, authenticated: bool = False) -> None:
     """Raise ``WorkflowRefusedError`` when the instance, as it stands, cannot take this."""
     name = f"instance {instance.id} of {instance.workflow}"
     if instance.ended:
@@ -70,6 +85,11 @@ def check(instance: Instance, action: Action, *, step: str, by: str) -> None:
         )
     if state.by and by not in state.by:
         raise WorkflowRefusedError(f"step {step!r} waits for {' or '.join(state.by)}, not for {by!r}: say --by")
+    if state.authenticated and not authenticated:
+        raise WorkflowRefusedError(
+            f"step {step!r} takes an answer through the control plane only: "
+            "crossfade workflow signal --control URL, with your credential in CROSSFADE_CREDENTIAL"
+        )
 
 
 def _check_step(instance: Instance, action: Action, step: str) -> None:

@@ -205,6 +205,7 @@ class Workflow:
         self,
         *,
         by: str | Sequence[str] = (),
+        authenticated: bool = False,
         timeout: float | timedelta | None = None,
         if_fails: Any = NOTHING,
         needs: Sequence[str] = (),
@@ -214,14 +215,16 @@ class Workflow:
     ) -> Callable[[F], F]:
         """Wait for a person's yes: ``crossfade workflow signal INSTANCE STEP --approve``. A no fails the step.
 
-        The function returns what they are asked. ``by``: who may answer, default anybody. The step's value is
-        ``{"by": ..., "comment": ..., "data": ...}``.
+        The function returns what they are asked. ``by``: who may answer, default anybody. ``authenticated``: only the
+        control plane's word counts, which knows who asks by their credential; default: whoever reaches the bus is taken
+        at their word. The step's value is ``{"by": ..., "authenticated": ..., "comment": ..., "data": ...}``.
         """
         limit = None if timeout is None else seconds(timeout)
         people = (by,) if isinstance(by, str) else tuple(by)
         return self._adder(
             "approval",
             by=people,
+            authenticated=authenticated,
             timeout=limit,
             if_fails=if_fails,
             needs=needs,

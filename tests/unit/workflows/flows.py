@@ -67,8 +67,11 @@ class Driver:
     def arrive(self, kind: str, data: Any = None, identity: str = "e2") -> str:
         return self.give(Arrived(event=event(kind, data, identity=identity, run="e1")))
 
-    def say(self, action: str, step: str = "", *, by: str = "", identity: str = "s1") -> str:
-        return self.give(Signalled(id=identity, action=action, step=step, by=by, data={"n": 1}))
+    def say(
+        self, action: str, step: str = "", *, by: str = "", identity: str = "s1", authenticated: bool = False
+    ) -> str:
+        said = Signalled(id=identity, action=action, step=step, by=by, data={"n": 1}, authenticated=authenticated)
+        return self.give(said)
 
     def wait(self, seconds: float) -> str:
         self.now += seconds

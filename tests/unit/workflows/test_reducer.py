@@ -166,6 +166,19 @@ def test_a_signal_that_does_not_fit_is_named(action, step, by, why):
     assert run.instance.encode() == before
 
 
+def test_an_authenticated_approval_believes_the_control_plane_only():
+    """Whoever only claims to be the boss changes nothing; the control plane's word counts, and is recorded as that."""
+    orders = flow()
+    orders.approval(by="boss", authenticated=True)(named("approved", lambda event: None))
+    orders.result(lambda approved: approved)
+    run = Driver(orders.definition)
+    assert run.say("approve", "approved", by="boss") == "not-authenticated"
+    assert run.say("reject", "approved", by="boss", identity="s2") == "not-authenticated"
+    assert run.say("approve", "approved", by="clerk", identity="s3", authenticated=True) == "not-theirs"
+    assert run.say("approve", "approved", by="boss", identity="s4", authenticated=True) == ""
+    assert run.instance.value == {"by": "boss", "authenticated": True, "comment": "", "data": {"n": 1}}
+
+
 def test_a_timer_takes_seconds_spans_and_times():
     """All three mean the same instant."""
     for due in (60, timedelta(minutes=1), datetime.fromtimestamp(1060, UTC)):

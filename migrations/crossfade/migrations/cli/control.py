@@ -179,7 +179,10 @@ def _application(plane: Control) -> tuple[Any, str]:
     """The control plane with what migrations add to it; and why it has no dashboard, empty when it has one."""
     check = partial(check_not_led, plane.bus)
     create = _part("app").create_app
-    routers = [importlib.import_module("crossfade.migrations.api").router(plane.bus, plane.subjects, plane.policies)]
+    routers = [
+        importlib.import_module("crossfade.migrations.api").router(plane.bus, plane.subjects, plane.policies),
+        importlib.import_module("crossfade.migrations.approvals").router(plane.bus, plane.subjects),
+    ]
     try:
         pages = importlib.import_module("crossfade.migrations.dashboard")
     except MissingExtraError as error:

@@ -23,6 +23,7 @@ from crossfade.workflows.instance import read_instance
 from crossfade.workflows.signals import signal as send_signal
 from crossfade.workflows.store import Store
 
+from ._control_plane import CREDENTIAL, control_plane
 from ._logs import LogFormat, LogFormatOption, log_to_stderr
 from ._modules import import_modules
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
@@ -153,6 +154,10 @@ def signal(
     ] = None,
     by: ByOption = None,
     comment: CommentOption = "",
+    control: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help=f"Through this control plane, as who {CREDENTIAL} belongs to."),
+    ] = None,
     bus: BusOption = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -164,11 +169,19 @@ def signal(
     if not (approve or reject or data is not None):
         raise typer.BadParameter("say --approve, --reject, or the value that the step waits for with --data JSON")
     action: Action = "approve" if approve else "reject" if reject else "send"
-    found = asyncio.run(_say(instance, action, step, by, comment, value, bus, config))
-    if as_json:
-        print_json({"instance": found.id, "step": step, "action": action})
+    if control is None:
+        found = asyncio.run(_say(instance, action, step, by, comment, value, bus, config))
+        workflow, whole = found.workflow, found.id
+    elif by is not None or bus is not None or action == "send":
+        raise typer.BadParameter("--control goes with --approve or --reject, and knows who you are: no --by, no --bus")
     else:
-        say(f"{found.workflow}, instance {found.id}: {step} {_SAID[action]}.")
+        with control_plane(control) as plane:
+            answered = plane.answer(instance, step, action, comment=comment, data=value)
+        workflow, whole = answered["workflow"], answered["instance"]
+    if as_json:
+        print_json({"instance": whole, "step": step, "action": action})
+    else:
+        say(safe(f"{workflow}, instance {whole}: {step} {_SAID[action]}."))
 
 
 @app.command()
@@ -319,6 +332,7 @@ def _step(state: StepState) -> dict[str, Any]:
         "callid": state.callid or None,
         "due": _time(state.due).isoformat() if state.due is not None else None,
         "by": state.by,
+        "authenticated": state.authenticated,
         "input": state.input,
         "value": state.value,
         "error": state.error,
@@ -369,8 +383,14 @@ def _print_instance(instance: Instance, now: datetime, *, data: bool) -> None:
         if state.status == "waiting" and state.kind == "approval":
             question = json.dumps(state.input, ensure_ascii=False)
             say(f"\n{name} waits for {safe(' or '.join(state.by) or 'anybody')}: {safe(question)}")
-            by = f" --by {shlex.quote(safe(state.by[0]))}" if state.by else ""
-            say(f"  crossfade workflow signal {instance.id[:8]} {name} --approve{by}")
+            say(f"  crossfade workflow signal {instance.id[:8]} {name} --approve{_how(state)}")
+
+
+def _how(state: StepState) -> str:
+    """What an approval's answer needs besides."""
+    if state.authenticated:
+        return " --control URL"
+    return f" --by {shlex.quote(safe(state.by[0]))}" if state.by else ""
 
 
 def _step_row(name: str, state: StepState) -> tuple[str, ...]:

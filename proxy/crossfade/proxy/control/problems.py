@@ -23,6 +23,7 @@ from crossfade.shim.errors import (
     PolicyChangedError,
     StageChangeRefusedError,
     UnknownSeamError,
+    WorkflowRefusedError,
 )
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _STATUS: Final[tuple[tuple[type[CrossfadeError], int], ...]] = (
     (CallMissingError, 404),
     (PolicyChangedError, 412),
     (StageChangeRefusedError, 409),
+    (WorkflowRefusedError, 409),
     (ConfigurationError, 422),
     (BusAmbiguousError, 504),
     (BusError, 503),
