@@ -59,3 +59,14 @@ def test_what_a_playbook_moves_is_moved_by_hand_with_force_only(shell):
     assert "now waiting): say `crossfade migrate advance shop.quote`" in said
     assert same.out.startswith("shop.quote: legacy -> legacy (revision 1)")
     assert (moved["reason"], "evidence" in moved) == ("mine", False)
+
+
+def test_a_plan_warns_of_a_gate_that_would_wait_for_ever(shell):
+    """An unsafe seam has no shadow, so nothing of it is compared: before it is applied, and while it waits."""
+    (shell.folder / "p.yaml").write_text(
+        "seams: [shop.pay, shop.note]\nsteps: [{to: shadow, gate: {match: '>= 0.9'}}]\n"
+    )
+    shell.declare()
+    plan = shell.run("migrate", "plan", "p.yaml")
+    assert "Warning: shop.pay: an unsafe seam is never run for comparison, so match at shadow" in plan.out
+    assert len(shell.run("migrate", "plan", "p.yaml", "--json").json["warnings"]) == 1

@@ -69,11 +69,29 @@ def test_a_new_revision_counts_anew():
     tally = Tally()
     tally.add("web.search", "a", observed=True)
     tally.begin("web.search", 0)
-    assert tally.to_json() == {"web.search": {"revision": 0, "calls": {"a": [1, 1]}}}
+    assert tally.to_json() == {"web.search": {"revision": 0, "calls": {"a": [1, 1]}, "unanswered": {}}}
     tally.begin("web.search", 1)
     assert tally.to_json() == {}
     tally.add("web.search", "b", observed=False)
-    assert tally.to_json() == {"web.search": {"revision": 1, "calls": {"b": [1, 0]}}}
+    assert tally.to_json() == {"web.search": {"revision": 1, "calls": {"b": [1, 0]}, "unanswered": {}}}
+
+
+async def test_calls_without_an_answer_are_told_with_the_others(bus):
+    """Of the revision in force only, and kept when their process has ended long ago."""
+    tally, coverages = Tally(), Coverages(bus)
+    tally.begin("web.search", 3)
+    for revision in (2, 3, 3):
+        tally.miss("web.search", "unknown:deadline", revision=revision)
+    old = {"seen": (bus.now() - timedelta(days=2)).isoformat(), "seams": tally.to_json()}
+    for name in ("one", "two"):
+        await bus.state("coverage").put(name, json.dumps(old).encode())
+    for _ in range(2):
+        assert [each.unanswered for each in await coverages.counted("web.search")] == [{"unknown:deadline": 4}]
+    await coverages.report("three", tally)
+    assert {each.instance: each.unanswered for each in await coverages.counted("web.search")} == {
+        ENDED: {"unknown:deadline": 4},
+        "three": {"unknown:deadline": 2},
+    }
 
 
 async def test_counts_outlive_their_process_for_a_day(bus):

@@ -78,9 +78,12 @@ class MismatchesView(BaseModel):
 
 
 class EvidenceView(BaseModel):
-    """What is known of a seam since its policy last changed."""
+    """What is known of a seam since its policy last changed, or a new build of its handlers came."""
 
     since: str
+    build: str | None = Field(description="of the handlers that it is of; empty where they name none")
+    outdated: int = Field(description="calls of other builds, left out")
+    unanswered: dict[str, int] = Field(description="calls over the bus that no result tells of, by outcome and reason")
     newest: str | None
     verdicts: dict[str, int]
     reasons: dict[str, int]
@@ -92,6 +95,17 @@ class EvidenceView(BaseModel):
     digest: str
     mismatches: list[MismatchesView] = Field(description="by kind, the one met last first")
     paths: dict[Literal["legacy", "bus", "shadow"], TrafficView]
+
+
+class RolledBackView(BaseModel):
+    """Why a seam was taken back, in the evidence of then; without findings where a person did it."""
+
+    at: str
+    from_: str = Field(alias="from", description="the step it stood at")
+    digest: str
+    build: str
+    findings: list[FindingView]
+    mismatches: list[MismatchesView]
 
 
 class MigrationView(BaseModel):
@@ -110,6 +124,7 @@ class MigrationView(BaseModel):
     ruling: RulingKind | None
     findings: list[FindingView]
     evidence: EvidenceView | None
+    rolled_back: RolledBackView | None = Field(description="while its status is `rolled-back`")
 
 
 class Migrating(BaseModel):

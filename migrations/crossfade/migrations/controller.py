@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from crossfade.shim.errors import (
     BusError,
@@ -28,12 +28,14 @@ from .applied import Migrations
 from .gathering import Gatherer, OutrunError
 from .histories import Histories
 from .lease import Lease
-from .progress import CONTROLLER, Forward, decide, moved, reconcile
+from .progress import CONTROLLER, Back, Forward, decide, moved, reconcile
 from .replays import Replays
 from .requests import Requests
 from .ruling import asks_for_replay, live_of, rule_on
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from crossfade.shim.ports import Bus
     from crossfade.shim.standing import Standing
     from crossfade.shim.subjects import Subjects
@@ -42,13 +44,14 @@ if TYPE_CHECKING:
     from .gates import Ruling
     from .gathering import Gathered
     from .playbook import Playbook
-    from .progress import Back, Live, SeamProgress
+    from .progress import Live, SeamProgress
 
 LEASE: Final = "controller"
 TICK: Final = 1.0  # seconds
 LOOK: Final = 5  # ticks between two looks at legacy hits: a process's last report is kept for an hour
 CHECKPOINT: Final = 10  # ticks between two checkpoints of evidence on which nothing was decided
 
+_SHOWN: Final = 3  # kinds of mismatch that a rollback keeps
 _END: Final = 2.0  # seconds for the last checkpoints when it is asked to stop
 _log = logging.getLogger("crossfade")
 
@@ -141,6 +144,8 @@ class Controller:
             requested=(await self._requests.newest()).get(seam),
         )
         progress, action = decide(playbook, progress, live, ruling)
+        if isinstance(action, Back):
+            action = replace(action, proof=self._proof(playbook, progress, ruling, gathered))
         if action is not None:
             progress = await self._act(applied, progress, action, ruling, gathered)
         self.views[seam] = View(playbook=applied.name, progress=progress, live=live, ruling=ruling, gathered=gathered)
@@ -166,6 +171,21 @@ class Controller:
         report.count("moved", seam=progress.seam, reason="back" if not isinstance(action, Forward) else "forward")
         _log.info("seam %s: %s to %s (revision %d)", progress.seam, change.was, change.now, change.revision)
         return moved(playbook, progress, action, revision=change.revision)
+
+    def _proof(
+        self, playbook: Playbook, progress: SeamProgress, ruling: Ruling, gathered: Gathered
+    ) -> Mapping[str, Any]:
+        """What ``Back`` keeps of the evidence: whoever is woken by the rollback wants to see why."""
+        evidence = gathered.evidence
+        newest = evidence.mismatches()[:_SHOWN]
+        return {
+            "from": str(playbook.steps[progress.step]),
+            "at": self._bus.now().isoformat(),
+            "digest": evidence.digest(),
+            "build": evidence.build or "",
+            "findings": [finding.to_json() for finding in ruling.findings],
+            "mismatches": [{**kind, "samples": kind["samples"][-1:]} for kind in newest],
+        }
 
     async def _may_act(self, applied: Applied) -> bool:
         """Whether this still leads, and nobody has touched the playbook, by pausing a seam, since this look began."""

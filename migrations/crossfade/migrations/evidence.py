@@ -3,7 +3,12 @@
 Rules
 - It counts what happened under one revision of the policy; a change of the policy begins anew.
 - Live traffic only. A replay's verdicts are another evidence's.
-- Everything adds up: totals since the change, and apart from them the last sixty minutes, minute by minute.
+- And of one build of the handlers, where they name theirs: what an earlier build proved says nothing of the next. A
+  build that was never seen begins the proof anew, and what earlier builds still answer is left out from then on, but
+  for coverage, which says how much of the traffic is compared at all. An earlier one that goes on alone for a quarter
+  of an hour is what runs now, and begins anew as well; each time that happens the wait doubles, so that two builds
+  which stay side by side do not take turns for ever.
+- Everything adds up: totals since then, and apart from them the last sixty minutes, minute by minute.
 - Keys are hashes. Of payloads it holds only a few samples of what differed, redacted before it left its process.
 """
 
@@ -35,18 +40,24 @@ PATHS: Final[tuple[PathName, ...]] = ("legacy", "bus", "shadow")
 MOST_KEYS: Final = 1000
 """Distinct keys that are told apart; beyond them evidence says "at least"."""
 MINUTES: Final = 60
+ALONE: Final = timedelta(minutes=15)
+"""So long an earlier build answers alone before it is taken for the one that runs."""
+MOST_BUILDS: Final = 20
 
 _SAMPLES: Final = {"newest": 3, "signatures": 20}
 """With ten differences each of a few hundred bytes, a checkpoint stays far below what a bus takes in one piece."""
 _DIFFERENCES: Final = 10
 _SERVER_ERROR: Final = 500  # RFC 9110, 15.6
+_NO_FAILURES: Final = frozenset({"cancelled", "stale-policy"})
+"""Why a worker does not run what nobody wants any more: its caller gave it up, or the seam has moved."""
 
 
 @dataclass(slots=True)
 class Traffic:
     """Calls that went one path: how they ended and how long they took.
 
-    ``errors``: the code raised, or answered with a status of 500 and above. ``latency`` is what the caller waited
+    ``errors``: the code raised, or answered with a status of 500 and above, or the bus did not answer: ``unknown`` and
+    ``not_executed`` calls are among them, also those that no worker took. ``latency`` is what the caller waited
     for at ``legacy``, the handler's time and its wait in the queue at ``bus``, the handler's time at ``shadow``. A call
     whose caller gave it up is no error. ``compared`` and ``mismatches`` are of comparisons, at ``shadow``;
     ``streamed`` calls yielded items, and what whoever took them did meanwhile is in their time.
@@ -60,6 +71,11 @@ class Traffic:
     compared: int = 0
     mismatches: int = 0
     streamed: int = 0
+
+    @property
+    def answered(self) -> int:
+        """Calls that ended in a value or an error of the code."""
+        return self.calls - self.unknown - self.not_executed
 
     def merge(self, other: Traffic) -> None:
         """Add what ``other`` holds."""
@@ -101,6 +117,9 @@ class Evidence:
     handlers' place; ``self`` (the body itself) proves transport only. ``newest``: when the newest of it was stored.
     ``keys``: of whose calls something is known of the new side; ``callers``: of all others, as those seen at observe.
     ``judged``: matches that rest on what a comparator of texts said, somewhere (``part``) or of the ``whole`` answer.
+    ``unanswered``: calls over the bus of which only their callers know, by outcome and reason, as processes told it.
+    ``builds``: when each build of the handlers was last seen; ``build`` is the one that all this is of, since ``anew``
+    where it was not the first. ``outdated``: calls of other builds, left out.
     """
 
     seam: str
@@ -117,6 +136,12 @@ class Evidence:
     coverage: dict[str, Covered] = field(default_factory=dict[str, Covered])
     samples: Samples = field(default_factory=lambda: Samples(**_SAMPLES), compare=False)
     judged: Counter[str] = field(default_factory=Counter[str])
+    unanswered: Counter[str] = field(default_factory=Counter[str])
+    build: str | None = None
+    builds: dict[str, datetime] = field(default_factory=dict[str, datetime])
+    anew: datetime | None = None
+    turns: int = 0
+    outdated: int = 0
 
     # -- what is asked of it -----------------------------------------------------------------------------------
 
@@ -124,6 +149,11 @@ class Evidence:
     def compared(self) -> int:
         """Calls of which a comparison said something: match, mismatch, or a difference that a rule ignores."""
         return sum(self.verdicts[kind] for kind in JUDGED)
+
+    @property
+    def begun(self) -> datetime:
+        """Since when it is gathered: the move, or the first word of a build that came later."""
+        return max(self.anew or self.since, self.since)
 
     @property
     def covered(self) -> Covered:
@@ -142,6 +172,14 @@ class Evidence:
             if minute >= first and path in paths:
                 found.merge(paths[path])
         return found
+
+    def mismatches(self) -> list[dict[str, Any]]:
+        """Each kind of mismatch, the one met last first: its signature, how many, and its newest samples."""
+        counts = self.samples.counts(self.seam)
+        return [
+            {"signature": signature, "count": count, "samples": self.samples.newest(self.seam, signature)}
+            for signature, count in reversed(counts.items())
+        ]
 
     # -- adding to it ------------------------------------------------------------------------------------------
 
@@ -164,6 +202,33 @@ class Evidence:
             keys.add(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=6).hexdigest())
         return True
 
+    def _is_of_this_build(self, event: Event, time: datetime) -> bool:
+        """Whether what a handler said counts; begins anew where its build is a later one, or the only one left."""
+        build, now = event.get("build") or "", self.build
+        fresh = build not in self.builds
+        alone = now is not None and time - self.builds[now] > ALONE * 2**self.turns
+        if now is None:
+            self.build = build
+        elif build != now and (fresh or alone):
+            self.turns += not fresh
+            self._begin_anew(build, time)
+        self.builds[build] = max(time, self.builds.get(build, time))
+        if len(self.builds) > MOST_BUILDS:
+            del self.builds[min(self.builds, key=lambda name: (name == self.build, self.builds[name]))]
+        self.outdated += build != self.build
+        return build == self.build
+
+    def _begin_anew(self, build: str, time: datetime) -> None:
+        """Forget what another build proved; legacy's traffic and whose calls were seen are of no build."""
+        self.build, self.anew, self.outdated = build, time, 0
+        self.verdicts, self.reasons, self.judged = Counter[str](), Counter[str](), Counter[str]()
+        self.keys, self.handlers = set[str](), set[str]()
+        self.samples = Samples(**_SAMPLES)
+        self.paths = {path: self.paths[path] if path == "legacy" else Traffic() for path in PATHS}
+        self.minutes = {
+            minute: {"legacy": paths["legacy"]} for minute, paths in self.minutes.items() if "legacy" in paths
+        }
+
     @property
     def _proofs(self) -> int:
         """How many calls say something of the new side: whose keys count."""
@@ -173,9 +238,14 @@ class Evidence:
     def _count(self, event: Event, time: datetime) -> bool:
         payload = _payload(event)
         if event.type == "seam.compared":
-            if counted := self._count_verdict(payload, time):
-                self._sample(event, payload, time)
-            return counted
+            if not _is_live(payload):
+                return False
+            self._count_covered(payload)
+            if not self._is_of_this_build(event, time):
+                return False
+            self._count_verdict(payload, time)
+            self._sample(event, payload, time)
+            return True
         if event.type.endswith(".observed"):
             return self._count_call("legacy", payload, time, seconds=_seconds(payload, "duration_ms"))
         timings = cast("dict[str, Any]", payload.get("timings") or {})
@@ -183,29 +253,32 @@ class Evidence:
         if seconds is not None:
             seconds += _seconds(timings, "queue_ms") or 0.0
         path: PathName = "legacy" if event.get("path") == "legacy" else "bus"
-        return path == "bus" and self._count_call(path, payload, time, seconds=seconds)
+        # Who finds that a call's owner is gone says so for nobody's build.
+        counted = path == "bus" and (event.get("path") != "bus" or self._is_of_this_build(event, time))
+        return counted and self._count_call(path, payload, time, seconds=seconds)
 
-    def _count_verdict(self, payload: Mapping[str, Any], time: datetime) -> bool:
-        if payload.get("source") != "shadow" or payload.get("replay"):
-            return False
+    def _count_covered(self, payload: Mapping[str, Any]) -> None:
+        """Whatever build it is of: coverage says how much of the traffic is compared at all."""
+        covered = self.coverage.setdefault(payload.get("kind") or "unknown", Covered())
+        if payload["verdict"] in JUDGED:
+            covered.compared += 1
+        else:
+            covered.unjudged += 1
+
+    def _count_verdict(self, payload: Mapping[str, Any], time: datetime) -> None:
         kind, reason = payload["verdict"], payload.get("reason", "")
         self.verdicts[kind] += 1
         if paths := payload.get("judged"):
             self.judged["whole" if "$" in paths.split(", ") else "part"] += 1
-        if kind not in JUDGED:
-            self.reasons[f"{kind}:{reason}"] += 1
-        covered = self.coverage.setdefault(payload.get("kind") or "unknown", Covered())
         if kind in JUDGED:
-            covered.compared += 1
             self.handlers.add(payload.get("handler", ""))
         else:
-            covered.unjudged += 1
+            self.reasons[f"{kind}:{reason}"] += 1
         seconds, judged = _seconds(payload, "bus_ms"), kind in JUDGED
         if judged or seconds is not None:
             ran = int(seconds is not None)
             one = Traffic(calls=ran, compared=int(judged), mismatches=int(kind == "mismatch"))
             self._spread("shadow", one, time, seconds)
-        return True
 
     def _sample(self, event: Event, payload: Mapping[str, Any], time: datetime) -> None:
         """Keep what a mismatch looked like: its differences are redacted and short already."""
@@ -221,8 +294,10 @@ class Evidence:
 
     def _count_call(self, path: PathName, payload: Mapping[str, Any], time: datetime, *, seconds: float | None) -> bool:
         outcome = payload["outcome"]
-        failed = (outcome == "error" and not is_given_up(payload.get("error"))) or (
-            outcome == "value" and _status(payload) >= _SERVER_ERROR
+        failed = (
+            (outcome == "error" and not is_given_up(payload.get("error")))
+            or (outcome == "value" and _status(payload) >= _SERVER_ERROR)
+            or (outcome in ("unknown", "not-executed") and payload.get("reason") not in _NO_FAILURES)
         )
         one = Traffic(1, int(failed), int(outcome == "unknown"), int(outcome == "not-executed"))
         one.streamed = int("stream" in payload)
@@ -250,6 +325,19 @@ class Evidence:
             covered.eligible += eligible
             covered.observed += observed
 
+    def miss(self, told: Mapping[str, int], time: datetime) -> bool:
+        """Count as failures of the bus what callers were not answered since they were last asked, as of ``time``.
+
+        ``told``: totals, by ``outcome:reason``. A call whose answer comes after that counts twice: as the failure that
+        it was to its caller, and as what it ended in. ``True`` when there was news.
+        """
+        news = {why: count - self.unanswered[why] for why, count in told.items() if count > self.unanswered[why]}
+        for why, count in news.items():
+            self.unanswered[why] += count
+            unknown = why.startswith("unknown:")
+            self._spread("bus", Traffic(count, count, count * unknown, count * (not unknown)), time, None)
+        return bool(news)
+
     # -- keeping it --------------------------------------------------------------------------------------------
 
     def to_json(self) -> dict[str, Any]:
@@ -275,6 +363,12 @@ class Evidence:
                 for kind, covered in sorted(self.coverage.items())
             },
             "judged": dict(sorted(self.judged.items())),
+            "unanswered": dict(sorted(self.unanswered.items())),
+            "build": self.build,
+            "builds": {build: seen.isoformat() for build, seen in sorted(self.builds.items())},
+            "anew": self.anew.isoformat() if self.anew else None,
+            "turns": self.turns,
+            "outdated": self.outdated,
         }
 
     @classmethod
@@ -295,6 +389,12 @@ class Evidence:
             samples=Samples.from_json(stored.get("samples", {}), **_SAMPLES),
             coverage={kind: Covered(**_covered(counts)) for kind, counts in stored["coverage"].items()},
             judged=Counter(stored.get("judged", {})),
+            unanswered=Counter(stored.get("unanswered", {})),
+            build=stored.get("build"),
+            builds={build: datetime.fromisoformat(seen) for build, seen in stored.get("builds", {}).items()},
+            anew=datetime.fromisoformat(stored["anew"]) if stored.get("anew") else None,
+            turns=stored.get("turns", 0),
+            outdated=stored.get("outdated", 0),
         )
 
     def digest(self) -> str:
@@ -309,6 +409,11 @@ def _paths(stored: Mapping[str, Any]) -> dict[PathName, Traffic]:
 
 def _covered(counts: list[int]) -> dict[str, int]:
     return dict(zip(("eligible", "observed", "compared", "unjudged"), counts, strict=True))
+
+
+def _is_live(payload: Mapping[str, Any]) -> bool:
+    """Whether a comparison is of what happened just now: no replay, no side against itself."""
+    return payload.get("source") == "shadow" and not payload.get("replay")
 
 
 def _minute(time: datetime) -> int:

@@ -20,6 +20,8 @@ from itertools import chain
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from crossfade.shim.instances import build_name
+
 from .limits import Limit
 from .statistics import Bounds, sequential_bounds
 
@@ -38,6 +40,8 @@ RECENT: Final = timedelta(minutes=5)
 _LOOKS: Final = 60
 """A recent window is judged with so many times less tolerance for error: an hour has that many of them."""
 _QUANTILES: Final = {"p50": 0.5, "p99": 0.99}
+_SILENT: Final = timedelta(minutes=2)
+"""How much later than the build that is judged another may have answered: in a rolling deploy they take turns."""
 _WEIGHTY: Final = 0.05  # a kind of call with this share of the traffic must be covered like the whole
 
 
@@ -71,8 +75,8 @@ class Gate:
         calls: Compared calls at shadow, calls that the bus answered from canary on.
         keys: Distinct users (else sessions, else runs) whose calls were compared, or answered by the bus; at observe:
             whose calls were seen. Danger of few: one noisy user is all the evidence.
-        hold: Seconds since the last move. Danger of short: yesterday's traffic is not Monday's.
-        errors: Share of calls that failed on the bus. Only from canary on.
+        hold: Seconds since the last move, or since a new build of handlers. Danger of short: Friday's traffic is not Monday's.
+        errors: Share of calls that failed on the bus, unanswered ones among them. Only from canary on.
         unknown: Share of calls of which nobody knows whether they ran. Only from canary on.
         p50: Seconds.
         p99: Seconds.
@@ -109,7 +113,8 @@ class Facts:
     """What a ruling rests on.
 
     ``path``: where the new side's traffic is: ``shadow`` until canary, then ``bus``. ``observing``: there is none yet,
-    so keys are those whose calls were seen. ``replayed``: the last replay of the seam that passed.
+    so keys are those whose calls were seen. ``replayed``: the last replay of the seam that passed. ``unsafe``: no
+    shadow ever runs its calls.
     """
 
     evidence: Evidence
@@ -118,6 +123,7 @@ class Facts:
     baseline: Traffic | None = None
     replayed: ReplayPassed | None = None
     observing: bool = False
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -175,10 +181,12 @@ def judge(gate: Gate, abort: Abort, facts: Facts) -> Ruling:
 
 def _asks(gate: Gate, facts: Facts) -> Iterator[Finding]:
     evidence, traffic = facts.evidence, facts.evidence.paths[facts.path]
+    if facts.unsafe and not facts.observing and facts.path == "shadow" and (text := waits_for_ever(gate)):
+        yield Finding(metric="effects", state="missing", wanted="a shadow", text=text)
     if gate.hold:
-        yield _enough("hold", (facts.now - evidence.since).total_seconds(), gate.hold, _time)
+        yield _enough("hold", (facts.now - evidence.begun).total_seconds(), gate.hold, _time)
     if gate.calls:
-        yield _enough("calls", evidence.compared if facts.path == "shadow" else traffic.calls, gate.calls)
+        yield _enough("calls", evidence.compared if facts.path == "shadow" else traffic.answered, gate.calls)
     if gate.keys:
         yield _enough("keys", len(evidence.callers if facts.observing else evidence.keys), gate.keys)
     if gate.match:
@@ -186,11 +194,27 @@ def _asks(gate: Gate, facts: Facts) -> Iterator[Finding]:
     if gate.coverage:
         yield _coverage(gate.coverage, evidence)
     yield from _numbers(gate, traffic, _legacy(facts), gate.confidence)
+    if traffic.calls and not traffic.answered:
+        text = f"the bus answered none of {traffic.calls} calls"
+        yield Finding(metric="answers", state="violated", wanted="any", text=text, seen=0.0)
+    if (other := _takes_over(evidence)) is not None:
+        yield other
     if gate.replay is not None:
         yield _replay(gate.replay, facts)
     # Of the last minutes that had calls: what was wrong when they ended is not right because nobody calls at night.
     last = evidence.until(facts.path) or facts.now
     yield from (finding for finding in _lately(gate, facts, until=last) if finding.state == "violated")
+
+
+def waits_for_ever(gate: Gate) -> str:
+    """What ``gate`` asks of comparisons that an unsafe seam at shadow never has, and what to do; empty if nothing."""
+    names = [name for name in ("match", "coverage", "calls", "keys", "p50", "p99") if getattr(gate, name)]
+    if not names:
+        return ""
+    return (
+        f"an unsafe seam is never run for comparison, so {', '.join(names)} at shadow would wait for ever: leave it to "
+        "hold and replay there, or say effects='none' or 'idempotent' of the seam if that is true"
+    )
 
 
 def _enough(metric: str, seen: float, wanted: float, shown: Callable[[float], str] = "{:g}".format) -> Finding:
@@ -230,6 +254,19 @@ def _coverage(limit: Limit, evidence: Evidence) -> Finding:
     kind = min(shares, key=lambda name: shares[name])
     exact = Bounds(shares[kind], shares[kind])  # every eligible call is counted, so this is no estimate
     return _above(limit, _Measured("coverage", shares[kind], exact, f"of calls {kind}", _percent))
+
+
+def _takes_over(evidence: Evidence) -> Finding | None:
+    """An earlier build that answers while the judged one is silent: what it proved may not be what runs."""
+    if evidence.build is None:
+        return None
+    last = evidence.builds[evidence.build]
+    others = {build: seen for build, seen in evidence.builds.items() if seen - last > _SILENT}
+    if not others:
+        return None
+    now = max(others, key=lambda build: others[build])
+    text = f"{build_name(evidence.build)} was last seen {last:%H:%M}, and {build_name(now)} answers: which runs?"
+    return Finding(metric="build", state="unmet", wanted=build_name(evidence.build), text=text)
 
 
 def _replay(asked: ReplayWanted, facts: Facts) -> Finding:

@@ -9,6 +9,7 @@ without its end, is followed again and counted (``skipped``): a position of befo
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -55,7 +56,10 @@ class Gathered:
         """Begin anew, because the policy changed; legacy's traffic stays the measure where it has none any more."""
         legacy = self.evidence.paths["legacy"]
         self.baseline = legacy if legacy.calls else self.baseline
-        self.evidence = Evidence(seam=self.evidence.seam, revision=revision, since=since)
+        known = self.evidence  # which builds have been seen is remembered, or a straggler would look like a new one
+        self.evidence = Evidence(
+            seam=known.seam, revision=revision, since=since, build=known.build, builds=known.builds, turns=known.turns
+        )
         self.changed = True
 
     def encode(self) -> bytes:
@@ -106,6 +110,8 @@ class Gatherer:
             await self._read(kept, family)
         counted = [found for found in await self._coverages.counted(seam) if found.revision == live.revision]
         kept.evidence.cover((kind, *counts) for found in counted for kind, counts in found.calls.items())
+        unanswered = sum((Counter(found.unanswered) for found in counted), Counter[str]())
+        kept.changed |= kept.evidence.miss(unanswered, self._bus.now())
         return kept
 
     async def keep(self, seam: str) -> None:

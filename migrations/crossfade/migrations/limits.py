@@ -79,10 +79,13 @@ def _misfit(kind: Kind, number: float, unit: str | None, *, factor: bool) -> str
 
 
 def parse_duration(text: object, *, where: str) -> float:
-    """Seconds from ``90s``, ``5m``, ``1h``, ``7d`` or a number. Raises ``ConfigurationError`` at ``where``."""
-    if isinstance(text, (int, float)) and not isinstance(text, bool) and text >= 0:
-        return float(text)
+    """Seconds from ``90s``, ``5m``, ``1h`` or ``7d``. Raises ``ConfigurationError`` at ``where``."""
     found = _DURATION.match(text.strip()) if isinstance(text, str) else None
     if found is None or found["unit"] == "%":
         raise ConfigurationError(f"{text!r} is no time: write 90s, 5m, 1h or 7d", where=where)
+    if found["unit"] is None:
+        number = found["number"]
+        raise ConfigurationError(
+            f"{text!r} says no unit of time: did you mean {number}m? Write 90s, 5m, 1h or 7d", where=where
+        )
     return float(found["number"]) * _UNITS[found["unit"] or ""]

@@ -114,7 +114,9 @@ class Operating:
         move = Move(target=target, actor=act.actor, reason=act.reason, mode="abort", force=True)
         change = await self._policies.set_stage(seam, move)
         if await self._migrations.of_seam(seam) is not None:
-            action = Back(stage=target, expected=change.revision - 1, reason=f"{act.actor}: {act.reason}".rstrip(": "))
+            said = f"{act.actor}: {act.reason}".rstrip(": ")
+            proof = {"from": str(now), "at": self._bus.now().isoformat()}
+            action = Back(stage=target, expected=change.revision - 1, reason=said, proof=proof)
             await self._change(seam, lambda playbook, known: moved(playbook, known, action, revision=change.revision))
         return change
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from crossfade.shim.standing import standings
 
@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from crossfade.shim.subjects import Subjects
 
     from .applied import Applied
-    from .evidence import Evidence
     from .gates import Ruling
     from .gathering import Gathered
     from .progress import Live, SeamProgress
+
+
+_NOTHING: Final = {"from": "", "at": "", "digest": "", "build": "", "findings": (), "mismatches": ()}
+"""Of a rollback that rested on no evidence: a person's, or one whose controller died before it could say more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +63,7 @@ class SeamView:
             "ruling": self.ruling.kind if self.ruling else None,
             "findings": [finding.to_json() for finding in self.ruling.findings] if self.ruling else [],
             "evidence": _evidence(self.gathered) if self.gathered else None,
+            "rolled_back": {**_NOTHING, **self.progress.back} if self.progress.status == "rolled-back" else None,
         }
 
 
@@ -111,7 +115,10 @@ def _evidence(gathered: Gathered) -> dict[str, Any]:
     evidence = gathered.evidence
     covered = evidence.covered
     return {
-        "since": evidence.since.isoformat(),
+        "since": evidence.begun.isoformat(),
+        "build": evidence.build,
+        "outdated": evidence.outdated,
+        "unanswered": dict(evidence.unanswered),
         "newest": evidence.newest.isoformat() if evidence.newest else None,
         "verdicts": dict(evidence.verdicts),
         "reasons": dict(evidence.reasons),
@@ -121,7 +128,7 @@ def _evidence(gathered: Gathered) -> dict[str, Any]:
         "compared": evidence.compared,
         "coverage": covered.share,
         "digest": evidence.digest(),
-        "mismatches": mismatches(evidence),
+        "mismatches": evidence.mismatches(),
         "paths": {
             path: {
                 "calls": traffic.calls,
@@ -134,12 +141,3 @@ def _evidence(gathered: Gathered) -> dict[str, Any]:
             for path, traffic in evidence.paths.items()
         },
     }
-
-
-def mismatches(evidence: Evidence) -> list[dict[str, Any]]:
-    """Each kind of mismatch, the one met last first: its signature, how many, and its newest samples."""
-    samples, seam = evidence.samples, evidence.seam
-    return [
-        {"signature": signature, "count": count, "samples": samples.newest(seam, signature)}
-        for signature, count in reversed(samples.counts(seam).items())
-    ]

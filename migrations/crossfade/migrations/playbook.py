@@ -101,13 +101,13 @@ _GATE: Final = Section(
         ),
         "hold": Key(
             shape=_TIME,
-            what="Time since the last move, like 90s, 5m, 1h or 7d.",
+            what="Time since the last move or a new build of the handlers, like 90s, 5m, 1h or 7d.",
             default="none",
             danger="Shorter than a business day, the evidence is of one hour's traffic.",
         ),
         "errors": Key(
             shape=_LIMIT_BELOW,
-            what="Share of calls that failed on the bus; from canary on.",
+            what="Share of calls that failed on the bus or that it left without an answer; from canary on.",
             default="not asked for",
         ),
         "unknown": Key(
@@ -133,7 +133,9 @@ _ABORT: Final = Section(
     keys={
         "match": Key(shape=Text(like='"< 0.9"'), what="Share of compared calls that match.", default="no limit"),
         "errors": Key(
-            shape=Text(like='"> legacy + 1%"'), what="Share of calls that failed on the bus.", default="no limit"
+            shape=Text(like='"> legacy + 1%"'),
+            what="Share of calls that failed on the bus or that it left without an answer.",
+            default="no limit",
         ),
         "unknown": Key(
             shape=Text(like='"> 0.1%"'), what="Share of calls whose outcome nobody knows.", default="no limit"

@@ -36,7 +36,8 @@ class SeamProgress:
     """Where one seam is. ``step``: index of the step it stands at, -1 before the first.
 
     ``revision``: the policy's, as the controller last saw it. ``approved``: who said yes, by index of the step.
-    ``resumed``: when a person last gave it back to the controller (ISO, the broker's time).
+    ``resumed``: when a person last gave it back to the controller (ISO, the broker's time). ``back``: what the last
+    rollback rested on, as ``Back`` holds it.
     """
 
     seam: str
@@ -46,6 +47,7 @@ class SeamProgress:
     reason: str = ""
     approved: Mapping[int, str] = field(default_factory=dict[int, str])
     resumed: str = ""
+    back: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def to_json(self) -> dict[str, Any]:
         """All of it."""
@@ -57,6 +59,7 @@ class SeamProgress:
             "reason": self.reason,
             "approved": {str(step): who for step, who in self.approved.items()},
             "resumed": self.resumed,
+            "back": dict(self.back),
         }
 
     @classmethod
@@ -72,18 +75,24 @@ class SeamProgress:
             reason=stored["reason"],
             approved={int(step): who for step, who in stored["approved"].items()},
             resumed=stored.get("resumed", ""),
+            back=stored.get("back", {}),
         )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Live:
-    """What the bus says of the seam now. ``actor``: who moved it last, ``since`` when."""
+    """What the bus says of the seam now. ``actor``: who moved it last, ``since`` when, for what ``reason``.
+
+    ``unsafe``: running a call twice does harm, so no shadow runs any.
+    """
 
     stage: Stage
     percent: float
     revision: int
     actor: str = ""
     since: datetime | None = None
+    reason: str = ""
+    unsafe: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,11 +105,16 @@ class Forward:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Back:
-    """Take the seam back to ``stage``, whatever is under way."""
+    """Take the seam back to ``stage``, whatever is under way.
+
+    ``proof``: the evidence of then, which begins anew with the move: ``from``, ``at``, ``digest``, ``build``,
+    ``findings`` and ``mismatches``, as scripts read them.
+    """
 
     stage: Stage
     expected: int
     reason: str
+    proof: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def reconcile(playbook: Playbook, progress: SeamProgress, live: Live) -> SeamProgress:
@@ -115,7 +129,8 @@ def reconcile(playbook: Playbook, progress: SeamProgress, live: Live) -> SeamPro
         return seen
     if live.actor == CONTROLLER:
         status: Status = "rolled-back" if reached < progress.step else "holding"
-        return seen if reached == progress.step else replace(seen, status=status)
+        reason = live.reason if status == "rolled-back" else seen.reason
+        return seen if reached == progress.step else replace(seen, status=status, reason=reason)
     exactly = reached == -1 or _is_at(playbook.steps[reached], live)
     # More than one change since the last look: the controller may have moved it on, and a person back to here.
     kept = reached == progress.step and exactly and live.revision == progress.revision + 1
@@ -160,6 +175,7 @@ def moved(playbook: Playbook, progress: SeamProgress, action: Forward | Back, *,
         revision=revision,
         reason=action.reason,
         approved=_still_approved(progress, step),
+        back=action.proof,
     )
 
 

@@ -29,6 +29,8 @@ def live_of(standing: Standing) -> Live:
         revision=policy.revision,
         actor=live.actor if live else "",
         since=datetime.fromisoformat(live.changed) if live and live.changed else None,
+        reason=live.reason if live else "",
+        unsafe=policy.effects == "unsafe",
     )
 
 
@@ -54,6 +56,7 @@ def rule_on(
         baseline=gathered.baseline,
         replayed=replayed,
         observing=live.stage == "observe",
+        unsafe=live.unsafe,
     )
     ruling = judge(step.gate if step else Gate(), step.abort if step else Abort(), facts)
     if requested is not None and _is_heard(requested, playbook, progress, live):

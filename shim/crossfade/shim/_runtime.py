@@ -110,6 +110,7 @@ class Runtime:
         self._complained: set[str] = set()
         self._blockers: dict[str, dict[str, float]] = {}  # per seam: what blocks it, and when the bus was last told
         self._legacy_hits: dict[str, int] = {}
+        self._missed = False  # whether a call without an answer waits to be told
         self._alarms: dict[str, int] = {}  # per retired seam: its hits of which the bus was not told yet
         self._breakers: dict[str, str] = {}
         self.requests: Served | None = None
@@ -229,7 +230,7 @@ class Runtime:
         )
 
     async def _report_coverage(self) -> None:
-        """Soon after a policy's change, because a gate has nothing to judge until then, and ever less often."""
+        """Soon after a policy's change or a call without an answer: a gate may wait for it. Then ever less often."""
         wait = COVERAGE_FIRST
         while True:
             try:
@@ -244,6 +245,7 @@ class Runtime:
 
     async def _tell_coverage(self) -> None:
         """What is not told now is told the next time; what a process that is killed had not told is lost."""
+        self._missed = False
         try:
             async with asyncio.timeout(1):
                 await self._coverages.report(self.instance, self.observer.tally)
@@ -444,6 +446,11 @@ class Runtime:
         known[blocker] = time.monotonic()
         self.thread.loop.call_soon_threadsafe(lambda: self.spawn(self._announce(seam, (blocker,))))
 
+    @property
+    def build(self) -> dict[str, str]:
+        """The attribute with which what handlers say names their build; none where nobody has named it."""
+        return {"build": self.config.build} if self.config.build else {}
+
     def run_legacy(
         self, seam: Seam, policy: Policy, body: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
@@ -458,6 +465,13 @@ class Runtime:
         if policy.stage is Stage.RETIRED:
             _log.error("seam %s is retired, and its legacy body was called", seam.name)
             self.thread.loop.call_soon_threadsafe(self._raise_alarm, seam.name, policy)
+
+    def miss(self, seam: Seam, policy: Policy, why: str) -> None:
+        """Count that the bus left a call without an answer, and tell it in a second: somebody may have to go back."""
+        self.observer.tally.miss(seam.name, why, revision=policy.revision)
+        if not self._missed:
+            self._missed = True
+            self.thread.loop.call_soon_threadsafe(self._counts_anew.set)
 
     def _raise_alarm(self, seam: str, policy: Policy) -> None:
         """One event for all hits that come before it is on its way."""

@@ -3,6 +3,8 @@
 A call is counted where its observation is made or lost, on the background loop: its caller pays nothing. The counts
 of a process are of the revision in force, grow as long as that lasts, and lie in the bucket ``coverage`` under the
 process's name. A day after its end they are added to those of all that ended; of these the newest revision is kept.
+
+With them lie the calls that went over the bus and were ``unanswered``: no result tells of those that no worker took.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from __future__ import annotations
 import json
 import threading
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -54,6 +57,7 @@ class Tally:
         self._lock = threading.Lock()
         self._revisions: dict[str, int] = {}
         self._counts: dict[str, dict[str, list[int]]] = {}
+        self._unanswered: dict[str, dict[str, int]] = {}
 
     def begin(self, seam: str, revision: int) -> None:
         """Count anew: the seam's policy changed. A call that ends now and began before is counted here."""
@@ -61,6 +65,7 @@ class Tally:
             if self._revisions.get(seam, 0) != revision:
                 self._revisions[seam] = revision
                 self._counts.pop(seam, None)
+                self._unanswered.pop(seam, None)
 
     def add(self, seam: str, kind: str, *, observed: bool, n: int = 1) -> None:
         """``n`` eligible calls; ``observed``: all of them, arguments and outcome, was handed to the bus."""
@@ -69,26 +74,38 @@ class Tally:
             found[0] += n
             found[1] += n * observed
 
+    def miss(self, seam: str, why: str, *, revision: int) -> None:
+        """The bus left a call of ``revision`` without an answer; ``why``: its outcome and reason."""
+        with self._lock:
+            if self._revisions.get(seam, 0) == revision:
+                found = self._unanswered.setdefault(seam, {})
+                found[why] = found.get(why, 0) + 1
+
     def to_json(self) -> dict[str, Any]:
-        """By seam: ``revision``, and ``calls``: kind -> ``[eligible, observed]``."""
+        """By seam: ``revision``, ``calls``: kind -> ``[eligible, observed]``, and ``unanswered``: why -> how many."""
         with self._lock:
             return {
                 seam: {
                     "revision": self._revisions.get(seam, 0),
-                    "calls": {kind: list(found) for kind, found in counts.items()},
+                    "calls": {kind: list(found) for kind, found in self._counts.get(seam, {}).items()},
+                    "unanswered": dict(self._unanswered.get(seam, {})),
                 }
-                for seam, counts in self._counts.items()
+                for seam in {**self._counts, **self._unanswered}
             }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Counted:
-    """What one process counted of one seam under one revision; ``calls``: kind -> ``(eligible, observed)``."""
+    """What one process counted of one seam under one revision; ``calls``: kind -> ``(eligible, observed)``.
+
+    ``unanswered``: calls that went over the bus and of which only their caller knows, by ``outcome:reason``.
+    """
 
     instance: str
     seam: str
     revision: int
     calls: Mapping[str, tuple[int, int]]
+    unanswered: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Coverages:
@@ -157,9 +174,16 @@ def _together(known: Mapping[str, Any] | None, stored: Mapping[str, Any]) -> Map
     for kind, (eligible, observed) in stored["calls"].items():
         before = calls.get(kind, [0, 0])
         calls[kind] = [before[0] + eligible, before[1] + observed]
-    return {"revision": known["revision"], "calls": calls}
+    unanswered = Counter[str](known.get("unanswered", {})) + Counter[str](stored.get("unanswered", {}))
+    return {"revision": known["revision"], "calls": calls, "unanswered": dict(unanswered)}
 
 
 def _read(instance: str, seam: str, stored: Mapping[str, Any]) -> Counted:
     calls = {kind: (int(counts[0]), int(counts[1])) for kind, counts in stored["calls"].items()}
-    return Counted(instance=instance, seam=seam, revision=int(stored["revision"]), calls=calls)
+    return Counted(
+        instance=instance,
+        seam=seam,
+        revision=int(stored["revision"]),
+        calls=calls,
+        unanswered=stored.get("unanswered", {}),  # a process of an older release tells none
+    )

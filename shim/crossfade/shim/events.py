@@ -50,6 +50,7 @@ EXTENSIONS: Final = (
     "obsseq",
     "replayof",
     "sealed",
+    "build",
 )
 
 Kind = Literal["command", "answer", "progress", "observation", "fact"]

@@ -347,7 +347,8 @@ class NoAnswerError(CrossfadeError):
 class Answer:
     """One call's terminal as read from its result event. ``value`` is the still encoded ``{"value": ...}``.
 
-    ``claim``: this process owns the call and may run its body, until ``expires`` of the broker's time.
+    ``claim``: this process owns the call and may run its body, until ``expires`` of the broker's time. ``logged``: it
+    was read, so whoever reads results knows of it, too; else only its caller does.
     """
 
     kind: OutcomeKind
@@ -356,6 +357,7 @@ class Answer:
     reason: str = ""
     claim: Position | None = None
     expires: datetime | None = None
+    logged: bool = False
 
 
 def value_payload(encoded: bytes, *, handler: str, handler_ms: float, queue_ms: float | None = None) -> bytes:
@@ -398,7 +400,7 @@ def read_answer(data: bytes | None) -> Answer:
     if kind == "error":
         return Answer(kind="error", error=ErrorRecord.from_json(fields.get("error")))
     if kind in ("not-executed", "unknown"):
-        return Answer(kind=kind, reason=str(fields.get("reason", "")))
+        return Answer(kind=kind, reason=str(fields.get("reason", "")), logged=True)
     raise MalformedEventError(f"the result has no outcome we know: {kind!r}", reason="payload")
 
 

@@ -618,6 +618,7 @@ ATTRIBUTES: Final[Mapping[str, str]] = MappingProxyType(
         "obsseq": "number of an observation in its process",
         "replayof": "id of the recorded event that this replays",
         "sealed": "`1`: the payload holds sealed values",
+        "build": "of the application whose handler ran (`CROSSFADE_BUILD`); left out where nobody named one",
     }
 )
 

@@ -285,7 +285,8 @@ class Shadowing:
                 for name in ("callid", "correlationid", "tenantid", "userid", "sessionid", "policyrev", "obsseq")
                 if (value := observed.get(name))
             }
-            | {"seam": self._service.name, "causationid": observed.id},
+            | {"seam": self._service.name, "causationid": observed.id}
+            | self._runtime.build,
             data=json.dumps(payload, ensure_ascii=False).encode("utf-8", "backslashreplace"),
         )
         subject = self._runtime.subjects.verdict(self._service.name, tenant=observed.get("tenantid"))

@@ -528,6 +528,7 @@ class Worker:
         command = delivery.stored.event
         extensions = {name: value for name in _PASSED_ON if (value := command.get(name)) is not None}
         extensions |= {"seam": service.name, "causationid": command.id, "attempt": str(delivery.attempt), "path": "bus"}
+        extensions |= self._runtime.build
         ended = "error" if finished.kind == "retry" else finished.kind
         return Event(
             type=answer_type(service.domain, "error" if ended == "overdue" else ended),

@@ -12,6 +12,7 @@ from crossfade.migrations.applied import Applied, Migrations
 from crossfade.migrations.controller import Controller
 from crossfade.migrations.gathering import Gatherer
 from crossfade.migrations.operating import Act, Operating
+from crossfade.migrations.overview import overview
 from crossfade.shim import ConfigurationError
 from crossfade.shim.errors import BusUnavailableError
 from crossfade.shim.stages import Stage
@@ -89,6 +90,24 @@ async def test_a_regression_is_taken_back_and_stays_back(world):
     assert await world.tick(*[verdict("match")] * 60) == (Stage.SHADOW, "rolled-back")
     progress = (await world.migrations.find("tools")).seams["web.search"]
     assert "errors 50 % of 40 calls" in progress.reason
+
+
+async def test_a_rollback_keeps_the_evidence_of_then(world, traffic):
+    """That of now begins anew with it: who looks in the morning still sees what was found, with samples."""
+    await world.tick(times=2)
+    difference = {"path": "$.price", "kind": "changed", "legacy": "1", "bus": "2"}
+    wrong = [verdict("mismatch", signature="price", differences=[difference], build="7")] * 40
+    assert await world.tick(*wrong) == (Stage.OBSERVE, "rolled-back")
+    seen = await overview(world.bus, traffic.subjects, traffic.policies)
+    row = seen.seams[0].to_json()
+    assert row["evidence"]["mismatches"] == []
+    back = row["rolled_back"]
+    assert (back["from"], back["build"], len(back["digest"])) == ("shadow", "7", 16)
+    assert back["findings"][0]["text"].startswith("match 0 % of 40 compared")
+    assert [(kind["signature"], kind["count"]) for kind in back["mismatches"]] == [("price", 40)]
+    assert back["mismatches"][0]["samples"][0]["differences"] == [difference]
+    await Operating(world.bus, traffic.policies).resume("web.search", Act(actor="ann"))
+    assert (await overview(world.bus, traffic.subjects, traffic.policies)).seams[0].to_json()["rolled_back"] is None
 
 
 async def test_a_decision_is_an_event_that_says_what_it_rests_on(world, traffic):

@@ -47,14 +47,15 @@ def test_what_is_not_live_traffic_of_this_revision_is_left_out(evidence, event):
 
 
 def test_failures_are_errors_and_server_errors(evidence):
-    """A 503 is a failure and a 404 is an answer; unknown and not executed are counted apart."""
+    """A 503 is a failure and a 404 is an answer; unknown and not executed are failures, and counted apart as well."""
     for event in (observed(), observed(error=True), observed(status=503), observed(status=404)):
         evidence.add(event)
     for event in (result(), result("error"), result("unknown"), result("not-executed")):
         evidence.add(event)
     legacy, bus = evidence.paths["legacy"], evidence.paths["bus"]
     assert (legacy.calls, legacy.errors) == (4, 2)
-    assert (bus.calls, bus.errors, bus.unknown, bus.not_executed) == (4, 1, 1, 1)
+    assert (bus.calls, bus.errors, bus.unknown, bus.not_executed) == (4, 3, 1, 1)
+    assert bus.answered == 2
     assert bus.latency.count == 2
     assert bus.latency.quantile(1) == pytest.approx(0.003, rel=ACCURACY)  # the queue's time with the handler's
 
@@ -100,6 +101,69 @@ def test_a_call_that_its_caller_gave_up_is_no_failure(evidence, error):
     assert [(evidence.paths[path].calls, evidence.paths[path].errors) for path in ("legacy", "bus")] == [(1, 0), (1, 0)]
 
 
+@pytest.mark.parametrize("reason", ["cancelled", "stale-policy"])
+def test_a_call_that_nobody_wants_any_more_is_no_failure(evidence, reason):
+    """A worker refuses it, because its caller gave it up or the seam has moved: the bus did nothing wrong."""
+    evidence.add(stored("tool.result", {"outcome": "not-executed", "reason": reason}, path="bus"))
+    evidence.add(stored("tool.result", {"outcome": "not-executed", "reason": "expired"}, path="bus"))
+    assert (evidence.paths["bus"].calls, evidence.paths["bus"].errors) == (2, 1)
+
+
+def test_what_callers_were_not_answered_is_a_failure_once(evidence):
+    """Processes tell totals: what was told before, or before a checkpoint, is no news; who is gone takes none back."""
+    assert evidence.miss({"unknown:deadline": 3, "not-executed:breaker-open": 1}, BEGAN)
+    evidence = Evidence.from_json(json.loads(json.dumps(evidence.to_json())))
+    assert not evidence.miss({"unknown:deadline": 2, "not-executed:breaker-open": 1}, BEGAN)
+    assert evidence.miss({"unknown:deadline": 4}, BEGAN)
+    bus = evidence.recent("bus", BEGAN, within=timedelta(minutes=5))
+    assert (bus.calls, bus.errors, bus.unknown, bus.not_executed, bus.answered) == (5, 5, 4, 1, 0)
+
+
+def test_a_new_build_of_the_handlers_begins_the_proof_anew(evidence):
+    """What its predecessor proved is forgotten, and what that still answers is left out; legacy's calls stay."""
+    for event in (verdict("match", build="1"), result(build="1", userid="a"), observed(), verdict("match", build="2")):
+        evidence.add(event)
+    assert (evidence.build, evidence.begun, evidence.compared) == ("2", BEGAN + timedelta(seconds=1), 1)
+    assert (evidence.paths["bus"].calls, evidence.paths["legacy"].calls, evidence.keys) == (0, 1, set())
+    assert evidence.recent("bus", BEGAN, within=timedelta(minutes=5)).calls == 0
+    assert not evidence.add(verdict("mismatch", build="1", after=2))
+    assert (evidence.compared, evidence.outdated, evidence.covered.compared) == (1, 1, 3)
+
+
+def test_who_names_no_build_is_judged_as_one(evidence):
+    """And the first that is named is another."""
+    for event in (verdict("match"), verdict("match"), verdict("match", build="1")):
+        evidence.add(event)
+    assert (evidence.build, evidence.compared) == ("1", 1)
+
+
+def test_a_build_that_was_taken_back_is_left_to_its_predecessor(evidence):
+    """Not for a straggler in a rolling deploy, but when the earlier one answers alone for a quarter of an hour."""
+    for minute in range(20):
+        evidence.add(verdict("match", build="1", after=60 * minute))
+        if minute in (2, 3):
+            evidence.add(verdict("match", build="2", after=60 * minute))
+    assert (evidence.build, evidence.begun, evidence.compared) == ("1", BEGAN + timedelta(minutes=19), 1)
+
+
+def test_two_builds_that_stay_do_not_take_turns_for_ever(evidence):
+    """Each with one call in twenty minutes, over two weeks: the waits double, and one of them gets its proof."""
+    builds, begun = ("1", "2"), set()
+    for at in range(2000):
+        evidence.add(verdict("match", build=builds[at % 2], after=600 * at))
+        begun.add(evidence.begun)
+    assert len(begun) <= 4
+    assert evidence.compared > 900
+
+
+def test_builds_that_were_seen_are_bounded(evidence):
+    """Whoever names a process where a build is meant fills no checkpoint."""
+    for at in range(100):
+        evidence.add(verdict("match", build=str(at), after=at))
+    assert len(evidence.builds) == 20
+    assert evidence.build == "99"
+
+
 def test_coverage_is_what_processes_tell_now(evidence):
     """Totals replace totals; what was compared is counted here."""
     evidence.add(verdict("match", call="a"))
@@ -113,7 +177,12 @@ def test_coverage_is_what_processes_tell_now(evidence):
 
 events = st.lists(
     st.one_of(
-        st.builds(verdict, st.sampled_from(["match", "mismatch", "ignored", "skipped"]), after=st.floats(0, 5000)),
+        st.builds(
+            verdict,
+            st.sampled_from(["match", "mismatch", "ignored", "skipped"]),
+            after=st.floats(0, 5000),
+            build=st.sampled_from(["", "1", "2"]),
+        ),
         st.builds(observed, error=st.booleans(), after=st.floats(0, 5000), milliseconds=st.floats(0, 1e5)),
         st.builds(result, st.sampled_from(["value", "error", "unknown"]), after=st.floats(0, 5000)),
     ),

@@ -238,3 +238,43 @@ def test_findings_are_lines_for_people():
     """What was seen, between which bounds, and the limit."""
     ruling = judge(MATCH, Abort(), facts(*[verdict("match")] * 100))
     assert ruling.findings[0].text == "match 100 % of 100 compared, 95.6 % to 100 %; limit >= 99 %"
+
+
+def test_a_bus_that_answers_nobody_proves_nothing():
+    """A gate that asks for time alone must not promote a canary whose every call fell back to legacy."""
+    found = facts(path="bus", minutes=60)
+    found.evidence.miss({"unknown:deadline": 20}, BEGAN)
+    assert judge(Gate(hold=60), Abort(), found).kind == "hold"
+    assert judge(Gate(hold=60), Abort(errors=limit("> 5%")), found).kind == "rollback"
+    assert states(judge(Gate(calls=5), Abort(), found))["calls"] == "missing"
+    found.evidence.add(result(after=60))
+    assert judge(Gate(hold=60), Abort(), found).kind == "allow"
+
+
+def test_a_hold_begins_anew_with_a_build():
+    """An hour of its predecessor is no hour of the handler that was deployed a minute ago."""
+    events = [verdict("match", build="1"), verdict("match", build="2", after=3000)]
+    assert judge(Gate(hold=3600), Abort(), facts(*events, minutes=61)).kind == "hold"
+    assert judge(Gate(hold=3600), Abort(), facts(*events, minutes=111)).kind == "allow"
+
+
+def test_what_a_build_proved_that_is_silent_promotes_nobody():
+    """Another answers now: it may have been taken back. In a rolling deploy both do, and that is no reason to wait."""
+    rolling = [
+        verdict("match", build=build, after=after) for build, after in [("1", 0), ("2", 1), ("1", 60), ("2", 61)]
+    ]
+    assert judge(Gate(), Abort(), facts(*rolling)).kind == "allow"
+    ruling = judge(Gate(), Abort(), facts(*rolling, verdict("match", build="1", after=240)))
+    assert (ruling.kind, states(ruling)) == ("hold", {"build": "unmet"})
+    assert "build 2 was last seen 09:01, and build 1 answers" in ruling.findings[0].text
+
+
+@pytest.mark.parametrize("asked", [{"match": limit(">= 0.9")}, {"calls": 10}, {"keys": 3}, {"p99": limit("<= 1s")}])
+def test_what_an_unsafe_seam_never_has_at_shadow_is_said_to_be_missing_for_ever(asked):
+    """No shadow runs it: waiting does not help, and a gate that asks for nothing of it is fine."""
+    ruling = judge(Gate(**asked), Abort(), facts(unsafe=True))
+    assert ruling.kind == "hold"
+    assert "an unsafe seam is never run for comparison" in ruling.findings[0].text
+    assert "effects" not in states(judge(Gate(**asked), Abort(), facts()))
+    assert "effects" not in states(judge(Gate(**asked), Abort(), facts(unsafe=True, path="bus")))
+    assert judge(Gate(hold=60), Abort(), facts(unsafe=True)).kind == "allow"

@@ -8,6 +8,7 @@ from crossfade.adapters import memory
 from crossfade.migrations.gathering import Gatherer, OutrunError
 from crossfade.migrations.progress import Live
 from crossfade.shim.claimcheck import format_dataref
+from crossfade.shim.coverage import Coverages, Tally
 from crossfade.shim.errors import MalformedEventError
 from crossfade.shim.events import Event
 from crossfade.shim.ports import BusSettings
@@ -75,6 +76,29 @@ async def test_a_new_revision_begins_anew_and_remembers_legacy(gatherer, traffic
     assert (kept.evidence.compared, kept.evidence.paths["bus"].calls) == (0, 1)
     assert (kept.baseline.calls, kept.baseline.errors) == (2, 1)
     assert (await gatherer.gather("web.search", "tool", live(3))).baseline.calls == 2
+
+
+async def test_what_callers_were_not_answered_is_counted_once(bus, traffic):
+    """Over a checkpoint and a move: totals of a revision are no news when they are read again."""
+    tally, coverages = Tally(), Coverages(bus)
+    tally.begin("web.search", 1)
+    for n in (1, 2, 3):
+        tally.miss("web.search", "unknown:deadline", revision=1)
+        await coverages.report("one", tally)
+        gatherer = Gatherer(bus, traffic.subjects)
+        found = await gather(gatherer)
+        assert (found.paths["bus"].calls, found.paths["bus"].errors) == (n, n)
+        await gatherer.keep("web.search")
+    assert (await gather(gatherer, 2)).paths["bus"].calls == 0
+
+
+async def test_a_straggler_after_a_move_is_no_new_build(gatherer, traffic):
+    """Which builds were seen is remembered: an earlier one that answers first would be taken for the newest."""
+    await traffic.tell(verdict("match", build="1"), verdict("match", build="2"), revision=1)
+    await gather(gatherer)
+    await traffic.tell(result(build="1"), *[result(build="2")] * 2, revision=2)
+    found = await gather(gatherer, 2)
+    assert (found.build, found.paths["bus"].calls, found.outdated) == ("2", 2, 1)
 
 
 async def test_an_event_of_a_revision_nobody_knows_yet_waits_for_it(gatherer, traffic):

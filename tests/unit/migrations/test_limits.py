@@ -64,15 +64,22 @@ def test_a_factor_has_no_unit_and_nothing_needs_none(text):
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5h", 5400), ("7d", 604_800), (30, 30), ("250ms", 0.25)]
+    ("text", "seconds"), [("90s", 90), ("5m", 300), ("1.5h", 5400), ("7d", 604_800), ("250ms", 0.25)]
 )
 def test_a_time_is_read(text, seconds):
     """In seconds."""
     assert parse_duration(text, where="gate.hold") == seconds
 
 
-@pytest.mark.parametrize("text", ["soon", "-5s", "5%", "", True, -1, [1]])
+@pytest.mark.parametrize("text", ["soon", "-5s", "5%", "", True, -1, [1], 30])
 def test_what_is_no_time_is_refused(text):
     """Where it stands."""
     with pytest.raises(ConfigurationError, match=r"gate\.hold: .*write 90s"):
+        parse_duration(text, where="gate.hold")
+
+
+@pytest.mark.parametrize(("text", "meant"), [("5", "5m"), ("1.5", "1.5m"), ("0", "0m")])
+def test_a_time_without_a_unit_is_refused_with_what_was_meant(text, meant):
+    """Five of what? Seconds were taken, where whoever wrote it meant minutes: a gate that opens at once."""
+    with pytest.raises(ConfigurationError, match=rf"says no unit of time: did you mean {re.escape(meant)}\?"):
         parse_duration(text, where="gate.hold")

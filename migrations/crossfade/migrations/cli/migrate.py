@@ -12,7 +12,7 @@ import typer
 
 from crossfade.migrations.applied import Applied, Migrations
 from crossfade.migrations.builtin import builtins, write_builtin
-from crossfade.migrations.gates import asked
+from crossfade.migrations.gates import asked, waits_for_ever
 from crossfade.migrations.gathering import Gatherer
 from crossfade.migrations.operating import Act, Operating
 from crossfade.migrations.overview import overview
@@ -22,17 +22,20 @@ from crossfade.migrations.watching import news
 from crossfade.proxy.documents import read_document
 from crossfade.proxy.settings import SHAPE
 from crossfade.shim.errors import ConfigurationError
-from crossfade.shim.stages import parse_stage
+from crossfade.shim.instances import build_name
+from crossfade.shim.stages import Stage, parse_stage
 
 from ._session import BusOption, ConfigOption, JsonOption, print_json, say, session
 from ._text import actor, clock, print_columns, read_span, safe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from crossfade.migrations.evidence import Evidence
     from crossfade.migrations.overview import Overview, SeamView
     from crossfade.migrations.playbook import Playbook
     from crossfade.migrations.watching import Sight
+    from crossfade.shim.policy import Policy
 
 app = typer.Typer(help="Playbooks: seams that move on evidence, and taking them back.", no_args_is_help=True)
 
@@ -85,10 +88,12 @@ def _list_builtins(*, as_json: bool) -> None:
 def plan(file: FileArgument, bus: BusOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what a playbook would do, step by step, and where its seams stand now. Changes nothing."""
     playbook = read_playbook(file)
-    standing = asyncio.run(_stages(playbook, bus, config))
+    known = asyncio.run(_policies(playbook, bus, config))
+    standing = {seam: str(policy.stage) if policy else None for seam, policy in known.items()}
+    warnings = list(_warnings(playbook, known))
     if as_json:
         steps = [{"to": str(step), "gate": asked(step.gate), "abort": asked(step.abort)} for step in playbook.steps]
-        print_json({"seams": standing, "steps": steps})
+        print_json({"seams": standing, "steps": steps, "warnings": warnings})
         return
     say(
         "\n".join(
@@ -106,6 +111,15 @@ def plan(file: FileArgument, bus: BusOption = None, config: ConfigOption = None,
         for at, step in enumerate(playbook.steps, 1)
     ]
     print_columns([("step", "stage", "goes on when", "goes back when", "approved by"), *rows])
+    for warning in warnings:
+        say(f"\nWarning: {safe(warning)}")
+
+
+def _warnings(playbook: Playbook, known: Mapping[str, Policy | None]) -> Iterator[str]:
+    """What would keep a seam for ever, as it is declared now."""
+    unsafe = [seam for seam, policy in known.items() if policy is not None and policy.effects == "unsafe"]
+    gates = [step.gate for step in playbook.steps if step.to is Stage.SHADOW]
+    yield from (f"{seam}: {text}" for seam in unsafe for gate in gates if (text := waits_for_ever(gate)))
 
 
 @app.command("apply")
@@ -352,18 +366,18 @@ def _not_moved(seam: str) -> ConfigurationError:
     return ConfigurationError(f"no playbook moves {seam}: crossfade migrate apply FILE", where="seam")
 
 
-async def _stages(playbook: Playbook, bus: str | None, config: str | None) -> dict[str, str | None]:
+async def _policies(playbook: Playbook, bus: str | None, config: str | None) -> dict[str, Policy | None]:
     async with session(bus, config) as opened:
         declared, live = await opened.policies.declared(), await opened.policies.live()
         now = opened.bus.now()
 
-        def stage(seam: str) -> str | None:
+        def policy(seam: str) -> Policy | None:
             if seam not in declared:
                 return None
             base = declared[seam].policy
-            return str((live[seam].over(base, now=now) if seam in live else base).stage)
+            return live[seam].over(base, now=now) if seam in live else base
 
-        return {seam: stage(seam) for seam in playbook.seams}
+        return {seam: policy(seam) for seam in playbook.seams}
 
 
 def _cells(view: SeamView) -> list[str]:
@@ -384,13 +398,45 @@ def _cells(view: SeamView) -> list[str]:
 
 
 def _print_findings(view: SeamView) -> None:
-    if view.ruling is None:
+    if view.ruling is None or view.gathered is None:
         say("\nNo process has declared it, so nothing is known of it.")
         return
-    if view.ruling.findings:
-        say("")
-        print_columns([("finding", "met"), *((safe(each.text), _MARKS[each.state]) for each in view.ruling.findings)])
-    for kind in view.to_json()["evidence"]["mismatches"]:
+    row = view.to_json()
+    if back := row["rolled_back"]:
+        _print_rollback(back)
+    say(f"\n{safe(_gathered_since(view.gathered.evidence))}")
+    _print_table(row["findings"])
+    _print_mismatches(row["evidence"]["mismatches"])
+
+
+def _print_rollback(back: Mapping[str, Any]) -> None:
+    """The evidence of then: that of now began with the rollback."""
+    build = f", of {build_name(back['build'])}" if back["build"] else ""
+    at = f" at {clock(datetime.fromisoformat(back['at']))}" if back["at"] else ""
+    say(safe(f"\nRolled back from {back['from'] or 'a later stage'}{at}{build}"))
+    _print_table(back["findings"])
+    _print_mismatches(back["mismatches"])
+
+
+def _gathered_since(evidence: Evidence) -> str:
+    """Since when, of which build, and what is left out or known by callers alone."""
+    build = f" of {build_name(evidence.build)}" if evidence.build is not None else ""
+    said = [f"Evidence{build} since {clock(evidence.begun)}"]
+    if evidence.outdated:
+        said.append(f"{evidence.outdated} calls of other builds left out")
+    if evidence.unanswered:
+        reasons = ", ".join(f"{count} {why}" for why, count in evidence.unanswered.most_common())
+        said.append(f"without an answer from the bus: {reasons}")
+    return "; ".join(said)
+
+
+def _print_table(findings: Sequence[Mapping[str, Any]]) -> None:
+    if findings:
+        print_columns([("finding", "met"), *((safe(each["text"]), _MARKS[each["state"]]) for each in findings)])
+
+
+def _print_mismatches(mismatches: Sequence[Mapping[str, Any]]) -> None:
+    for kind in mismatches:
         newest = kind["samples"][-1]
         count = f"{kind['count']} mismatch{'' if kind['count'] == 1 else 'es'}"
         say(f"\n{count} of kind {safe(kind['signature'])}, the last in call {safe(newest['callid'])}:")
