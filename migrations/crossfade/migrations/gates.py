@@ -75,7 +75,7 @@ class Gate:
         calls: Compared calls at shadow, calls that the bus answered from canary on.
         keys: Distinct users (else sessions, else runs) whose calls were compared, or answered by the bus; at observe:
             whose calls were seen. Danger of few: one noisy user is all the evidence.
-        hold: Seconds since the last move, or since a new build of handlers. Danger of short: Friday's traffic is not Monday's.
+        hold: Seconds since the last move, or a new build. Danger of short: yesterday's traffic is not Monday's.
         errors: Share of calls that failed on the bus, unanswered ones among them. Only from canary on.
         unknown: Share of calls of which nobody knows whether they ran. Only from canary on.
         p50: Seconds.
