@@ -176,11 +176,42 @@ def instrument(
 ) -> Callable[[], None]:
     """Tell OpenTelemetry of every call, command and handler of this process; what it returns ends that.
 
-    ``None`` is the global provider, whoever set it and whenever. Call it before ``connect``.
+    ``None`` is the global provider, whoever set it and whenever. Call it before ``connect``. What
+    ``opentelemetry-instrument`` began ends with it, so that nothing is told twice.
     """
-    otel = Otel(tracer_provider=tracer_provider, meter_provider=meter_provider)
+    _automatic.uninstrument()
+    return _started(Otel(tracer_provider=tracer_provider, meter_provider=meter_provider))
+
+
+def _started(otel: Otel) -> Callable[[], None]:
     watch(otel)
     return lambda: unwatch(otel)
+
+
+class Automatic:
+    """What ``opentelemetry-instrument`` begins where no line of code does; one for a process."""
+
+    def __init__(self) -> None:
+        self._stop: Callable[[], None] | None = None
+
+    def instrument(self, **_options: Any) -> None:
+        """Begin, with the global providers; the options are about packages, and of no matter here."""
+        if self._stop is None:
+            self._stop = _started(Otel())
+
+    def uninstrument(self, **_options: Any) -> None:
+        """End what ``instrument`` began, if it did."""
+        if self._stop is not None:
+            self._stop()
+            self._stop = None
+
+
+_automatic: Final = Automatic()
+
+
+def automatic() -> Automatic:
+    """The process' own: what the entry point ``opentelemetry_instrumentor`` names."""
+    return _automatic
 
 
 def export_by_otlp(service: str) -> Callable[[], None]:

@@ -331,3 +331,11 @@ def test_what_cannot_be_served_is_refused_at_start():
     for address in ("0.0.0.0:8000", "example.org:8000", "127.0.0.1", "127.0.0.1:http"):
         with pytest.raises(ConfigurationError, match="on this machine"):
             asyncio.run(serve_http(serve_seams("x", []), address, ready=print))
+
+
+def test_the_sdk_serves_no_tasks():
+    """As the page on MCP says; once this fails, a call of a seam, which is a task already, can be one of MCP's."""
+    from mcp_types.methods import SPEC_CLIENT_METHODS
+
+    assert "tools/call" in SPEC_CLIENT_METHODS
+    assert [method for method in SPEC_CLIENT_METHODS if method.startswith("tasks/")] == []
