@@ -14,7 +14,7 @@ from .projection import tell_unknown
 
 if TYPE_CHECKING:
     from ._runtime import Runtime
-    from .ports import Deliveries, Delivery
+    from .ports import Delivery
 
 _GROUP: Final = "crossfade-reaper"
 _OPTIONS: Final = ConsumeOptions(
@@ -22,7 +22,10 @@ _OPTIONS: Final = ConsumeOptions(
     ack_wait=5.0,  # a look takes moments; what a killed reaper held is looked at again soon
     max_deliver=1000,  # a long call's claim is looked at until it ends
 )
+_HELD: Final = 1000  # claims that wait here for their first look
 _LOOKERS: Final = 8  # claims looked at at once: each look is two answers of the broker
+_FIRST: Final = timedelta(seconds=2)  # a claim's age at its first look: most calls have ended by then
+_PAUSE: Final = 0.25  # seconds in which claims gather: some buses hand out many for what one costs
 _BEHIND: Final = timedelta(seconds=5)
 
 
@@ -57,30 +60,36 @@ class Reaper:
     async def _follow(self) -> None:
         subject = self._runtime.subjects.call_filter("own")
         async with self._runtime.bus.consume(_GROUP, [subject], _OPTIONS) as deliveries:
-            deliveries.want(64)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(_LOOKERS):
-                    group.create_task(self._keep_looking(deliveries))
+            deliveries.want(_HELD)
+            lookers = asyncio.Semaphore(_LOOKERS)
+            async with asyncio.TaskGroup() as looks:
+                while True:
+                    delivery = await deliveries.next()
+                    while delivery is not None:
+                        looks.create_task(self._guarded_look(delivery, lookers))
+                        delivery = await deliveries.next(timeout=0)
+                    await asyncio.sleep(_PAUSE)
 
-    async def _keep_looking(self, deliveries: Deliveries) -> None:
-        while True:
-            delivery = await deliveries.next()
-            if delivery is not None:
-                await self._guarded_look(delivery)
-
-    async def _guarded_look(self, delivery: Delivery) -> None:
+    async def _guarded_look(self, delivery: Delivery, lookers: asyncio.Semaphore) -> None:
         try:
-            await self._look(delivery)
+            await self._look(delivery, lookers)
         except (BusError, MalformedEventError) as error:  # it comes again
             report.count("reap-failed", reason=type(error).__name__)
 
-    async def _look(self, delivery: Delivery) -> None:
-        bus, place = self._runtime.bus, CallPlace.of(delivery.stored.subject)
+    async def _look(self, delivery: Delivery, lookers: asyncio.Semaphore) -> None:
         try:
             record = ClaimRecord.read(delivery.stored.event)
         except MalformedEventError as error:
             await delivery.reject(error.reason, detail=str(error))
             return
+        bus = self._runtime.bus
+        if not overdue(bus, record):
+            await asyncio.sleep(max(0.0, (_FIRST - (bus.now() - delivery.stored.time)).total_seconds()))
+        async with lookers:
+            await self._judge(delivery, record)
+
+    async def _judge(self, delivery: Delivery, record: ClaimRecord) -> None:
+        bus, place = self._runtime.bus, CallPlace.of(delivery.stored.subject)
         if await find_terminal(bus, place) is not None:
             await delivery.ack()
         elif overdue(bus, record):
@@ -90,9 +99,9 @@ class Reaper:
                 await self._tell(place, record)
             await delivery.ack()
         else:
-            # Most calls end within moments: a first look after two seconds, each next one after twice that.
+            # Each look comes after twice the time of the one before.
             wait = (record.expires + GRACE - bus.now()).total_seconds() + 0.1
-            await delivery.retry(max(0.5, min(wait, 2.0**delivery.attempt)), reason="under-way")
+            await delivery.retry(max(0.5, min(wait, 2.0 ** (delivery.attempt + 1))), reason="under-way")
 
     async def _tell(self, place: CallPlace, record: ClaimRecord) -> None:
         command = await self._runtime.bus.last(place.invoke)

@@ -8,6 +8,7 @@ twice; who is not there any more is passed over after a few milliseconds.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from crossfade.shim.subjects import check_group, matches
 
 from ._deadletters import EXHAUSTED
 from ._fold import SUBJECT
-from ._log import BEGINNING, END
+from ._log import BEGINNING, END, wait
 from ._logs import milliseconds
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from crossfade.adapters._clock import BrokerClock
     from crossfade.shim.ports import ConsumeOptions, Delivery, Stored
 
+    from ._answers import Answers
     from ._cluster import Cluster
     from ._deadletters import Graves
     from ._groups import Group, Groups
@@ -58,6 +60,7 @@ class Consuming:
     journal: Journal
     groups: Groups
     graves: Graves
+    answers: Answers
     reading: Reading
     clock: BrokerClock
 
@@ -189,9 +192,11 @@ class Member:
         self._ready: deque[_Delivery] = deque()
         self._waiters: deque[asyncio.Future[None]] = deque()
         self._out: set[_Delivery] = set()  # held by us, handed out or not yet
+        self._lapse = math.inf  # none of them lapses before
         self._burying = 0
         self._want = 1
         self._woken = asyncio.Event()
+        self._heard = 0  # words of our group
         self._ahead: deque[Record] = deque()
         self._at = 0  # how far we have looked
         self._old: AsyncIterator[Record] | None = None
@@ -252,6 +257,12 @@ class Member:
                 waiter.set_result(None)
                 return
 
+    def _on_words(self) -> None:
+        heard = self._consuming.groups.words[self._key]
+        if heard != self._heard:  # else of another group
+            self._heard = heard
+            self._woken.set()
+
     def _wake_all(self) -> None:
         self._woken.set()
         for waiter in self._waiters:
@@ -277,14 +288,14 @@ class Member:
         }
         await self._consuming.journal.propose(operation)
         self._log.listeners.add(self._woken.set)
-        self._consuming.journal.log.listeners.add(self._woken.set)
+        self._consuming.journal.log.listeners.add(self._on_words)
         self.cluster.listeners.add(self._wake_all)
         self._task = self.cluster.spawn(self._run())
 
     async def leave(self) -> None:
         """Leave; what was not ended is given back at once."""
         self._log.listeners.discard(self._woken.set)
-        self._consuming.journal.log.listeners.discard(self._woken.set)
+        self._consuming.journal.log.listeners.discard(self._on_words)
         self.cluster.listeners.discard(self._wake_all)
         if self._task is not None:
             self._task.cancel()
@@ -316,7 +327,7 @@ class Member:
                 await self.cluster.wait_connected(1.0)
                 pause = _EARLY
             if pause is None or pause > 0:
-                await _wait(self._woken, pause)
+                await wait(self._woken, pause)
 
     async def _step(self) -> float | None:
         """Take what there is; seconds until something may be due, ``None`` when only news can change anything."""
@@ -343,10 +354,12 @@ class Member:
 
     def _release_lapsed(self) -> float | None:
         """Free the places of deliveries that lapsed; seconds until the next one does."""
-        for delivery in [each for each in self._out if not each.held]:
-            if delivery not in self._ready:
-                delivery.lose()
-        return min((max(0.001, each.deadline - self.time()) for each in self._out), default=None)
+        if self.time() >= self._lapse:
+            for delivery in [each for each in self._out if not each.held]:
+                if delivery not in self._ready:
+                    delivery.lose()
+            self._lapse = min((each.deadline for each in self._out), default=math.inf)
+        return None if self._lapse == math.inf else max(0.001, self._lapse - self.time())
 
     def _turn(self, offset: int, now: int) -> float:
         """Seconds until it is our turn to ask for the event at ``offset``."""
@@ -388,6 +401,8 @@ class Member:
             return
         delivery = _Delivery(self, record, stored, attempt, sent)
         self._out.add(delivery)
+        self._lapse = min(self._lapse, delivery.deadline)
+        self._consuming.answers.begin(record)
         self._ready.append(delivery)
         self._wake()
 
@@ -471,20 +486,13 @@ class Member:
     def released(self, delivery: _Delivery) -> None:
         """A delivery ended; its place may be used."""
         self._out.discard(delivery)
+        self._consuming.answers.end(delivery.record)
         self._woken.set()
 
 
 def _release(waiter: asyncio.Future[None]) -> None:
     if not waiter.done():
         waiter.set_result(None)
-
-
-async def _wait(event: asyncio.Event, timeout: float | None) -> None:
-    try:
-        async with asyncio.timeout(timeout):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from crossfade.shim.errors import EventTooLargeError, MalformedEventError
 from crossfade.shim.events import derived_id
 from crossfade.shim.ports import DeadLetter, Position
 
+from ._answers import REPLY
 from ._fold import AT, ID, LAST, SUBJECT, UNIQUE
 from ._logs import milliseconds, moment, position
 from ._publish import MARGIN
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 HEADER: Final = "crossfade-dead"
 EXHAUSTED: Final = "max-deliver"  # the reason of a dead letter whose deliveries ran out
-_OURS: Final = frozenset({SUBJECT, ID, LAST, AT, UNIQUE, HEADER})
+_OURS: Final = frozenset({SUBJECT, ID, LAST, AT, UNIQUE, REPLY, HEADER})
 _DETAIL: Final = 16 * 1024  # characters of detail kept, when there is room for them
 _SHORT: Final = 1024  # characters kept beside an event of nearly the largest size
 _TIMEOUT: Final = 5.0

@@ -18,6 +18,7 @@ Times are milliseconds; nothing is awaited here.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,6 +113,7 @@ class Groups:
 
     def __init__(self) -> None:
         self.all: dict[str, Group] = {}
+        self.words: Counter[str] = Counter()  # by group, as this process heard them: who follows one skips the others'
 
     def apply(self, operation: Operation, value: bytes, *, offset: int, time: int) -> Any:  # noqa: ARG002 - the journal's
         """See ``State.apply``; an operation nobody knows is of a later version, and changes nothing."""
@@ -121,6 +123,7 @@ class Groups:
         group = self.all.get(name)
         if group is None:
             return None
+        self.words[name] += 1
         if "room" in operation:
             group.members[member] = (operation["room"], time)
         if act == "take":

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 OPERATION: Final = "cf_op"
 _SNAPSHOT: Final = "cf_snapshot"
 _EVERY: Final = 2000  # operations between snapshots
+# Seconds that others' operations may be seen late while only we act, since each of ours would answer a fetch.
+_REST: Final = 0.01
 
 Operation = dict[str, Any]
 
@@ -53,7 +55,7 @@ class Journal:
     """One journal as a process sees it."""
 
     def __init__(self, cluster: Cluster, producer: Producer, topic: str, state: State) -> None:
-        self.log = Log(cluster, topic, self, self._begin)
+        self.log = Log(producer, topic, self, self._begin, rest=_REST)
         self.state = state
         self._cluster = cluster
         self._producer = producer

@@ -1,7 +1,8 @@
 """One topic as a process sees it: followed from a point in time, folded, its newest records at hand.
 
-A follower reads at the leader and waits there for what comes, so what was just stored is here at about the moment its
-producer is told. "Never stale" is: ask the leader where the topic ends, and wait until the follower has come so far.
+A follower reads at the leader and waits there for what comes. What this process stores itself it need not read back: a
+producer's acknowledgement says where the records lie and since when, and where they follow what was folded they are
+folded at once. "Never stale" is: ask the leader where the topic ends, and wait until the follower has come so far.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from ._cluster import Cluster
+    from ._produce import Producer
 
 _WAIT: Final = 5.0  # seconds the broker holds a follower's question open
 _MOST: Final = 4 * 1024 * 1024  # bytes in one answer; a larger record comes alone
@@ -125,8 +127,15 @@ class Log:
     """A topic that is followed from its first use on, by ``machine``."""
 
     def __init__(
-        self, cluster: Cluster, topic: str, machine: Machine, begin: Callable[[Partition], Awaitable[int]]
+        self,
+        producer: Producer,
+        topic: str,
+        machine: Machine,
+        begin: Callable[[Partition], Awaitable[int]],
+        *,
+        rest: float = 0.0,
     ) -> None:
+        cluster = producer.cluster
         self.partition = Partition(cluster, topic)
         self.topic = topic
         self.position = 0  # the next offset to be folded
@@ -134,12 +143,16 @@ class Log:
         # Called whenever something was folded.
         self.listeners: set[Callable[[], None]] = set()
         self._cluster = cluster
+        self._producer = producer
         self._machine = machine
         self._begin = begin
         self._recent: deque[Record] = deque()
         self._recent_size = 0
         self._recent_from = 0
+        # Seconds without a question to the broker when its last answer brought nothing that is not ours.
+        self._rest = rest
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._awaited = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
 
     def begin(self) -> asyncio.Task[None]:
@@ -167,6 +180,7 @@ class Log:
             self._fold(records)
         self.position = max(self.position, end)
         self._cluster.listeners.add(self._on_connection)
+        self._producer.followers[self.topic] = self._stored
         self._cluster.spawn(self._follow())
 
     def _on_connection(self) -> None:
@@ -197,9 +211,12 @@ class Log:
                 else:
                     await asyncio.sleep(_PAUSE)
                 continue
+            known, self._awaited = self.position, asyncio.Event()
             self._fold(records)
             self.position = max(self.position, after)
             self._tell()
+            if self.position == known and self._rest and not self._waiting:
+                await wait(self._awaited, self._rest)
 
     async def _jump(self) -> None:
         try:
@@ -207,8 +224,16 @@ class Log:
         except BusError:
             await asyncio.sleep(_PAUSE)
 
+    def _stored(self, records: Sequence[Record]) -> None:
+        """Records of ours lie there: every replica in sync has them, and so has what lies before them."""
+        if records[0].offset == self.position:  # else others' lie between, and all of them come by fetch
+            self._fold(records)
+            self._tell()
+
     def _fold(self, records: Sequence[Record]) -> None:
         for record in records:
+            if record.offset < self.position:  # was ours, and asked for before it was there
+                continue
             self._machine.apply(record)
             self._recent.append(record)
             self._recent_size += record.size
@@ -237,6 +262,7 @@ class Log:
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = (offset, waiter)
         self._waiting.append(waiting)
+        self._awaited.set()
         try:
             async with asyncio.timeout(max(0.0, timeout)):
                 await waiter
@@ -280,3 +306,12 @@ class Log:
         """The record at ``offset``, ``None`` when it is gone."""
         found, _ = await self.records(offset)
         return found[0] if found and found[0].offset == offset else None
+
+
+async def wait(event: asyncio.Event, timeout: float | None) -> None:
+    """Until ``event`` is set or ``timeout`` seconds are over."""
+    try:
+        async with asyncio.timeout(timeout):
+            await event.wait()
+    except TimeoutError:
+        return

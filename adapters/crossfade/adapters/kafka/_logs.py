@@ -10,18 +10,19 @@ from crossfade.shim.bindings import from_kafka
 from crossfade.shim.errors import BusRefusedError, ConfigurationError
 from crossfade.shim.ports import Position, Stored
 
+from ._answers import REPLY
 from ._fold import HORIZON, SUBJECT, WINDOW, Fold
 from ._log import Log, Partition
 from ._topics import topic_names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from crossfade.adapters._clock import BrokerClock
     from crossfade.shim.hooks import Hooks
 
-    from ._cluster import Cluster
     from ._fold import Hidden
+    from ._produce import Producer
     from ._wire import Record
 
 _OFFSET: Final = re.compile(r"(-1|[0-9]{1,19})\Z")  # -1: before the first
@@ -31,8 +32,9 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class EventLog(Log):
     """A topic of events; what its fold hides is not there."""
 
-    def __init__(self, cluster: Cluster, topic: str, clock: BrokerClock, *, calls: bool) -> None:
-        super().__init__(cluster, topic, self, self._first)
+    def __init__(self, producer: Producer, topic: str, clock: BrokerClock, *, calls: bool) -> None:
+        self.hear: Callable[[str, Record], None] | None = None  # told of each result that names its caller
+        super().__init__(producer, topic, self, self._first)
         self._calls = calls
         self._clock = clock
         self._fold_: Fold
@@ -46,7 +48,9 @@ class EventLog(Log):
 
     def apply(self, record: Record) -> None:
         """See ``Machine.apply``."""
-        self._fold_.add(record)
+        counts = self._fold_.add(record) is None
+        if counts and self.hear is not None and (address := record.header(REPLY)) is not None:
+            self.hear(address, record)
 
     @property
     def start_offset(self) -> int:
@@ -84,11 +88,11 @@ class EventLog(Log):
 class Logs:
     """Finds the log of a subject."""
 
-    def __init__(self, cluster: Cluster, prefix: str, clock: BrokerClock) -> None:
+    def __init__(self, producer: Producer, prefix: str, clock: BrokerClock) -> None:
         self.topics = topic_names(prefix)
-        self.hooks: Hooks = cluster.hooks
+        self.hooks: Hooks = producer.cluster.hooks
         self._logs = {
-            topic: EventLog(cluster, topic, clock, calls=family == prefix) for family, topic in self.topics.items()
+            topic: EventLog(producer, topic, clock, calls=family == prefix) for family, topic in self.topics.items()
         }
 
     def of_subject(self, subject: str) -> EventLog:

@@ -19,9 +19,11 @@ from crossfade.shim.errors import (
 )
 
 from ._errors import NEW_PRODUCER, PASSING, TOO_LARGE, UNKNOWN, refusal
-from ._wire import encode_batch, produce_request, producer_id_request, record_size
+from ._wire import Record, encode_batch, produce_request, producer_id_request, record_size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ._cluster import Cluster
     from ._wire import Headers
 
@@ -56,6 +58,8 @@ class Producer:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self.waiting = 0  # bytes
+        # Topic -> who is told, before those who wait, of each batch of ours that the brokers acknowledged.
+        self.followers: dict[str, Callable[[list[Record]], None]] = {}
         self._writers: dict[str, _Writer] = {}
 
     def send(
@@ -142,9 +146,16 @@ class _Writer:
         placed_at = 0
         try:
             result, placed_at = await self._store(batch)
+            if isinstance(result, int):
+                self._tell(batch, result, placed_at)
         finally:
             for number, record in enumerate(batch):
                 self._settle(record, Placed(result + number, placed_at) if isinstance(result, int) else result)
+
+    def _tell(self, batch: list[_Outgoing], base: int, time: int) -> None:
+        follower = self._producer.followers.get(self._topic)
+        if follower is not None and time >= 0:  # the topic's times are the brokers', so we know the whole record
+            follower([Record(base + n, time, item.key, item.value, item.headers) for n, item in enumerate(batch)])
 
     async def _store(self, batch: list[_Outgoing]) -> tuple[int | BusError, int]:
         """Append until the answer is clean or nobody waits any more; base offset and time, or why not."""

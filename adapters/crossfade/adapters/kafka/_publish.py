@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from crossfade.shim.events import Event
     from crossfade.shim.ports import Emitter, Position
 
+    from ._answers import Answers
     from ._cluster import Cluster
     from ._limits import Limits
     from ._logs import EventLog, Logs
@@ -45,16 +46,17 @@ _INVOKE = ".invoke"
 class Publishing:
     """See ``Publisher`` and ``Ledger``."""
 
-    def __init__(self, cluster: Cluster, producer: Producer, logs: Logs, limits: Limits) -> None:
+    def __init__(self, cluster: Cluster, producer: Producer, logs: Logs, limits: Limits, answers: Answers) -> None:
         self.max_bytes = 1024 * 1024 - MARGIN
         self._cluster = cluster
         self._producer = producer
         self._logs = logs
         self._limits = limits
+        self._answers = answers
 
     def encode(self, subject: str, event: Event) -> tuple[Headers, bytes]:
         """Headers and value; ``EventTooLargeError`` by their total."""
-        headers = [*to_kafka(event), (SUBJECT, subject.encode())]
+        headers = [*to_kafka(event), (SUBJECT, subject.encode()), *self._answers.header(subject)]
         value = event.data or b""
         self.check_size(value, headers, self.max_bytes)
         return headers, value
@@ -74,7 +76,10 @@ class Publishing:
     async def publish(self, subject: str, event: Event, *, timeout: float) -> Ack:
         """See ``Publisher.publish``."""
         headers, value = self.encode(subject, event)
-        return await self.store(subject, value, headers, timeout=timeout)
+        ack = await self.store(subject, value, headers, timeout=timeout)
+        if not ack.duplicate:
+            self._answers.stored(event, headers)
+        return ack
 
     async def store(self, subject: str, value: bytes, headers: Headers, *, timeout: float) -> Ack:
         """Store a record once per ``ce_id``; says where, and whether it was there before."""
@@ -136,6 +141,7 @@ class Publishing:
         placed = await self._placed(log, subject, value, headers, timeout)
         hidden = log.verdict(placed.offset)
         if hidden is None:
+            self._answers.stored(event, headers)
             return position(log.topic, placed.offset)
         if hidden.original is None:
             raise _wrong(last)

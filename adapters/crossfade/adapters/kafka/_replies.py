@@ -1,4 +1,7 @@
-"""Replies: a topic that every listening process reads from its end, and of which it keeps what is addressed to it."""
+"""Replies: a topic that every listening process reads from its end, and of which it keeps what is addressed to it.
+
+Results are heard in the commands' topic, see ``_answers``.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     from crossfade.shim.events import Event
     from crossfade.shim.subjects import Subjects
 
-    from ._cluster import Cluster
+    from ._answers import Answers
     from ._produce import Producer
     from ._publish import Publishing
     from ._wire import Record
@@ -29,15 +32,21 @@ class KafkaReplies:
     """See ``Replies``."""
 
     def __init__(
-        self, cluster: Cluster, producer: Producer, subjects: Subjects, publishing: Publishing, topic: str
+        self,
+        producer: Producer,
+        subjects: Subjects,
+        publishing: Publishing,
+        answers: Answers,
+        topic: str,
     ) -> None:
-        self._cluster = cluster
+        self._cluster = producer.cluster
         self._producer = producer
         self._subjects = subjects
         self._publishing = publishing
+        self._answers = answers
         self._topic = topic
         self._receivers: dict[str, list[Callable[[Event], None]]] = {}
-        self._log = Log(cluster, topic, self, self._begin)
+        self._log = Log(producer, topic, self, self._begin)
 
     @staticmethod
     async def _begin(partition: Partition) -> int:
@@ -45,7 +54,11 @@ class KafkaReplies:
 
     def apply(self, record: Record) -> None:
         """See ``Machine.apply``; an unreadable reply and a receiver that raises are counted."""
-        receivers = self._receivers.get(record.header(SUBJECT) or "")
+        self.receive(record.header(SUBJECT), record)
+
+    def receive(self, address: str | None, record: Record) -> None:
+        """Hand a record to those who listen at ``address`` here."""
+        receivers = self._receivers.get(address or "")
         if not receivers:
             return
         try:
@@ -69,7 +82,9 @@ class KafkaReplies:
         return address
 
     def reply(self, address: str, event: Event) -> None:
-        """See ``Replies.reply``."""
+        """See ``Replies.reply``; what its caller hears without one is not sent."""
+        if self._answers.is_heard(event):
+            return
         headers, value = [*to_kafka(event), (SUBJECT, address.encode())], event.data or b""
         self._publishing.check_size(value, headers, self._publishing.max_bytes)
         self._producer.send(self._topic, address.encode(), value, headers)

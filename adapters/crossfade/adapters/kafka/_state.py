@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from crossfade.shim.errors import ConfigurationError, WrongRevisionError
 from crossfade.shim.ports import Change, Entry
 
+from ._log import wait
 from ._logs import milliseconds
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ class KafkaState:
                 self._cluster.check_open()
                 for change in self._changes(known):
                     yield change
-                await _wait(woken, self._until_expiry())
+                await wait(woken, self._until_expiry())
         finally:
             self._journal.log.listeners.discard(woken.set)
             self._cluster.listeners.discard(woken.set)
@@ -175,11 +176,3 @@ class KafkaState:
 def _check(key: str) -> None:
     if not _KEY.match(key):
         raise ConfigurationError(f"{key!r} is no state key: use A-Z, a-z, 0-9, _ - and dots within", where="key")
-
-
-async def _wait(event: asyncio.Event, timeout: float | None) -> None:
-    try:
-        async with asyncio.timeout(timeout):
-            await event.wait()
-    except TimeoutError:
-        return

@@ -10,6 +10,7 @@ from crossfade.shim.errors import BusError, BusUnavailableError
 from crossfade.shim.ports import BusInfo, ConsumeOptions
 from crossfade.shim.subjects import Subjects
 
+from ._answers import Answers
 from ._cluster import Cluster
 from ._consume import Consuming, membership
 from ._deadletters import DeadLettering, Graves
@@ -24,7 +25,7 @@ from ._publish import MARGIN, Publishing
 from ._read import Reading
 from ._replies import KafkaReplies
 from ._state import Buckets, KafkaState
-from ._topics import CLOCK, GROUPS, OBJECTS, REPLIES, STATE, prepare
+from ._topics import CLOCK, COMMANDS, GROUPS, OBJECTS, REPLIES, STATE, prepare
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -74,9 +75,10 @@ class KafkaBus:
         cluster, prefix = self._cluster, self._prefix
         self._producer = producer = Producer(cluster)
         self._clock = BrokerClock(self._ask_time, cluster.hooks, passing=(BusError,))
-        self._logs = Logs(cluster, prefix, self._clock)
+        self._logs = Logs(producer, prefix, self._clock)
         self._limits = Limits(cluster, prefix)
-        self._publishing = Publishing(cluster, producer, self._logs, self._limits)
+        self._answers = answers = Answers()
+        self._publishing = Publishing(cluster, producer, self._logs, self._limits, answers)
         self._reading = Reading(cluster, self._clock)
         self._graves = Graves(cluster, self._publishing, self._subjects)
         self._groups = Groups()
@@ -84,7 +86,8 @@ class KafkaBus:
         self._buckets = Buckets()
         self._state_journal = Journal(cluster, producer, f"{prefix}.{STATE}", self._buckets)
         self._objects = KafkaObjects(cluster, producer, f"{prefix}.{OBJECTS}")
-        self._replies = KafkaReplies(cluster, producer, self._subjects, self._publishing, f"{prefix}.{REPLIES}")
+        self._replies = KafkaReplies(producer, self._subjects, self._publishing, answers, f"{prefix}.{REPLIES}")
+        self._logs.of_topic(f"{prefix}.{COMMANDS}").hear = self._replies.receive
         self._dead = DeadLettering(
             cluster,
             graves=self._graves,
@@ -219,6 +222,7 @@ class KafkaBus:
             journal=self._group_journal,
             groups=self._groups,
             graves=self._graves,
+            answers=self._answers,
             reading=self._reading,
             clock=self._clock,
         )
