@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from crossfade.shim.subjects import seam_token
+from crossfade.shim.subjects import seam_from_token, seam_token
 
 if TYPE_CHECKING:
     from crossfade.shim.subjects import Subjects
@@ -16,6 +16,11 @@ SIGNALLED: Final = "workflow.signalled"
 def shard(workflow: str) -> str:
     """The first token of its calls' subjects: its engines hear how their calls end, and nobody else's."""
     return f"w-{seam_token(workflow)}"
+
+
+def of_shard(token: str) -> str | None:
+    """The workflow whose calls have this first token, ``None`` for calls of no workflow."""
+    return seam_from_token(token.removeprefix("w-")) if token.startswith("w-") else None
 
 
 def results(subjects: Subjects, workflow: str) -> str:

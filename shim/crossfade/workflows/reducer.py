@@ -308,7 +308,7 @@ class _Turn:
         state.attempt += 1
         state.status = "calling"
         trying = self._trying(name, undo=undo)
-        state.callid = derived_id(*self._root, "undo" if undo else "step", name, str(state.attempt))
+        state.callid = _callid(self.instance, name, state.attempt, undo=undo)
         state.due = self.now + trying.timeout + GRACE
         self.instance.outbox.append({"do": "call", **call_item(self.definition, self.instance, name, undo=undo)})
 
@@ -449,11 +449,6 @@ class _Turn:
         return cast("Undo", self.definition.steps[name].undo)
 
     @property
-    def _root(self) -> tuple[str, str]:
-        """What ids follow from: another instance with this key, years later, has other ones."""
-        return self.instance.id, str(self.instance.event["id"])
-
-    @property
     def _who(self) -> dict[str, Any]:
         instance = self.instance
         return {"workflow": instance.workflow, "version": str(instance.version), "instance": instance.id}
@@ -472,7 +467,7 @@ class _Turn:
 
     def _outgo(self, do: str, kind: str, data: Any, *, step: str = "") -> None:
         number = str(len(self.instance.outbox))
-        identity = derived_id(*self._root, do, kind, step, str(self.instance.revision), number)
+        identity = derived_id(*_root(self.instance), do, kind, step, str(self.instance.revision), number)
         self.instance.outbox.append({"do": do, "id": identity, "type": kind, "data": data})
 
 
@@ -491,6 +486,26 @@ def call_item(definition: Definition, instance: Instance, name: str, *, undo: bo
         "deadline": (state.due or 0.0) - GRACE,
         "arguments": state.input,
     }
+
+
+def call_ids(instance: Instance) -> dict[str, str]:
+    """The step of every call that the instance has made, by call id; an undo's is ``undo STEP``."""
+    return {
+        _callid(instance, name, attempt, undo=undo): f"undo {name}" if undo else name
+        for undo, states in ((False, instance.steps), (True, instance.undos))
+        for name, state in states.items()
+        if state.callid
+        for attempt in range(1, state.attempt + 1)
+    }
+
+
+def _callid(instance: Instance, step: str, attempt: int, *, undo: bool) -> str:
+    return derived_id(*_root(instance), "undo" if undo else "step", step, str(attempt))
+
+
+def _root(instance: Instance) -> tuple[str, str]:
+    """What ids follow from: another instance with this key, years later, has other ones."""
+    return instance.id, str(instance.event["id"])
 
 
 def datetime_text(at: float) -> str:

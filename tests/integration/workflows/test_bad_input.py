@@ -9,6 +9,7 @@ import pytest
 from crossfade import shim, workflows
 from crossfade.shim.errors import NotConnectedError, UnserialisableError, WorkflowDefinitionError, WorkflowRefusedError
 from crossfade.workflows import Workflow
+from crossfade.workflows.origin import origin
 from crossfade.workflows.reducer import instance_id
 from crossfade.workflows.store import LIVE
 from integration.shim import kit
@@ -49,6 +50,33 @@ def test_what_cannot_be_read_is_a_dead_letter_with_its_reason(connect, run, orde
     assert (key, [reason for reason, _ in others]) == ("key", ["payload", "payload"])
     assert "orders is started by order.placed, and this one has nothing at 'data.number'" in detail
     assert "this is no signal to orders: ('action',)" in others[1][1]
+
+
+def test_a_dead_letter_says_whose_it_is(connect, run, work, known):
+    """A command, a signal that cannot be read and a fact: each as far as it can be told, at any attempt."""
+
+    @shim.tool("read.all", effects="none")
+    def read_all(size: int) -> str:
+        return "x"
+
+    flow = Workflow("reader", on="file.created", key="data.path")
+
+    @flow.tool("read.all", effects="none", attempts=2, backoff=0.05)
+    def text(event):
+        return {"sice": event["path"]}
+
+    opened = connect()
+    work(opened, read_all)
+    desk = run(opened)
+    desk.publish("file.created", {"path": "a"})
+    instance = desk.until("reader", "a", "failed").id
+    desk.signal("reader", {"instance": "x", "action": "explode", "step": "text"})
+    desk.publish("file.created", {"no": "path"}, partitionkey="f" * 32)
+    reasons(opened, 4)
+
+    found = [kit.on_loop(opened, origin(opened.runtime.bus, letter)) for letter in kit.dead_letters(opened)]
+    told = sorted((each.workflow, each.instance, each.step) for each in found)
+    assert told == sorted([("reader", instance, "text")] * 2 + [("reader", "x", "text"), ("reader", "", "")])
 
 
 def test_a_poisoned_instance_is_left_alone(connect, run, orders, counts):

@@ -15,6 +15,7 @@ from crossfade.shim.redaction import Redactor
 from crossfade.shim.redriving import Redriving, Wish, identity, seam_of
 from crossfade.shim.sealed import Sealer
 from crossfade.shim.subjects import check_seam
+from crossfade.workflows.origin import origin
 
 from ._session import BusOption, ConfigOption, JsonOption, Session, print_json, say, session
 from ._text import actor, clock, plural, print_columns, safe, shown_data
@@ -74,7 +75,7 @@ def list_letters(
                 if wanted.selects(letter):
                     found.append(letter)
                     total += 1
-            return [_summary(letter, marks.get(identity(letter), ())) for letter in found], total
+            return [await _summary(opened, letter, marks.get(identity(letter), ())) for letter in found], total
 
     shown, total = asyncio.run(look())
     if as_json:
@@ -219,7 +220,8 @@ def _say_missing(positions: Sequence[str]) -> None:
 # -- as data -----------------------------------------------------------------------------------------------------
 
 
-def _summary(letter: DeadLetter, marks: Sequence[Mark]) -> dict[str, Any]:
+async def _summary(opened: Session, letter: DeadLetter, marks: Sequence[Mark]) -> dict[str, Any]:
+    flow = await origin(opened.bus, letter)
     return {
         "position": letter.position,
         "time": letter.time.isoformat(),
@@ -227,6 +229,9 @@ def _summary(letter: DeadLetter, marks: Sequence[Mark]) -> dict[str, Any]:
         "seam": seam_of(letter),
         "type": letter.event.type if letter.event else None,
         "callid": letter.event.get("callid") if letter.event else None,
+        "workflow": flow.workflow if flow else None,
+        "instance": (flow.instance or None) if flow else None,
+        "step": (flow.step or None) if flow else None,
         "reason": letter.reason,
         "attempts": letter.attempts,
         "redriven": [mark.callid for mark in marks],
@@ -241,7 +246,7 @@ async def _document(opened: Session, letter: DeadLetter) -> dict[str, Any]:
     attributes = dict(letter.event.extensions) if letter.event else redactor.headers(letter.headers)
     unread = f"<{plural(len(letter.data), 'byte')} that are no event>"
     return {
-        **_summary(letter, verdict.marks),
+        **await _summary(opened, letter, verdict.marks),
         "detail": redactor.text(letter.detail),
         "subject": letter.subject,
         "origin": letter.origin,
@@ -257,13 +262,15 @@ async def _document(opened: Session, letter: DeadLetter) -> dict[str, Any]:
 
 
 def _print_letters(shown: Sequence[Mapping[str, Any]], total: int) -> None:
-    rows = [("pos", "died at", "seam", "call", "reason", "tries", "again")]
+    flows = any(letter["workflow"] for letter in shown)
+    rows = [("pos", "died at", "seam", "call", *(("workflow",) if flows else ()), "reason", "tries", "again")]
     rows += [
         (
             safe(letter["position"]),
             letter["local_time"][:-4],
             safe(letter["seam"]),
             safe((letter["callid"] or "-")[-8:]),
+            *((_flow(letter),) if flows else ()),
             safe(letter["reason"]),
             str(letter["attempts"]),
             "sent" if letter["redriven"] else "",
@@ -276,12 +283,19 @@ def _print_letters(shown: Sequence[Mapping[str, Any]], total: int) -> None:
     say("\nOne in full: crossfade dlq show POS. Once its cause is mended: crossfade dlq redrive POS")
 
 
+def _flow(letter: Mapping[str, Any]) -> str:
+    """Workflow, the beginning of its instance's id, and step, as far as they are known."""
+    parts = letter["workflow"] or "-", (letter["instance"] or "")[:8], letter["step"] or ""
+    return safe(" ".join(part for part in parts if part))
+
+
 def _print_letter(document: Mapping[str, Any]) -> None:
     say(safe(f"dead letter {document['position']}: {document['reason']}"))
     if document["detail"]:
         say(safe(document["detail"]))
     say("")
-    facts = ("seam", "group", "type", "attempts", "callid", "subject", "origin", "id", "source")
+    flow = ("workflow", "instance", "step")
+    facts = ("seam", *flow, "group", "type", "attempts", "callid", "subject", "origin", "id", "source")
     rows = [("died at", document["local_time"])]
     rows += [(name, safe(document[name])) for name in facts if document[name] is not None]
     print_columns(rows)
