@@ -113,6 +113,34 @@ def test_an_instance_is_cancelled(engine):
     assert "ended: a typo" in crossfade("workflow", "show", instance).out
 
 
+def test_a_dead_letter_of_a_workflow_names_it(engine):
+    """In the list and in full; what nobody knows stays out."""
+    assert crossfade("workflow", "emit", "order.placed", "--data", '{"item": "lamp"}').code == 0
+    (letter,) = until(lambda: crossfade("dlq", "list", "--json").json["letters"], "it did not die")
+    assert (letter["workflow"], letter["instance"], letter["step"]) == ("cli.orders", None, None)
+    assert "workflow" in crossfade("dlq", "list").out.splitlines()[0]
+    shown = crossfade("dlq", "show", letter["position"]).out
+    assert any(line.split() == ["workflow", "cli.orders"] for line in shown.splitlines())
+
+
+def test_an_instance_whose_version_no_engine_has_says_so(engine, tmp_path):
+    """``list`` and ``show`` name the version while none runs it, and stop once one does."""
+    instance = started(4)
+    assert crossfade("workflow", "list", "--json").json[0]["waiting"] is None
+    engine.process.terminate()
+    engine.process.wait()
+    (tmp_path / "newer.py").write_text(FLOW.replace('key="data.number")', 'key="data.number", version=2)'))
+    with Process("workflow", "run", "newer", "--json", folder=tmp_path) as newer:
+        assert newer.ready()["workflows"]["cli.orders"] == [2]
+        waiting = "no engine serves version 1"
+        until(lambda: crossfade("workflow", "show", instance, "--json").json["waiting"] == waiting, "nobody says so")
+        assert f"waiting: {waiting}" in crossfade("workflow", "show", instance).out
+        assert f"waiting: {waiting}" in crossfade("workflow", "list").out
+        with Process("workflow", "run", "newer", "flows", "--json", folder=tmp_path) as both:
+            assert both.ready()["workflows"]["cli.orders"] == [1, 2]
+            until(lambda: crossfade("workflow", "show", instance, "--json").json["waiting"] is None, "it still waits")
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

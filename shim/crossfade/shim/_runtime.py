@@ -42,7 +42,7 @@ from .stages import TABLE, Stage
 from .subjects import Subjects
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping
+    from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
     from datetime import datetime
 
     from .config import Config
@@ -92,6 +92,7 @@ class Runtime:
         self.sealer = sealer
         self.off = off
         self.role = "caller"
+        self._workflows: Mapping[str, Sequence[int]] = {}
         self.subjects = Subjects(config.prefix)
         self.instance = f"{re.sub('[^A-Za-z0-9]', '_', socket.gethostname())[:32]}_{os.getpid()}_{new_id()[-8:]}"
         self.observer = Observer(bus, self.subjects, redactor, instance=self.instance)
@@ -227,6 +228,7 @@ class Runtime:
             build=self.config.build,
             requests=self.requests.counts() if self.requests else {},
             seconds=self.requests.seconds() if self.requests else {},
+            workflows=self._workflows,
         )
 
     async def _report_coverage(self) -> None:
@@ -252,9 +254,10 @@ class Runtime:
         except (BusError, TimeoutError) as error:
             report.count("report-failed", reason=type(error).__name__)
 
-    def act_as(self, role: str) -> None:
-        """Tell the bus at once what this process does."""
+    def act_as(self, role: str, *, workflows: Mapping[str, Sequence[int]] | None = None) -> None:
+        """Tell the bus at once what this process does; an engine, which versions of which workflows it runs."""
         self.role = role
+        self._workflows = workflows or {}
         self.thread.loop.call_soon_threadsafe(self._report_now.set)
 
     async def tell_breaker(self, seam: str, state: str, request: RollbackRequest | None) -> None:

@@ -42,6 +42,7 @@ class Instance:
     the last report of a process that has ended and had hits to tell. ``build``: of which build of the application it
     is, as somebody named it; empty when nobody did. ``requests`` and ``seconds`` are a data plane's: how many it has
     answered, by ``seam path class``, and by path how many took at most so many seconds, with their ``sum``.
+    ``workflows`` are an engine's: the versions of each that it runs.
     """
 
     instance: str
@@ -55,6 +56,7 @@ class Instance:
     build: str = ""
     requests: Mapping[str, int] = field(default_factory=dict[str, int])
     seconds: Mapping[str, Mapping[str, float]] = field(default_factory=dict[str, "Mapping[str, float]"])
+    workflows: Mapping[str, Sequence[int]] = field(default_factory=dict[str, "Sequence[int]"])
 
     def encode(self) -> bytes:
         """The value of the bucket ``instances``."""
@@ -70,6 +72,7 @@ class Instance:
                 "build": self.build,
                 "requests": dict(self.requests),
                 "seconds": {path: dict(counted) for path, counted in self.seconds.items()},
+                "workflows": {name: list(versions) for name, versions in self.workflows.items()},
             }
         ).encode()
 
@@ -131,4 +134,5 @@ def _read(entry: Entry) -> Instance:
         build=stored.get("build", ""),
         requests=stored.get("requests", {}),
         seconds=stored.get("seconds", {}),
+        workflows=stored.get("workflows", {}),
     )

@@ -43,6 +43,7 @@ from .inputs import Answered, Arrived, Fired, Signalled, Started, Stopped, carri
 from .instance import read_instance
 from .outbox import Outbox, read
 from .reducer import call_item, instance_id, reduce
+from .serving import ROLE
 from .store import Held, Store
 from .timers import Timers
 
@@ -60,7 +61,6 @@ if TYPE_CHECKING:
 KEEP: Final = 7 * 86400.0
 """Seconds that ended instances are kept: as long as the events that could start them again."""
 
-ROLE: Final = "workflows"
 _DELIVERIES: Final = 20  # of an event until it is a dead letter: five minutes of what passes
 _AGAIN: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 15.0)  # seconds between them
 _MISSING: Final = 15.0  # seconds between them while the instance's version is not here
@@ -134,7 +134,7 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unjoined = 0
         self._when_ready: Callable[[], None] = lambda: None
-        runtime.act_as(ROLE)
+        runtime.act_as(ROLE, workflows={name: sorted(versions) for name, versions in self.definitions.items()})
 
     def run(self, *, when_ready: Callable[[], None] | None = None) -> None:
         """Run until ``stop`` is called, from any thread; ``when_ready`` is called when nothing is missed any more."""

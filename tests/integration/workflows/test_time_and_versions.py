@@ -6,6 +6,7 @@ import threading
 import time
 from datetime import timedelta
 
+from crossfade.migrations import unserved
 from crossfade.workflows import Engine, Workflow, engine, reducer
 from crossfade.workflows.workflow import Workflows
 from integration.shim import kit
@@ -134,6 +135,8 @@ def test_an_engine_without_a_version_leaves_its_instances(connect, run, known, c
     run(opened)
     kit.until(lambda: counts.get("skipped", seam="pinned", reason="version") == 1)
     kit.until(lambda: "pinned v1 is not here; instances that wait until it is: 1" in caplog.text)
+    kit.on_loop(opened, unserved.count(opened.runtime.bus))
+    assert counts.get("unserved", seam="pinned", reason="version-1") == 1
     desk.publish("clock.touched", {"name": "old"})
 
     (letter,) = kit.until(lambda: kit.dead_letters(opened))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from crossfade.migrations import unserved
 from crossfade.migrations.controller import Controller
 from crossfade.migrations.operating import check_not_led
 from crossfade.shim.errors import MissingExtraError
@@ -162,7 +163,10 @@ async def _serve(
         )
         url = settings.url(listening.getsockname()[1])
         application, missing = _application(plane)
-        controller = asyncio.create_task(Controller(opened.bus, opened.subjects, instance=instance).run())
+        helpers = [
+            asyncio.create_task(Controller(opened.bus, opened.subjects, instance=instance).run()),
+            asyncio.create_task(unserved.watch(opened.bus)),
+        ]
         try:
             await _part("serving").serve(
                 application,
@@ -171,8 +175,9 @@ async def _serve(
                 when_ready=lambda: _say_ready(url, made, settings, without=missing, as_json=as_json),
             )
         finally:
-            controller.cancel()
-            await asyncio.gather(controller, return_exceptions=True)
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(*helpers, return_exceptions=True)
 
 
 def _application(plane: Control) -> tuple[Any, str]:

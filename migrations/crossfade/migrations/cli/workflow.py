@@ -20,6 +20,7 @@ from crossfade.shim.errors import ConfigurationError, MalformedEventError
 from crossfade.workflows import Engine, EngineOptions, registry
 from crossfade.workflows.facts import fact, send
 from crossfade.workflows.instance import read_instance
+from crossfade.workflows.serving import serving
 from crossfade.workflows.signals import signal as send_signal
 from crossfade.workflows.store import Store
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from crossfade.workflows.instance import Instance, StepState
+    from crossfade.workflows.serving import Serving
     from crossfade.workflows.signals import Action
 
     from ._session import Session
@@ -103,19 +105,19 @@ def list_instances(
 ) -> None:
     """List instances, the newest first."""
 
-    async def look() -> tuple[list[Instance], list[str], datetime]:
+    async def look() -> tuple[list[Instance], list[str], Serving, datetime]:
         async with session(bus, config) as opened:
             found, unreadable = await _instances(opened, everything=everything)
-            return found, unreadable, opened.bus.now()
+            return found, unreadable, await serving(opened.bus), opened.bus.now()
 
-    found, unreadable, now = asyncio.run(look())
+    found, unreadable, served, now = asyncio.run(look())
     found = [instance for instance in found if workflow in (None, instance.workflow)]
     if as_json:
-        print_json([_summary(instance) for instance in found])
+        print_json([_summary(instance, served) for instance in found])
     elif not found:
         say("No instance lives." if not everything else "There is no instance.")
     else:
-        rows = [_row(instance, now) for instance in found]
+        rows = [_row(instance, served, now) for instance in found]
         print_columns([("instance", "workflow", "state", "age", "at", "key"), *rows])
         say(f"\n{plural(len(found), 'instance')}. One's steps: crossfade workflow show INSTANCE")
     for key in unreadable:
@@ -132,15 +134,15 @@ def show(
 ) -> None:
     """Show one instance: its steps, what it waits for, how it ended."""
 
-    async def look() -> tuple[Instance, datetime]:
+    async def look() -> tuple[Instance, Serving, datetime]:
         async with session(bus, config) as opened:
-            return await _find(opened, instance), opened.bus.now()
+            return await _find(opened, instance), await serving(opened.bus), opened.bus.now()
 
-    found, now = asyncio.run(look())
+    found, served, now = asyncio.run(look())
     if as_json:
-        print_json(_document(found))
+        print_json(_document(found, served))
     else:
-        _print_instance(found, now, data=data)
+        _print_instance(found, served, now, data=data)
 
 
 @app.command()
@@ -296,13 +298,14 @@ async def _find(opened: Session, given: str) -> Instance:
 # -- as data -----------------------------------------------------------------------------------------------------
 
 
-def _summary(instance: Instance) -> dict[str, Any]:
+def _summary(instance: Instance, served: Serving) -> dict[str, Any]:
     return {
         "instance": instance.id,
         "workflow": instance.workflow,
         "version": instance.version,
         "key": instance.key,
         "state": instance.status,
+        "waiting": _waiting(instance, served) or None,
         "started": _time(instance.started).isoformat(),
         "updated": _time(instance.updated).isoformat(),
         "user": instance.correlation.get("userid"),
@@ -311,9 +314,14 @@ def _summary(instance: Instance) -> dict[str, Any]:
     }
 
 
-def _document(instance: Instance) -> dict[str, Any]:
+def _waiting(instance: Instance, served: Serving) -> str:
+    """Why it does not go on although it could; empty when it does."""
+    return f"no engine serves version {instance.version}" if served.lacks(instance) else ""
+
+
+def _document(instance: Instance, served: Serving) -> dict[str, Any]:
     return {
-        **_summary(instance),
+        **_summary(instance, served),
         "event": instance.event,
         "steps": {name: _step(state) for name, state in instance.steps.items()},
         "undone": {name: _step(state) for name, state in instance.undos.items()},
@@ -352,20 +360,23 @@ def _at(instance: Instance) -> list[str]:
 # -- for people --------------------------------------------------------------------------------------------------
 
 
-def _row(instance: Instance, now: datetime) -> tuple[str, ...]:
+def _row(instance: Instance, served: Serving, now: datetime) -> tuple[str, ...]:
+    waiting = _waiting(instance, served)
     return (
         instance.id[:8],
         safe(f"{instance.workflow} v{instance.version}"),
-        instance.status,
+        f"waiting: {waiting}" if waiting else instance.status,
         span(now - _time(instance.started)),
         safe(", ".join(_at(instance)) or "-"),
         safe(instance.key[:40]),
     )
 
 
-def _print_instance(instance: Instance, now: datetime, *, data: bool) -> None:
+def _print_instance(instance: Instance, served: Serving, now: datetime, *, data: bool) -> None:
     say(safe(f"{instance.workflow} v{instance.version}, instance {instance.id}"))
     say(f"{instance.status}, started {clock(_time(instance.started))} ({span(now - _time(instance.started))} ago)\n")
+    if waiting := _waiting(instance, served):
+        say(f"waiting: {waiting}; crossfade workflow run MODULE, where MODULE declares it\n")
     facts = {"key": instance.key, "run": instance.correlation.get("correlationid"), "user": instance.event["user"]}
     print_columns([(name, safe(value)) for name, value in facts.items() if value])
     say("")
