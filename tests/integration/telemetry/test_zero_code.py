@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import textwrap
 import time
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from crossfade.adapters import otel
@@ -18,7 +22,10 @@ from support.commands import SOON
 from support.otlp import Collector
 from support.web_service import WebService
 
-AUTO = Path(sys.executable).parent / "opentelemetry-instrument"
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AUTO = (Path(sys.executable).parent / "opentelemetry-instrument", "--")
 APP = """
 import os
 
@@ -83,40 +90,71 @@ with shim.connect(required=True):
 """
 
 
+HANDLER = """
+from crossfade.shim.http import HttpResponse, http_handler
+
+
+@http_handler("http.reports")
+async def reports(request):
+    return HttpResponse.json({"by": "bus"})
+"""
+ROUTES = """
+listen: 127.0.0.1:0
+upstreams: {legacy: "http://127.0.0.1:9"}
+routes:
+  - seam: http.reports
+    match: GET /v1/reports
+"""
+
+
+def told_to(collector, service: str, **more: str) -> dict[str, str]:
+    """The environment of a process that exports to ``collector``."""
+    return os.environ | {
+        "OTEL_SERVICE_NAME": service,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        "OTEL_LOGS_EXPORTER": "none",
+        "OTEL_BSP_SCHEDULE_DELAY": "50",
+        **more,
+    }
+
+
+@contextmanager
+def serving(*arguments: str, folder: Path, environment: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """A command of crossfade's around which telemetry is begun; yields its ready line."""
+    command = [*AUTO, sys.executable, "-m", "crossfade", *arguments, "--stop-with-stdin", "--json"]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, cwd=folder, env=environment, **pipes) as process:
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()
+        process.wait(SOON)
+
+
 @pytest.fixture(
     scope="module", params=["", pytest.param("1", marks=pytest.mark.slow)], ids=["by itself", "by hand, too"]
 )
 def spans(request, nats_server, tmp_path_factory):
-    """What came of three requests to the application, by service and name."""
+    """What came of three requests to the application."""
     folder = tmp_path_factory.mktemp("app")
     (folder / "app.py").write_text(textwrap.dedent(APP))
     (folder / "run.py").write_text(textwrap.dedent(RUN))
     with Collector() as collector, WebService() as service:
-        environment = os.environ | {
-            "SERVICE": service.url,
-            "CROSSFADE_BUS": nats_server.url,
-            "CROSSFADE_PREFIX": f"zero{request.param}",
-            "EXPLICIT": request.param,
-            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint,
-            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-            "OTEL_LOGS_EXPORTER": "none",
-            "OTEL_BSP_SCHEDULE_DELAY": "50",
-        }
-        command = [AUTO, sys.executable, "-m", "crossfade", "worker", "app", "--stop-with-stdin", "--json"]
-        command += ["--otel"] if request.param else []
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(
-            command, cwd=folder, env=environment | {"OTEL_SERVICE_NAME": "worker"}, **pipes
-        ) as worker:
-            assert worker.stdout.readline(), "the worker did not start"
-            told = environment | {"OTEL_SERVICE_NAME": "caller"}
-            run = [AUTO, sys.executable, "run.py"]
-            done = subprocess.run(run, cwd=folder, env=told, capture_output=True, text=True, timeout=60, check=False)
+        bus = {"CROSSFADE_BUS": nats_server.url, "CROSSFADE_PREFIX": f"zero{request.param}"}
+        more = {"SERVICE": service.url, "EXPLICIT": request.param, **bus}
+        told = ["--otel"] if request.param else []
+        with serving("worker", "app", *told, folder=folder, environment=told_to(collector, "worker", **more)):
+            done = subprocess.run(
+                [*AUTO, sys.executable, "run.py"],
+                cwd=folder,
+                env=told_to(collector, "caller", **more),
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
             assert done.returncode == 0, done.stderr
-            worker.stdin.close()
-            worker.wait(SOON)
         end = time.monotonic() + SOON
-        while (found := [span for span in collector.spans if " http " not in span.name]) and len(found) < 11:
+        while len(found := [span for span in collector.spans if " http " not in span.name]) < 11:
             assert time.monotonic() < end, [(span.service, span.name) for span in found]
             time.sleep(0.02)
         yield found
@@ -140,6 +178,27 @@ def test_spans_of_other_instrumentation_are_above_and_below_ours(spans):
         ("caller GET /requests/{city}", "caller GET"),
         ("caller GET", "caller call http.weather"),
     }
+
+
+@pytest.mark.slow
+def test_a_proxy_goes_on_in_its_clients_trace(nats_server, tmp_path):
+    """Client > the proxy's command > the worker's handler; neither command says anything of telemetry."""
+    (tmp_path / "handlers.py").write_text(textwrap.dedent(HANDLER))
+    (tmp_path / "crossfade.toml").write_text('[seams."http.reports"]\nstage = "bus"\neffects = "none"\n')
+    (tmp_path / "routes.yaml").write_text(textwrap.dedent(ROUTES))
+    trace, bus = "5" * 32, {"CROSSFADE_BUS": nats_server.url, "CROSSFADE_PREFIX": "zeroproxy"}
+    with (
+        Collector() as collector,
+        serving("worker", "handlers", folder=tmp_path, environment=told_to(collector, "worker", **bus)),
+        serving(
+            "proxy", "--config", "routes.yaml", folder=tmp_path, environment=told_to(collector, "proxy", **bus)
+        ) as proxy,
+    ):
+        answer = httpx.get(f"{proxy['url']}/v1/reports", headers={"traceparent": f"00-{trace}-{'7' * 16}-01"})
+        assert answer.json() == {"by": "bus"}
+        send, run = sorted(collector.all_of(trace, 2), key=lambda span: span.service)
+    assert (send.service, send.kind, send.parent) == ("proxy", "PRODUCER", "7" * 16)
+    assert (run.service, run.kind, run.parent) == ("worker", "CONSUMER", send.id)
 
 
 def test_the_entry_point_begins_once_and_ends(monkeypatch):
