@@ -33,7 +33,7 @@ def free_ports(n: int) -> list[int]:
 class KafkaBroker:
     """One broker and controller in one process; its ports and its data survive restarts.
 
-    ``settings`` are added to the broker's own, and ``java`` to its process.
+    ``settings`` are added to the broker's own, ``java`` to its process; ``users`` (name: password) may log in by SCRAM.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class KafkaBroker:
         directory: Path | None = None,
         *,
         settings: Mapping[str, str] | None = None,
+        users: Mapping[str, str] | None = None,
         java: Sequence[str] = (),
     ) -> None:
         self.directory = directory or Path(tempfile.mkdtemp(prefix="crossfade-kafka-"))
         self.port, self.controller = free_ports(2)
         self.settings = dict(settings or {})
+        self.users = dict(users or {})
         self.java = list(java)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -108,8 +110,7 @@ class KafkaBroker:
         self.directory.mkdir(parents=True, exist_ok=True)
         settings = str(self._write_settings())
         if not (self.directory / "data").exists():
-            format_ = self._command("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", settings)
-            subprocess.run(format_, check=True, capture_output=True, timeout=_READY)
+            self._format(settings)
         with (self.directory / "broker.log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command("kafka.Kafka", settings), stdout=log, stderr=log, stdin=subprocess.DEVNULL
@@ -120,6 +121,13 @@ class KafkaBroker:
                 raise RuntimeError(f"Kafka did not start:\n{self.log()}")
             time.sleep(0.05)
         return self
+
+    def _format(self, settings: str) -> None:
+        command = self._command("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", settings)
+        for name, password in self.users.items():
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                command += ["--add-scram", f"{mechanism}=[name={name},password={password}]"]
+        subprocess.run(command, check=True, capture_output=True, timeout=_READY)
 
     def _answers(self) -> bool:
         """A broker accepts connections before it serves them, so ask: ApiVersions, version 0."""

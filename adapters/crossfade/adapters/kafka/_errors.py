@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from typing import Final
 
-from aiokafka.errors import IncompatibleBrokerVersion, for_code
+from aiokafka.errors import IncompatibleBrokerVersion, KafkaConnectionError, UnsupportedSaslMechanismError, for_code
 
 from crossfade.shim.errors import BusAmbiguousError, BusError, BusRefusedError, BusUnavailableError
 
@@ -52,6 +52,8 @@ def connect_failure(error: BaseException, server: str) -> BusError:
         return BusRefusedError(f"{server}{reason}")
     if isinstance(error, TimeoutError):
         return BusUnavailableError(f"{server} did not answer in time: check that a Kafka broker listens there")
+    if isinstance(error, KafkaConnectionError):
+        return BusUnavailableError(f"{server} hung up: if it wants TLS or a password, set tls and sasl in the bus URL")
     return BusUnavailableError(f"{server} cannot be reached: {error or type(error).__name__}")
 
 
@@ -62,6 +64,8 @@ def _refusal_of(error: BaseException) -> str | None:
         return f": its certificate is not trusted ({error}): check 'ca' in the bus URL"
     if isinstance(error, ssl.SSLError):
         return f": TLS failed ({error}): check tls, ca, cert and key in the bus URL"
+    if isinstance(error, UnsupportedSaslMechanismError):
+        return " does not take this sasl of the bus URL: choose another, or enable it there (sasl.enabled.mechanisms)"
     if "Authentication" in name or "Sasl" in name or "Authorization" in name:
         return " refused our credentials: check user, password and sasl in the bus URL"
     if isinstance(error, (IncompatibleBrokerVersion, NotImplementedError)):
