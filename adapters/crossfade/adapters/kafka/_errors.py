@@ -69,5 +69,5 @@ def _refusal_of(error: BaseException) -> str | None:
     if "Authentication" in name or "Sasl" in name or "Authorization" in name:
         return " refused our credentials: check user, password and sasl in the bus URL"
     if isinstance(error, (IncompatibleBrokerVersion, NotImplementedError)):
-        return f" is too old: Apache Kafka 2.8 or newer is needed ({error})"
+        return f" cannot be used: {error.args[0] if error.args else error}"
     return None

@@ -32,7 +32,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ._endpoint import Endpoint
 
@@ -74,9 +74,12 @@ def record_size(key: bytes | None, value: bytes, headers: Sequence[tuple[str, by
 async def connect(
     host: str, port: int, endpoint: Endpoint, client: str, closed: Callable[[Any, Any], None] | None
 ) -> Any:
-    """A connection that has greeted and authenticated; raises aiokafka's and the socket's errors."""
+    """A connection that has greeted and authenticated, to a broker that knows all our requests.
+
+    Raises aiokafka's and the socket's errors.
+    """
     untyped: Any = aiokafka.conn
-    return await untyped.create_conn(
+    made = await untyped.create_conn(
         host,
         port,
         client_id=client,
@@ -89,6 +92,24 @@ async def connect(
         sasl_plain_username=endpoint.user,
         sasl_plain_password=endpoint.password,
     )
+    if lack := _lack(made._versions):  # noqa: SLF001 - not told otherwise
+        made.close()
+        raise aiokafka.errors.IncompatibleBrokerVersion(lack)
+    return made
+
+
+def _lack(versions: Mapping[int, tuple[int, int]]) -> str:
+    """Why a broker that knows these versions (by request: the oldest, the newest) is of no use; empty if it is."""
+    for request in _REQUESTS:
+        ours = [each.API_VERSION for each in request._CLASSES]  # noqa: SLF001 - not told otherwise
+        oldest, newest = versions.get(request.API_KEY, (0, -1))
+        name = request.__name__.removesuffix("Request")
+        if newest < ours[0]:
+            known = f"{name} up to version {newest}" if newest >= 0 else f"no {name}"
+            return f"the broker knows {known}, and version {ours[0]} is needed: use Apache Kafka 2.8 or newer"
+        if oldest > ours[-1]:
+            return f"the broker knows {name} from version {oldest} on, crossfade up to {ours[-1]}: upgrade crossfade"
+    return ""
 
 
 def is_broken(reason: Any) -> bool:
@@ -276,6 +297,19 @@ class LogDirsRequest(Request[_LogDirsRequest1]):
     def build(self, request_struct_class: Any) -> Any:
         """See ``Request.build``."""
         return request_struct_class(self._topics)
+
+
+_REQUESTS: Final[Sequence[Any]] = (
+    MetadataRequest,
+    LogDirsRequest,
+    admin.CreateTopicsRequest,
+    admin.DeleteRecordsRequest,
+    admin.DescribeConfigsRequest,
+    fetch.FetchRequest,
+    offset.OffsetRequest,
+    produce.ProduceRequest,
+    transaction.InitProducerIdRequest,
+)
 
 
 # -- record batches --------------------------------------------------------------------------------------------
