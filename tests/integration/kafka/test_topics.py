@@ -68,9 +68,10 @@ async def test_every_topic_has_one_partition(bus, subjects):
     assert len({topic.id for topic in topics}) == len(topics)
 
 
-async def test_what_is_unsafe_is_said(bus):
+async def test_what_is_unsafe_is_said(opened, kafka_broker, subjects):
     """One replica is a warning, and no promise that a write is on disk."""
-    info = await bus.info()
+    info = await (await opened(kafka_broker.url + "?replicas=1")).info()
+    await clean(kafka_broker.server, subjects.prefix)
     assert (info.scheme, info.synced, info.replicas) == ("kafka", None, 1)
     assert "one replica" in info.warnings[0]
 

@@ -105,6 +105,12 @@ class Cluster:
         """Whether the brokers could be reached a moment ago."""
         return self._up.is_set()
 
+    @property
+    def away(self) -> str:
+        """What to say while not connected."""
+        text = "not connected to the bus, nothing was sent"
+        return f"{text} ({self._refusal})" if self._refusal else text
+
     async def wait_connected(self, timeout: float) -> bool:
         """Wait until connected, at most ``timeout`` seconds."""
         try:
@@ -190,16 +196,21 @@ class Cluster:
             copies = min((len(found[4]) for found in partitions), default=0)
             self.topics[name] = Topic(name, error, topic_id, leaders, copies)
 
-    async def refresh(self, names: Sequence[str] | None = None) -> None:
-        """Look again who leads our topics; ``names`` are all that matter from now on."""
+    async def refresh(self, names: Sequence[str] | None = None, *, node: int | None = None) -> None:
+        """Look again who leads our topics, in the eyes of ``node``; ``names`` are all that matter from now on."""
         if names is not None:
             self._names = tuple(names)
-        self._read(await self.ask(self._any_node(), MetadataRequest(self._names)))
+        self._read(await self.ask(self._any_node() if node is None else node, MetadataRequest(self._names)))
 
     def _any_node(self) -> int:
         if not self._nodes:
             raise BusUnavailableError("the Kafka server names no brokers")
         return random.choice(list(self._nodes))  # noqa: S311 - spreads load
+
+    @property
+    def nodes(self) -> Sequence[int]:
+        """The brokers that are there."""
+        return list(self._nodes)
 
     @property
     def controller(self) -> int:
@@ -218,6 +229,9 @@ class Cluster:
         versions: dict[int, tuple[int, int]] = {} if lane is None else lane._versions  # noqa: SLF001 - not told otherwise
         newest = {"Produce": versions.get(0), "Fetch": versions.get(1)}
         return "Kafka protocol " + ", ".join(f"{name} {found[1]}" for name, found in newest.items() if found)
+
+    def _called(self, node: int) -> str:
+        return ":".join(map(str, self._nodes.get(node, (f"broker {node}",))))
 
     def leader(self, topic: str) -> int:
         """The broker that leads ``topic``. Raises ``BusUnavailableError`` when there is none now."""
@@ -319,7 +333,7 @@ class Cluster:
         if not self.connected and self._supervisor is not None:
             if isinstance(self._refusal, BusRefusedError):
                 raise BusRefusedError(f"{self._refusal} (nothing was sent)")
-            raise BusUnavailableError("not connected to the bus, nothing was sent")
+            raise BusUnavailableError(self.away)
         if node not in self._nodes:
             raise BusUnavailableError(f"broker {node} is not there, nothing was sent")
         sent = False
@@ -333,14 +347,15 @@ class Cluster:
             raise (
                 BusAmbiguousError(f"{text}; it may or may not have happened")
                 if sent
-                else connect_failure(error, str(self._nodes.get(node)))
+                else connect_failure(error, self._called(node))
             ) from error
         except (IncompatibleBrokerVersion, NotImplementedError) as error:
-            raise connect_failure(error, str(self._nodes.get(node))) from error
+            raise connect_failure(error, self._called(node)) from error
         except (OSError, KafkaError) as error:
             self._lose()
             if not sent:
-                raise connect_failure(error, str(self._nodes.get(node))) from error
+                self._refusal = connect_failure(error, self._called(node))
+                raise self._refusal from error
             if self._closed and lane != "produce":  # a question: nothing may have happened
                 raise BusUnavailableError("the bus is closed") from error
             raise BusAmbiguousError("the connection was lost before an answer came") from error

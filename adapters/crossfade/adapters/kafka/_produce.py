@@ -68,7 +68,7 @@ class Producer:
         """Hand a record over without waiting; the future tells what became of it, a ``BusError`` among that."""
         self.cluster.check_open()
         if not self.cluster.connected:
-            raise BusUnavailableError("not connected to the bus, nothing was sent")
+            raise BusUnavailableError(self.cluster.away)
         size = record_size(key, value, headers)
         if self.waiting + size > _BUFFER:
             raise BusUnavailableError("the client's buffer is full, nothing was sent")

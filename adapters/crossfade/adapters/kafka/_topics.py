@@ -130,12 +130,13 @@ def _remedy(missing: Mapping[str, Mapping[str, str]], copies: int) -> str:
 
 
 async def _led(cluster: Cluster, names: Mapping[str, object]) -> None:
-    """Wait until every topic has a leader; the caller bounds the time."""
-    while True:
-        await cluster.refresh()
-        if all(not cluster.topics[name].error and -1 not in cluster.topics[name].leaders for name in names):
-            return
-        await asyncio.sleep(_PAUSE)
+    """Wait until every broker has heard of every topic and its leader; the caller bounds the time."""
+    for node in cluster.nodes:
+        while True:
+            await cluster.refresh(node=node)
+            if all(not cluster.topics[name].error and -1 not in cluster.topics[name].leaders for name in names):
+                break
+            await asyncio.sleep(_PAUSE)
 
 
 async def read_configs(cluster: Cluster, names: Sequence[str]) -> dict[str, dict[str, str]]:
