@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
+from crossfade.migrations.cli.worker import _beside
+from crossfade.shim.errors import BusRefusedError
 from support.commands import Process, crossfade, until
 
 FLOW = """
@@ -121,6 +125,65 @@ def test_a_dead_letter_of_a_workflow_names_it(engine):
     assert "workflow" in crossfade("dlq", "list").out.splitlines()[0]
     shown = crossfade("dlq", "show", letter["position"]).out
     assert any(line.split() == ["workflow", "cli.orders"] for line in shown.splitlines())
+
+
+TOOL = """
+from crossfade import shim
+from crossfade.workflows import Workflow
+
+@shim.tool("cli.double", effects="none")
+def double(n: int) -> int:
+    return 2 * n
+
+flow = Workflow("cli.doubling", on="number.given", key="data.n")
+
+@flow.tool("cli.double", effects="none")
+def doubled(event):
+    return {"n": event["n"]}
+
+flow.result(lambda doubled: doubled)
+"""
+
+
+def test_one_process_runs_handlers_and_workflows(tmp_path, monkeypatch, nats_server, prefix):
+    """Its ready line tells both; an instance ends by its own handler; SIGTERM ends both with 0."""
+    monkeypatch.setenv("CROSSFADE_BUS", nats_server.url)
+    monkeypatch.setenv("CROSSFADE_PREFIX", prefix)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "app.py").write_text(TOOL)
+    with Process("worker", "app", "--workflows", "--json", folder=tmp_path) as worker:
+        ready = worker.ready()
+        assert (ready["seams"], ready["workflows"]) == (["cli.double"], {"cli.doubling": [1]})
+        assert crossfade("workflow", "emit", "number.given", "--data", '{"n": 21}').code == 0
+        done = until(
+            lambda: [
+                each
+                for each in crossfade("workflow", "list", "--all", "--json").json
+                if each["state"] == "completed" and each["waiting"] is None
+            ],
+            "it does not end",
+        )
+        assert crossfade("workflow", "show", done[0]["instance"], "--json").json["value"] == 42
+        worker.process.terminate()
+        assert worker.process.wait(20) == 0, worker.log.read_text()
+    (tmp_path / "bare.py").write_text(TOOL.partition("flow =")[0])
+    with Process("worker", "bare", "--workflows", folder=tmp_path) as bare:
+        assert (bare.process.wait(20), "declare no workflow" in bare.log.read_text()) == (2, True)
+
+
+def test_workflows_that_fail_end_the_worker_beside_them():
+    """It is told to stop, and ends in their error: half a process is worse than none."""
+    stopped = threading.Event()
+
+    class Broken:
+        def run(self, *, when_ready):
+            raise BusRefusedError("no permission")
+
+        def stop(self):
+            pass
+
+    with pytest.raises(BusRefusedError), _beside(Broken(), stopped.set):
+        assert stopped.wait(10)
 
 
 def test_an_instance_whose_version_no_engine_has_says_so(engine, tmp_path):

@@ -90,7 +90,7 @@ class World:
             sure_of_time=True,
             policy=lambda _name, base: base,
             refuse_clear_secrets=lambda _data: None,
-            act_as=lambda _role, **_workflows: None,
+            run_workflows=lambda _versions: None,
             deadline=lambda seconds: self.fate.now + timedelta(seconds=seconds),
         )
         runtime.calls = Calls(runtime)

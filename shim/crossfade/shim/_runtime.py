@@ -254,10 +254,14 @@ class Runtime:
         except (BusError, TimeoutError) as error:
             report.count("report-failed", reason=type(error).__name__)
 
-    def act_as(self, role: str, *, workflows: Mapping[str, Sequence[int]] | None = None) -> None:
-        """Tell the bus at once what this process does; an engine, which versions of which workflows it runs."""
+    def act_as(self, role: str) -> None:
+        """Tell the bus at once what this process does."""
         self.role = role
-        self._workflows = workflows or {}
+        self.thread.loop.call_soon_threadsafe(self._report_now.set)
+
+    def run_workflows(self, versions: Mapping[str, Sequence[int]]) -> None:
+        """Tell the bus at once which versions of which workflows this process runs, whatever else it does."""
+        self._workflows = versions
         self.thread.loop.call_soon_threadsafe(self._report_now.set)
 
     async def tell_breaker(self, seam: str, state: str, request: RollbackRequest | None) -> None:

@@ -43,7 +43,7 @@ from .inputs import Answered, Arrived, Fired, Signalled, Started, Stopped, carri
 from .instance import read_instance
 from .outbox import Outbox, read
 from .reducer import call_item, instance_id, reduce
-from .serving import ROLE
+from .serving import is_engine
 from .store import Held, Store
 from .timers import Timers
 
@@ -134,7 +134,7 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._unjoined = 0
         self._when_ready: Callable[[], None] = lambda: None
-        runtime.act_as(ROLE, workflows={name: sorted(versions) for name, versions in self.definitions.items()})
+        runtime.run_workflows({name: sorted(versions) for name, versions in self.definitions.items()})
 
     def run(self, *, when_ready: Callable[[], None] | None = None) -> None:
         """Run until ``stop`` is called, from any thread; ``when_ready`` is called when nothing is missed any more."""
@@ -562,7 +562,7 @@ class Engine:
 
     async def _others(self) -> set[str]:
         live = await self._runtime.policies.instances.live()
-        return {found.instance for found in live if found.role == ROLE and found.instance != self._runtime.instance}
+        return {found.instance for found in live if is_engine(found) and found.instance != self._runtime.instance}
 
     async def recover(self) -> None:
         """Publish what others left unpublished, and know every timer."""

@@ -10,12 +10,13 @@ from crossfade.shim.instances import Instances
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from crossfade.shim.instances import Instance as Process
     from crossfade.shim.ports import Bus
 
     from .instance import Instance
 
 ROLE: Final = "workflows"
-"""What an engine's process reports itself as."""
+"""What the process of ``crossfade workflow run`` reports itself as; a worker may run workflows, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +32,14 @@ class Serving:
         return not (instance.ended or self.unsure or instance.version in has)
 
 
+def is_engine(process: Process) -> bool:
+    """Whether it runs workflows; one that is too old to say which has the role all the same."""
+    return process.role == ROLE or bool(process.workflows)
+
+
 async def serving(bus: Bus) -> Serving:
     """What the processes that have reported within ten seconds serve. Raises ``BusError``."""
-    engines = [found for found in await Instances(bus).live() if found.role == ROLE]
+    engines = [found for found in await Instances(bus).live() if is_engine(found)]
     versions: dict[str, set[int]] = {}
     for engine in engines:
         for name, served in engine.workflows.items():

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +16,7 @@ from crossfade.shim.config import load_config
 from crossfade.shim.connection import connect
 from crossfade.shim.health import Address, HealthServer
 from crossfade.shim.worker import ACK_WAIT, Worker, WorkerOptions
+from crossfade.workflows import Engine, registry
 
 from ._bodies import answer_by_http, leave_bodies_behind
 from ._logs import LogFormat, LogFormatOption, log_to_stderr
@@ -21,7 +25,7 @@ from ._session import BusOption, ConfigOption, JsonOption, print_json
 from ._stdin import StdinOption, stop_with_stdin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator
 
 
 def worker(
@@ -56,6 +60,9 @@ def worker(
     otel: Annotated[
         bool, typer.Option("--otel", help="Export spans and metrics by OTLP, as the OTEL_* variables say.")
     ] = False,
+    workflows: Annotated[
+        bool, typer.Option("--workflows", help="Run the workflows that the modules declare, too.")
+    ] = False,
     log_format: LogFormatOption = LogFormat.TEXT,
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for the bus at start.")] = 30.0,
     with_stdin: StdinOption = False,
@@ -76,6 +83,7 @@ def worker(
     stop_telemetry = _export() if otel else _nothing
     page = _measure() if metrics else None
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
+        engine = Engine(connection.runtime, registry) if workflows else None
         serving = Worker(connection.runtime, options)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda _number, _frame: serving.stop())
@@ -85,11 +93,35 @@ def worker(
         try:
             heard_at = thread.run(server.start(address)) if address else None
             names = [service.name for service in serving.services]
-            serving.run(when_ready=lambda: _say_ready(names, options, heard_at, measured=metrics, as_json=as_json))
+            with _beside(engine, serving.stop):
+                serving.run(
+                    when_ready=lambda: _say_ready(
+                        names, options, heard_at, engine=engine, measured=metrics, as_json=as_json
+                    )
+                )
         finally:
             thread.run(server.close())
     stop_telemetry()
     leave_bodies_behind()
+
+
+@contextmanager
+def _beside(engine: Engine | None, stop: Callable[[], None]) -> Generator[None]:
+    """Run workflows while the block does, which begins once they run and is told to ``stop`` should they fail."""
+    if engine is None:
+        yield
+        return
+    begun = threading.Event()
+    with ThreadPoolExecutor(1, "crossfade-workflows") as thread:
+        running = thread.submit(engine.run, when_ready=begun.set)
+        running.add_done_callback(lambda _: begun.set())
+        running.add_done_callback(lambda _: stop())
+        try:
+            begun.wait()
+            yield
+        finally:
+            engine.stop()
+            running.result()
 
 
 def _export() -> Callable[[], None]:
@@ -111,11 +143,21 @@ def _nothing() -> None:
 
 
 def _say_ready(
-    seams: list[str], options: WorkerOptions, health: Address | None, *, measured: bool, as_json: bool
+    seams: list[str],
+    options: WorkerOptions,
+    health: Address | None,
+    *,
+    engine: Engine | None,
+    measured: bool,
+    as_json: bool,
 ) -> None:
+    flows = {name: sorted(versions) for name, versions in engine.definitions.items()} if engine else {}
     if as_json:
-        print_json({"ready": True, "seams": seams, "health": str(health) if health else None})
+        told = {"workflows": flows} if engine else {}
+        print_json({"ready": True, "seams": seams, **told, "health": str(health) if health else None})
     else:
+        if flows:
+            sys.stdout.write(f"Running workflows {', '.join(flows)}.\n")
         sys.stdout.write(f"Serving {', '.join(seams)}, {options.concurrency} calls of each at once. Ctrl-C stops.\n")
         if health:
             sys.stdout.write(f"Health at http://{health}/healthz\n")

@@ -20,7 +20,7 @@ from crossfade.shim.errors import ConfigurationError, MalformedEventError
 from crossfade.workflows import Engine, EngineOptions, registry
 from crossfade.workflows.facts import fact, send
 from crossfade.workflows.instance import read_instance
-from crossfade.workflows.serving import serving
+from crossfade.workflows.serving import ROLE, serving
 from crossfade.workflows.signals import signal as send_signal
 from crossfade.workflows.store import Store
 
@@ -77,6 +77,7 @@ def run(
     )
     import_modules(modules)
     with connect(bus, config=load_config(config), wait=wait, required=True) as connection:
+        connection.runtime.act_as(ROLE)
         engine = Engine(connection.runtime, registry, options)
         for number in (signals.SIGTERM, signals.SIGINT):
             signals.signal(number, lambda _number, _frame: engine.stop())
