@@ -77,6 +77,13 @@ class MismatchesView(BaseModel):
     samples: list[MismatchView]
 
 
+class TenantView(BaseModel):
+    """One tenant's calls that were compared or went over the bus; ``failed``: mismatches and errors."""
+
+    calls: int
+    failed: int
+
+
 class EvidenceView(BaseModel):
     """What is known of a seam since its policy last changed, or a new build of its handlers came."""
 
@@ -84,6 +91,7 @@ class EvidenceView(BaseModel):
     build: str | None = Field(description="of the handlers that it is of; empty where they name none")
     outdated: int = Field(description="calls of other builds, left out")
     unanswered: dict[str, int] = Field(description="calls over the bus that no result tells of, by outcome and reason")
+    tenants: dict[str, TenantView] = Field(description="fifty at most, the rest as `(others)`")
     newest: str | None
     verdicts: dict[str, int]
     reasons: dict[str, int]

@@ -26,6 +26,7 @@ from crossfade.shim.outcomes import is_given_up
 
 from .coverage import JUDGED, Covered, together
 from .sketch import Sketch
+from .tenants import Tenants
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -116,10 +117,11 @@ class Evidence:
     ``reasons`` counts what was skipped or inconclusive, like ``skipped:stale``. ``handlers``: what ran in the
     handlers' place; ``self`` (the body itself) proves transport only. ``newest``: when the newest of it was stored.
     ``keys``: of whose calls something is known of the new side; ``callers``: of all others, as those seen at observe.
-    ``judged``: matches that rest on what a comparator of texts said, somewhere (``part``) or of the ``whole`` answer.
+    ``judged``: matches that rest on what a comparator of texts said, somewhere (``part``) or of the ``whole`` answer;
+    ``ignored``: those of answers that differ, where a rule ignores the whole of them.
     ``unanswered``: calls over the bus of which only their callers know, by outcome and reason, as processes told it.
     ``builds``: when each build of the handlers was last seen; ``build`` is the one that all this is of, since ``anew``
-    where it was not the first. ``outdated``: calls of other builds, left out.
+    where it was not the first. ``outdated``: calls of other builds, left out. ``tenants``: what failed of whose calls.
     """
 
     seam: str
@@ -142,6 +144,7 @@ class Evidence:
     anew: datetime | None = None
     turns: int = 0
     outdated: int = 0
+    tenants: Tenants = field(default_factory=Tenants)
 
     # -- what is asked of it -----------------------------------------------------------------------------------
 
@@ -222,7 +225,7 @@ class Evidence:
         """Forget what another build proved; legacy's traffic and whose calls were seen are of no build."""
         self.build, self.anew, self.outdated = build, time, 0
         self.verdicts, self.reasons, self.judged = Counter[str](), Counter[str](), Counter[str]()
-        self.keys, self.handlers = set[str](), set[str]()
+        self.keys, self.handlers, self.tenants = set[str](), set[str](), Tenants()
         self.samples = Samples(**_SAMPLES)
         self.paths = {path: self.paths[path] if path == "legacy" else Traffic() for path in PATHS}
         self.minutes = {
@@ -245,6 +248,8 @@ class Evidence:
                 return False
             self._count_verdict(payload, time)
             self._sample(event, payload, time)
+            if payload["verdict"] in JUDGED:
+                self._count_tenant(event, failed=payload["verdict"] == "mismatch")
             return True
         if event.type.endswith(".observed"):
             return self._count_call("legacy", payload, time, seconds=_seconds(payload, "duration_ms"))
@@ -254,8 +259,14 @@ class Evidence:
             seconds += _seconds(timings, "queue_ms") or 0.0
         path: PathName = "legacy" if event.get("path") == "legacy" else "bus"
         # Who finds that a call's owner is gone says so for nobody's build.
-        counted = path == "bus" and (event.get("path") != "bus" or self._is_of_this_build(event, time))
-        return counted and self._count_call(path, payload, time, seconds=seconds)
+        if path == "legacy" or (event.get("path") == "bus" and not self._is_of_this_build(event, time)):
+            return False
+        self._count_tenant(event, failed=_failed(payload))
+        return self._count_call(path, payload, time, seconds=seconds)
+
+    def _count_tenant(self, event: Event, *, failed: bool) -> None:
+        if tenant := event.get("tenantid"):
+            self.tenants.add(tenant, failed=failed)
 
     def _count_covered(self, payload: Mapping[str, Any]) -> None:
         """Whatever build it is of: coverage says how much of the traffic is compared at all."""
@@ -270,6 +281,8 @@ class Evidence:
         self.verdicts[kind] += 1
         if paths := payload.get("judged"):
             self.judged["whole" if "$" in paths.split(", ") else "part"] += 1
+        elif kind == "ignored" and "$" in payload.get("rule", "").split(", "):
+            self.judged["ignored"] += 1
         if kind in JUDGED:
             self.handlers.add(payload.get("handler", ""))
         else:
@@ -294,12 +307,7 @@ class Evidence:
 
     def _count_call(self, path: PathName, payload: Mapping[str, Any], time: datetime, *, seconds: float | None) -> bool:
         outcome = payload["outcome"]
-        failed = (
-            (outcome == "error" and not is_given_up(payload.get("error")))
-            or (outcome == "value" and _status(payload) >= _SERVER_ERROR)
-            or (outcome in ("unknown", "not-executed") and payload.get("reason") not in _NO_FAILURES)
-        )
-        one = Traffic(1, int(failed), int(outcome == "unknown"), int(outcome == "not-executed"))
+        one = Traffic(1, int(_failed(payload)), int(outcome == "unknown"), int(outcome == "not-executed"))
         one.streamed = int("stream" in payload)
         if path == "bus" and payload.get("handler"):
             self.handlers.add(payload["handler"])
@@ -369,6 +377,7 @@ class Evidence:
             "anew": self.anew.isoformat() if self.anew else None,
             "turns": self.turns,
             "outdated": self.outdated,
+            "tenants": self.tenants.to_json(),
         }
 
     @classmethod
@@ -395,6 +404,7 @@ class Evidence:
             anew=datetime.fromisoformat(stored["anew"]) if stored.get("anew") else None,
             turns=stored.get("turns", 0),
             outdated=stored.get("outdated", 0),
+            tenants=Tenants.from_json(stored.get("tenants", {})),
         )
 
     def digest(self) -> str:
@@ -430,6 +440,15 @@ def _payload(event: Event) -> dict[str, Any]:
 def _seconds(payload: Mapping[str, Any], name: str) -> float | None:
     milliseconds = payload.get(name)
     return None if milliseconds is None else float(milliseconds) / 1000
+
+
+def _failed(payload: Mapping[str, Any]) -> bool:
+    outcome = payload["outcome"]
+    if outcome == "error":
+        return not is_given_up(payload.get("error"))
+    if outcome == "value":
+        return _status(payload) >= _SERVER_ERROR
+    return payload.get("reason") not in _NO_FAILURES
 
 
 def _status(payload: Mapping[str, Any]) -> int:

@@ -9,7 +9,7 @@ Rules
 - ``legacy`` in a limit is what the legacy path shows in the same evidence; where it has no traffic any more, what it
   showed last (``baseline``).
 - A comparator of texts is never all that a gate rests on: how many matches do is said, and where every one is a whole
-  answer that only a comparator called the same, a person decides.
+  answer that only a comparator called the same, or that differs and is ignored as a whole, a person decides.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ def _enough(metric: str, seen: float, wanted: float, shown: Callable[[float], st
 
 
 def _match(limit: Limit, evidence: Evidence, confidence: float) -> Finding:
-    judged = evidence.judged.total()
+    judged = evidence.judged["part"] + evidence.judged["whole"]
     by_words = f", {judged} matches by a comparator of texts" if judged else ""
     return _match_of(limit, evidence.compared, evidence.verdicts["mismatch"], confidence, by_words)
 
@@ -237,10 +237,12 @@ def _match_of(limit: Limit, compared: int, misses: int, confidence: float, more:
 
 
 def _not_by_words_alone(finding: Finding, evidence: Evidence) -> Finding:
-    """It is not met where there is no match that anything but a comparator's word on the whole answer stands for."""
-    if finding.state != "met" or evidence.judged["whole"] < evidence.compared - evidence.verdicts["mismatch"]:
+    """It is not met where every match is a comparator's word on a whole answer, or a rule's that ignores all of it."""
+    said, ignored = evidence.judged["whole"], evidence.judged["ignored"]
+    if finding.state != "met" or said + ignored < evidence.compared - evidence.verdicts["mismatch"]:
         return finding
-    text = f"{finding.text}; every match is a comparator's word on the whole answer, so a person decides"
+    why = "a comparator's word on the whole answer" if said else "an answer that a rule ignores as a whole"
+    text = f"{finding.text}; every match is {why}, so a person decides"
     return replace(finding, state="unmet", text=text)
 
 

@@ -119,6 +119,9 @@ def _evidence(gathered: Gathered) -> dict[str, Any]:
         "build": evidence.build,
         "outdated": evidence.outdated,
         "unanswered": dict(evidence.unanswered),
+        "tenants": {
+            name: {"calls": share.calls, "failed": share.failed} for name, share in evidence.tenants.shares.items()
+        },
         "newest": evidence.newest.isoformat() if evidence.newest else None,
         "verdicts": dict(evidence.verdicts),
         "reasons": dict(evidence.reasons),

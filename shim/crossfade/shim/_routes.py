@@ -53,9 +53,6 @@ _log = logging.getLogger("crossfade")
 _OURS: Final = {type_name(error): error for error in (CallCancelledError, HandlerOverdueError, NestedTooDeepError)}
 """Errors of a worker's own, which are rebuilt here, where their call id is known."""
 
-_NO_FAILURES: Final = frozenset({"cancelled", "closed", "key-reused"})
-"""Reasons for no answer that are the caller's own: it gave up, it ends, it used a key twice."""
-
 MAX_DEPTH: Final = 32
 """Handlers that may wait for one another, one within the other."""
 
@@ -251,7 +248,7 @@ class OverBus:
         Not executed: always legal, for a key that stands for one execution only under a claim. Unknown: legal only
         where running twice does no harm, or where the policy accepts it of a ledger that is down.
         """
-        self._tell_unanswered(command, answer)
+        self.runtime.miss(command.seam, command.policy, answer)
         if answer.reason == "deadline":
             self.runtime.warn_once(
                 command.seam.name,
@@ -270,11 +267,6 @@ class OverBus:
             report.count("fallback", seam=command.seam.name, reason=answer.reason or answer.kind)
             fell_back(command.seam.name)
         return legal
-
-    def _tell_unanswered(self, command: Command, answer: Answer) -> None:
-        """Count what no result on the bus tells of: where no worker is, only callers know that the bus fails."""
-        if answer.kind in ("not-executed", "unknown") and not answer.logged and answer.reason not in _NO_FAILURES:
-            self.runtime.miss(command.seam, command.policy, f"{answer.kind}:{answer.reason}")
 
 
 class Split:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from .config import Config
+    from .outcomes import Answer
     from .policies import LivePolicy
     from .policy import Policy
     from .ports import Bus, BusInfo, Change
@@ -63,6 +64,8 @@ CLOCK_LIMIT: Final = timedelta(seconds=1)
 
 _CLOCK_PATIENCE: Final = 2.0  # seconds for a measurement that a call waits for
 _RETRY: Final = 2.0  # seconds between attempts to connect for the first time
+_NO_FAILURES: Final = frozenset({"cancelled", "closed", "key-reused"})
+"""Reasons for no answer that are the caller's own: it gave up, it ends, it used a key twice."""
 
 _log = logging.getLogger("crossfade")
 
@@ -473,9 +476,14 @@ class Runtime:
             _log.error("seam %s is retired, and its legacy body was called", seam.name)
             self.thread.loop.call_soon_threadsafe(self._raise_alarm, seam.name, policy)
 
-    def miss(self, seam: Seam, policy: Policy, why: str) -> None:
-        """Count that the bus left a call without an answer, and tell it in a second: somebody may have to go back."""
-        self.observer.tally.miss(seam.name, why, revision=policy.revision)
+    def miss(self, seam: Seam, policy: Policy, answer: Answer) -> None:
+        """Count that the bus left a call without an answer, and tell it in a second: somebody may have to go back.
+
+        Only what no result tells of: where no worker is, nobody but callers knows that the bus fails.
+        """
+        if answer.kind in ("value", "error") or answer.logged or answer.reason in _NO_FAILURES:
+            return
+        self.observer.tally.miss(seam.name, f"{answer.kind}:{answer.reason}", revision=policy.revision)
         if not self._missed:
             self._missed = True
             self.thread.loop.call_soon_threadsafe(self._counts_anew.set)

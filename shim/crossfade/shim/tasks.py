@@ -137,6 +137,8 @@ def _sent(
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> TaskHandle[Any]:
+    if answer is not None:
+        runtime.miss(seam, command.policy, answer)
     if answer is not None and answer.kind == "not-executed" and answer.reason != "key-reused":
         if not command.policy.runs_legacy:
             result_of(command, answer)

@@ -48,13 +48,20 @@ NOT_SENT = [BusUnavailableError(), BusFullError(), BusRefusedError(), EventTooLa
 @pytest.mark.parametrize("effects", SAFE)
 @pytest.mark.parametrize("error", NOT_SENT, ids=lambda error: type(error).__name__)
 def test_not_sent_the_body_answers(connect, broker, counts, effects, error):
-    """Provably not sent, for whatever reason."""
-    *_, both = declare(effects=effects)
+    """Provably not sent, for whatever reason; a failure of the bus that evidence hears of, of tasks as well."""
+    search, _, both = declare(effects=effects)
     connection = connect()
     for _ in range(2):
         broker.fail_next("publish", error)
     assert both() == {"body"}
     assert counts.get("fallback", reason=type(error).__name__) == 2
+    broker.fail_next("publish", error)
+    task = search.submit()
+    assert not task.durable
+    task.result()
+    unanswered = {name: seam["unanswered"] for name, seam in connection.runtime.observer.tally.to_json().items()}
+    why = f"not-executed:{type(error).__name__}"
+    assert unanswered == {"web.search": {why: 2}, "web.asearch": {why: 1}}
     assert kit.read(connection, "{p}.>") == []
 
 

@@ -37,11 +37,12 @@ def verdict(
     milliseconds=2.0,
     signature="",
     differences=(),
+    rule="",
     **attributes,
 ):
     """A ``seam.compared``."""
     payload = {"verdict": kind, "reason": reason, "source": source, "kind": call, "handler": "new:search"}
-    payload |= {"bus_ms": milliseconds, "signature": signature, "differences": list(differences)}
+    payload |= {"rule": rule, "bus_ms": milliseconds, "signature": signature, "differences": list(differences)}
     return stored("seam.compared", payload, after=after, **attributes)
 
 

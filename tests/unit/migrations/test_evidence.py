@@ -164,6 +164,18 @@ def test_builds_that_were_seen_are_bounded(evidence):
     assert evidence.build == "99"
 
 
+def test_failures_are_told_apart_by_tenant(evidence):
+    """Of comparisons and calls over the bus; a new build begins anew with them, too."""
+    for event in (verdict("match", tenantid="a"), verdict("mismatch", tenantid="b"), verdict("skipped", tenantid="b")):
+        evidence.add(event)
+    for event in (result("unknown", tenantid="b"), result(tenantid="a"), observed(tenantid="a", error=True), result()):
+        evidence.add(event)
+    assert evidence.tenants.to_json() == {"a": [2, 0], "b": [2, 2]}
+    assert evidence.tenants.worst()[0] == "b"
+    evidence.add(result(tenantid="a", build="2"))
+    assert evidence.tenants.to_json() == {"a": [1, 0]}
+
+
 def test_coverage_is_what_processes_tell_now(evidence):
     """Totals replace totals; what was compared is counted here."""
     evidence.add(verdict("match", call="a"))

@@ -278,3 +278,13 @@ def test_what_an_unsafe_seam_never_has_at_shadow_is_said_to_be_missing_for_ever(
     assert "effects" not in states(judge(Gate(**asked), Abort(), facts()))
     assert "effects" not in states(judge(Gate(**asked), Abort(), facts(unsafe=True, path="bus")))
     assert judge(Gate(hold=60), Abort(), facts(unsafe=True)).kind == "allow"
+
+
+def test_answers_that_are_ignored_as_a_whole_prove_nothing():
+    """``{"$": "ignore"}`` makes every difference none: a person decides, unless some answers are the same."""
+    masked = [verdict("ignored", rule="$")] * 500
+    ruling = judge(MATCH, Abort(), facts(*masked))
+    assert (ruling.kind, states(ruling)) == ("hold", {"match": "unmet"})
+    assert "an answer that a rule ignores as a whole, so a person decides" in ruling.findings[0].text
+    assert judge(MATCH, Abort(), facts(*masked, verdict("match"))).kind == "allow"
+    assert judge(MATCH, Abort(), facts(*[verdict("ignored", rule="$.time")] * 500)).kind == "allow"

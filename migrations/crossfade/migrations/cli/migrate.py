@@ -427,6 +427,8 @@ def _gathered_since(evidence: Evidence) -> str:
     if evidence.unanswered:
         reasons = ", ".join(f"{count} {why}" for why, count in evidence.unanswered.most_common())
         said.append(f"without an answer from the bus: {reasons}")
+    if (worst := evidence.tenants.worst()) is not None:
+        said.append(f"worst tenant {worst[0]}: {worst[1].failed} of {worst[1].calls} calls failed or differ")
     return "; ".join(said)
 
 

@@ -217,7 +217,11 @@ def _compared(view: SeamView) -> dict[str, Any]:
         "distinct": len(evidence.keys),
         "handlers": sorted(evidence.handlers),
         "skipped": sorted(evidence.reasons.items(), key=lambda each: -each[1])[:5],
-        "since": evidence.since,
+        "since": evidence.begun,
+        "build": None if evidence.build is None else build_name(evidence.build),
+        "outdated": evidence.outdated,
+        "unanswered": evidence.unanswered.most_common(),
+        "worst": evidence.tenants.worst(),
         "newest": evidence.newest,
     }
 

@@ -32,6 +32,9 @@ METRICS: Final = {
     "p50": "Median latency",
     "p99": "p99 latency",
     "replay": "Last replay",
+    "answers": "Answers of the bus",
+    "build": "Build of the handlers",
+    "effects": "Effects",
 }
 SHARES: Final = frozenset({"match", "coverage", "errors", "unknown"})
 _TIMES: Final = frozenset({"p50", "p99"})
