@@ -10,7 +10,7 @@ import pytest
 from crossfade.shim import hooks, tool
 from crossfade.shim.errors import NotExecutedError, OutcomeUnknownError
 from crossfade.shim.seam import registry
-from crossfade.shim.watching import outcome_of, unwatch, watch, watchers
+from crossfade.shim.watching import flush, outcome_of, unwatch, watch, watchers
 
 
 class Recorder:
@@ -200,6 +200,31 @@ def test_a_cancelled_call_is_no_error(watching):
 
     asyncio.run(cancel())
     assert recorder.told[-1] == ("end", "cancelled", "legacy")
+
+
+def test_watchers_that_keep_things_are_told_to_hand_them_on(watching):
+    """Those that keep nothing are passed over, and one that fails keeps no other from it."""
+    told = []
+
+    class Keeping(Recorder):
+        def flush(self):
+            told.append(self)
+            self._tell("flush")
+
+    watching()
+    keeping = [Keeping("flush"), Keeping()]
+    for each in keeping:
+        watch(each)
+    flush()
+    for each in keeping:
+        unwatch(each)
+    assert told == keeping
+    assert (
+        hooks.report.hooks.get(
+            "hook-failed", reason="test_watchers_that_keep_things_are_told_to_hand_them_on.<locals>.Keeping.flush"
+        )
+        == 1
+    )
 
 
 def test_outcomes_are_named_by_what_is_known_of_them():

@@ -52,6 +52,7 @@ MOST_SERIES: Final = 500
 """Counts of so many names, seams and reasons are told apart; the rest is added up as ``other``."""
 
 _SYSTEMS: Final = {"embedded": "nats", "tls": "nats"}
+_FLUSH: Final = 5_000  # milliseconds for each provider
 _NO_ERRORS: Final = ("value", "cancelled")
 _OPERATIONS: Final = {"agent": "invoke_agent", "tool": "execute_tool"}
 _W3C: Final = TraceContextTextMapPropagator()  # what events carry, whatever the process propagates by elsewhere
@@ -65,6 +66,14 @@ class Otel:
     ) -> None:
         self._tracer = trace.get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._instruments = _Instruments(meter_provider)
+        self._providers = tracer_provider, meter_provider
+
+    def flush(self) -> None:
+        """See ``Flushing``; the API's own providers keep nothing."""
+        spans, points = self._providers
+        for provider in (spans or trace.get_tracer_provider(), points or metrics.get_meter_provider()):
+            if (force := getattr(provider, "force_flush", None)) is not None:
+                force(_FLUSH)
 
     def count(self, name: str, *, seam: str = "-", reason: str = "-", n: int = 1) -> None:
         """See ``Hooks``."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from crossfade.shim.errors import ConfigurationError, CrossfadeError
 from crossfade.shim.hooks import report
+from crossfade.shim.watching import flush
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -134,6 +135,7 @@ class Supervisor:
         except BaseException:
             traceback.print_exc()
         finally:
+            flush()  # telemetry's exit handlers do not run here either
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(status)

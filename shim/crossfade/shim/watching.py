@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from .correlate import Correlation, current_correlation
 from .errors import NotExecutedError, OutcomeUnknownError
@@ -95,6 +95,15 @@ class Watcher(Hooks, Protocol):
         ...
 
 
+@runtime_checkable
+class Flushing(Protocol):
+    """A watcher that hands on what it was told later, and so must be told when there is no later."""
+
+    def flush(self) -> None:
+        """Hand everything on now; within seconds, also where nobody takes it."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class Watch:
     """The spans of one step, each behind a guard. ``path`` and ``callid`` are found out on the way."""
@@ -164,6 +173,13 @@ def unwatch(watcher: Watcher) -> None:
     remove_hooks(watcher)
     watchers.all = tuple(each for each in watchers.all if each is not watcher)
     _rewatch()
+
+
+def flush() -> None:
+    """Have the watchers hand on what they keep: for who is about to end a process without its exit handlers."""
+    for watcher in watchers.all:
+        if isinstance(watcher, Flushing):
+            _guarded(watcher.flush)
 
 
 def begin(step: Step) -> Watch | None:

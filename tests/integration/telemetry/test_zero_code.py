@@ -115,6 +115,7 @@ def told_to(collector, service: str, **more: str) -> dict[str, str]:
         "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
         "OTEL_LOGS_EXPORTER": "none",
         "OTEL_BSP_SCHEDULE_DELAY": "50",
+        "OTEL_METRIC_EXPORT_INTERVAL": "60000",
         **more,
     }
 
@@ -181,21 +182,23 @@ def test_spans_of_other_instrumentation_are_above_and_below_ours(spans):
 
 
 @pytest.mark.slow
-def test_a_proxy_goes_on_in_its_clients_trace(nats_server, tmp_path):
-    """Client > the proxy's command > the worker's handler; neither command says anything of telemetry."""
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_proxy_goes_on_in_its_clients_trace(nats_server, tmp_path, workers):
+    """Client > the proxy's command > the worker's handler; what a process of the proxy keeps is exported at its end."""
     (tmp_path / "handlers.py").write_text(textwrap.dedent(HANDLER))
     (tmp_path / "crossfade.toml").write_text('[seams."http.reports"]\nstage = "bus"\neffects = "none"\n')
     (tmp_path / "routes.yaml").write_text(textwrap.dedent(ROUTES))
-    trace, bus = "5" * 32, {"CROSSFADE_BUS": nats_server.url, "CROSSFADE_PREFIX": "zeroproxy"}
-    with (
-        Collector() as collector,
-        serving("worker", "handlers", folder=tmp_path, environment=told_to(collector, "worker", **bus)),
-        serving(
-            "proxy", "--config", "routes.yaml", folder=tmp_path, environment=told_to(collector, "proxy", **bus)
-        ) as proxy,
-    ):
-        answer = httpx.get(f"{proxy['url']}/v1/reports", headers={"traceparent": f"00-{trace}-{'7' * 16}-01"})
-        assert answer.json() == {"by": "bus"}
+    trace, bus = "5" * 32, {"CROSSFADE_BUS": nats_server.url, "CROSSFADE_PREFIX": f"zeroproxy{workers}"}
+    with Collector() as collector:
+        late = told_to(collector, "proxy", **bus, OTEL_BSP_SCHEDULE_DELAY="60000")
+        with (
+            serving("worker", "handlers", folder=tmp_path, environment=told_to(collector, "worker", **bus)),
+            serving(
+                "proxy", "--config", "routes.yaml", "--workers", workers, folder=tmp_path, environment=late
+            ) as proxy,
+        ):
+            answer = httpx.get(f"{proxy['url']}/v1/reports", headers={"traceparent": f"00-{trace}-{'7' * 16}-01"})
+            assert answer.json() == {"by": "bus"}
         send, run = sorted(collector.all_of(trace, 2), key=lambda span: span.service)
     assert (send.service, send.kind, send.parent) == ("proxy", "PRODUCER", "7" * 16)
     assert (run.service, run.kind, run.parent) == ("worker", "CONSUMER", send.id)

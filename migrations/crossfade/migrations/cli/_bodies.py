@@ -10,6 +10,7 @@ import time
 from typing import Final
 
 from crossfade.shim.errors import ConfigurationError
+from crossfade.shim.watching import flush
 from crossfade.shim.worker import BODIES
 
 _LEAVING: Final = 0.5  # seconds for idle threads to end
@@ -43,6 +44,7 @@ def leave_bodies_behind(code: int = 0) -> None:
     running = sum(thread.name.startswith(BODIES) for thread in threading.enumerate())
     if running:
         logging.getLogger("crossfade").warning("ended while %d calls ran on: nobody hears how they end", running)
+        flush()
         logging.shutdown()
         sys.stdout.flush()
         os._exit(code)
