@@ -76,3 +76,33 @@ def test_the_call_of_a_filter():
     assert [call_of(each) for each in ("cf.>", "cf.*.*.*.*.*.run1.>", "cf.*.*.*.*.*.*.*.own", "cfe.a.b.c")] == [
         None
     ] * 4
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from("abc"), st.booleans()), max_size=25), st.integers(0, 25))
+def test_who_begins_late_agrees(writes, start):
+    """Who judges from anywhere on, and reads the past only when a record asks for it, agrees on every record."""
+    records = [
+        record(n, event=event, last=f"{STEM}>" if back else None, at=max(0, n - back), unique=unique)
+        for n, (back, event, unique) in enumerate(writes)
+    ]
+    one, judged = fold(records)
+    past, _ = fold(records[:start])
+    late = Fold(start, calls=True, whole=False)
+    assert [late.add(each) for each in records[:start]] == [None] * len(records[:start])
+    for each, expected in zip(records[start:], judged[start:], strict=True):
+        if late.lacks(each):
+            late.learn(past)
+        assert late.add(each) == expected
+    if not late.whole:
+        late.learn(past)
+    assert (late.hidden, late.last(f"{STEM}>", 2_000)) == (one.hidden, one.last(f"{STEM}>", 2_000))
+
+
+def test_the_past_is_asked_for_only_where_it_decides():
+    """What follows on something that was judged, and what has no condition, takes no past."""
+    late = Fold(5, calls=True, whole=False)
+    assert late.add(record(5, "invoke")) is None
+    assert not late.lacks(record(6, last=f"{STEM}>", at=5))
+    assert not late.lacks(record(6, "result"))
+    assert late.lacks(record(6, last="cf.0.-.-.tool.a.run1.call2.>", at=3))
+    assert late.lacks(record(6, last="cf.0.-.-.tool.a.run1.call2.>"))

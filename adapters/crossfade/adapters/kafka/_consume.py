@@ -439,6 +439,8 @@ class Member:
     async def _look_on(self) -> bool:
         """Look at some more events; whether there were any."""
         if self._at < self._log.start_offset:
+            await self._log.reach_back()
+        if self._at < self._log.start_offset:
             return await self._look_back()
         records, following = await self._log.records(self._at)
         self._keep(self._log.visible(records))

@@ -154,6 +154,7 @@ class Log:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._awaited = asyncio.Event()
         self._starting: asyncio.Task[None] | None = None
+        self._reaching: asyncio.Task[None] | None = None  # back
 
     def begin(self) -> asyncio.Task[None]:
         """Begin to follow, once, and again when that failed."""
@@ -177,6 +178,8 @@ class Log:
         self.position = self._recent_from = await self._begin(self.partition)
         end = await self.partition.offset(END)
         async for records in self.partition.scan(self.position, end):
+            if self._lacks(records):
+                await self.reach_back()
             self._fold(records)
         self.position = max(self.position, end)
         self._cluster.listeners.add(self._on_connection)
@@ -200,6 +203,8 @@ class Log:
         while True:
             try:
                 records, after, _, self.beginning = await self.partition.fetch(self.position, wait=_WAIT, lane=lane)
+                if self._lacks(records):
+                    await self.reach_back()
             except LookupError:
                 # Deleted below us, by retention or an operator, or the topic is another one.
                 self._cluster.hooks.count("dropped", reason="out-of-range")
@@ -226,9 +231,17 @@ class Log:
 
     def _stored(self, records: Sequence[Record]) -> None:
         """Records of ours lie there: every replica in sync has them, and so has what lies before them."""
-        if records[0].offset == self.position:  # else others' lie between, and all of them come by fetch
+        # Else others' lie between, or it takes the past to judge them: then they come by fetch.
+        if records[0].offset == self.position and not self._lacks(records):
             self._fold(records)
             self._tell()
+
+    def _lacks(self, records: Sequence[Record]) -> bool:  # noqa: ARG002 - for those who need a past
+        """Whether to fold ``records`` takes what lies before the point from which it is folded."""
+        return False
+
+    async def reach_back(self) -> None:
+        """Fold that, too."""
 
     def _fold(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -267,6 +280,11 @@ class Log:
             async with asyncio.timeout(max(0.0, timeout)):
                 await waiter
         except TimeoutError as error:
+            reaching = self._reaching
+            if reaching is not None and not reaching.done():  # that is nobody's fault, and has an end
+                await asyncio.shield(reaching)
+                await self.reached(offset)
+                return
             raise BusAmbiguousError(f"{self.topic} could not be read up to {offset} within {timeout:g} s") from error
         finally:
             if waiting in self._waiting:

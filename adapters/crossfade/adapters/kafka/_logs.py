@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -11,7 +12,7 @@ from crossfade.shim.errors import BusRefusedError, ConfigurationError
 from crossfade.shim.ports import Position, Stored
 
 from ._answers import REPLY
-from ._fold import HORIZON, SUBJECT, WINDOW, Fold
+from ._fold import HORIZON, RECENT, SUBJECT, WINDOW, Fold
 from ._log import Log, Partition
 from ._topics import topic_names
 
@@ -40,11 +41,37 @@ class EventLog(Log):
         self._fold_: Fold
 
     async def _first(self, partition: Partition) -> int:
-        """Where ids and calls that still matter begin."""
-        age = HORIZON if self._calls else WINDOW
-        start = await partition.offset(milliseconds(self._clock.now()) - age)
-        self._fold_ = Fold(start, calls=self._calls)
-        return start
+        """Where what matters begins; of calls the last half hour is judged, with the ids of some time before."""
+        now = milliseconds(self._clock.now())
+        if not self._calls:
+            start = await partition.offset(now - WINDOW)
+            self._fold_ = Fold(start, calls=False)
+            return start
+        start = await partition.offset(now - RECENT)
+        self._fold_ = Fold(start, calls=True, whole=False)
+        return min(start, await partition.offset(now - RECENT - 2 * WINDOW))
+
+    def _lacks(self, records: Sequence[Record]) -> bool:
+        fold = self._fold_
+        return not fold.whole and any(fold.lacks(record) for record in records if record.offset >= self.position)
+
+    async def reach_back(self) -> None:
+        """Fold what of the horizon lies before ``start_offset``, once: it takes as long as a day had commands."""
+        if self._fold_.whole:
+            return
+        task = self._reaching
+        if task is None or task.done():
+            task = self._reaching = asyncio.create_task(self._learn())
+            self._cluster.adopt(task)
+        await asyncio.shield(task)
+
+    async def _learn(self) -> None:
+        begin = await self.partition.offset(milliseconds(self._clock.now()) - HORIZON)
+        past = Fold(begin, calls=True)
+        async for records in self.partition.scan(begin, self._fold_.start):
+            for record in records:
+                past.add(record)
+        self._fold_.learn(past)
 
     def apply(self, record: Record) -> None:
         """See ``Machine.apply``."""

@@ -151,7 +151,11 @@ class Publishing:
     async def _is_lost(log: EventLog, last: str, wanted: int | None, timeout: float) -> bool:
         """Whether the condition can no longer hold, by what is folded: saves a record that would not count."""
         await log.reached(0 if wanted is None else wanted + 1, timeout=timeout)
-        return log.last_of_call(last) != wanted
+        found = log.last_of_call(last)
+        if found is None and (wanted is None or wanted < log.start_offset):
+            await log.reach_back()
+            found = log.last_of_call(last)
+        return found != wanted
 
 
 def _wrong(last: str) -> WrongPositionError:

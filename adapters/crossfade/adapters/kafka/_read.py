@@ -83,6 +83,8 @@ class Reading:
     ) -> AsyncIterator[Record]:
         """Records that count from ``start`` on, up to ``end``, or for ever (or ``until``, the loop's time)."""
         if start < log.start_offset:
+            await log.reach_back()
+        if start < log.start_offset:
             async for record in self.history(
                 log, start, log.start_offset if end is None else min(end, log.start_offset)
             ):
@@ -132,7 +134,9 @@ class Reading:
         self._cluster.check_open()
         end = await log.synced()
         if log.indexed and call_of(pattern) is not None:
-            offset = log.last_of_call(pattern)
+            if (offset := log.last_of_call(pattern)) is None:
+                await log.reach_back()
+                offset = log.last_of_call(pattern)
             record = None if offset is None else await log.record(offset)
         else:
             record = await self._backwards(log, end, lambda found: matches(pattern, found.header(SUBJECT) or ""))
@@ -144,6 +148,8 @@ class Reading:
         size = _BACK
         while end > beginning:
             start = max(beginning, end - size)
+            if start < log.start_offset:
+                await log.reach_back()
             found: Record | None = None
             async for record in self.records(log, max(start, log.start_offset), end=end):
                 found = record if is_wanted(record) else found
