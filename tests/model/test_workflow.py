@@ -266,4 +266,4 @@ class TestWorkflow(Machine.TestCase):
 class TestWorkflowForLong(Machine.TestCase):
     """Minutes of it."""
 
-    settings = settings(max_examples=1000, stateful_step_count=40, deadline=None)
+    settings = settings(max_examples=500, stateful_step_count=40, deadline=None)
