@@ -134,7 +134,7 @@ async def test_a_late_word_is_refused(bus, make_bus, hooks, subject, commands):
     words = ("ack", "retry", "reject", "extend")
     for n in range(4):
         await bus.publish(subject, event(n))
-    options = ConsumeOptions(ack_wait=0.5)
+    options = ConsumeOptions(ack_wait=1.5)
     async with bus.consume("workers", [commands], options) as one:
         one.want(4)
         late = await take(one, 4)
@@ -151,7 +151,7 @@ async def test_a_late_word_is_refused(bus, make_bus, hooks, subject, commands):
             assert await collect(bus.dead_letters()) == []
             for delivery in holders:
                 await delivery.ack()
-            assert await one.next(timeout=0.5 + NEVER) is None
+            assert await one.next(timeout=1.5 + NEVER) is None
     assert {word: hooks.get("late", reason=word) for word in words} == dict.fromkeys(words, 1)
 
 
@@ -197,10 +197,10 @@ async def test_many_overrun_at_once(bus, subject, commands):
     """Twenty events whose member fell silent all come again, each once."""
     for n in range(20):
         await bus.publish(subject, event(n))
-    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=0.5)) as deliveries:
+    async with bus.consume("workers", [commands], ConsumeOptions(ack_wait=1.2)) as deliveries:
         deliveries.want(20)
         assert len(await take(deliveries, 20)) == 20
         again = await take(deliveries, 20)
         assert sorted((number(d.stored.event), d.attempt) for d in again) == [(n, 2) for n in range(20)]
         await asyncio.gather(*(delivery.ack() for delivery in again))
-        assert await deliveries.next(timeout=0.5 + NEVER) is None
+        assert await deliveries.next(timeout=1.2 + NEVER) is None
