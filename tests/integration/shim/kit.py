@@ -43,6 +43,7 @@ class Workers:
         thread = threading.Thread(target=worker.run, name="worker under test")
         thread.start()
         self._running.append((worker, thread))
+        on_loop(connection, asyncio.sleep(0))  # seams that were just declared have their policies then
         return worker
 
     def __enter__(self) -> Self:
