@@ -50,6 +50,9 @@ _BUFFER: Final = 8 * 1024 * 1024
 _CLIENT_BUFFER: Final = 4 * _BUFFER
 
 
+_ECHO: Final = "echo"  # in place of the subject of a message to ourselves
+
+
 class Message(Protocol):
     """What arrives."""
 
@@ -86,6 +89,7 @@ class Connection:
         self._client: QuickClient | None = None
         self._subscriptions: set[Subscription] = set()
         self._waiting: dict[str, tuple[asyncio.Future[Message], str]] = {}
+        self._inboxes = ""  # what all of this user's begin with
         self._inbox = ""
         self._inbox_prefix = ""
         self._requests = 0
@@ -202,8 +206,8 @@ class Connection:
         try:
             async with asyncio.timeout(_ATTEMPT):
                 await client.connect(**self._client_options(endpoint, server))
-                await self._adopt(client)
-        except asyncio.CancelledError:
+                await self._adopt(client, endpoint.inbox)
+        except (asyncio.CancelledError, BusRefusedError):
             await _abandon(client)
             raise
         except Exception as error:
@@ -228,17 +232,19 @@ class Connection:
             "token": endpoint.token,
             "user_credentials": str(endpoint.creds) if endpoint.creds else None,
             "nkeys_seed": str(endpoint.nkey) if endpoint.nkey else None,
+            "inbox_prefix": endpoint.inbox,  # for what nats-py asks on its own: objects
             "tls": endpoint.ssl_context(),
             # A server a cluster told us about is an address; certificates name what the operator wrote.
             "tls_hostname": _host(server if server in endpoint.servers else endpoint.servers[0]),
         }
 
-    async def _adopt(self, client: QuickClient) -> None:
+    async def _adopt(self, client: QuickClient, inboxes: str) -> None:
         """Give a new client every subscription, then let others use it."""
         if not client.is_connected:
             raise client.last_error or OSError("the server closed the connection")
         # A new inbox per client: answers to requests of a lost one must not arrive here.
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
+        self._inboxes = inboxes
+        self._inbox = self.new_inbox()
         self._inbox_prefix = f"{self._inbox}."
         replies = Subscription(f"{self._inbox}.*", self._on_reply)
         for subscription in (replies, *self._subscriptions):
@@ -287,6 +293,10 @@ class Connection:
             return False
         return True
 
+    def new_inbox(self) -> str:
+        """A subject that nobody else knows, under what this user's begin with."""
+        return f"{self._inboxes}.{secrets.token_hex(11)}"
+
     async def _echo(self, client: QuickClient) -> None:
         """A message to ourselves and back: all we sent was received, and all they sent is here.
 
@@ -294,7 +304,7 @@ class Connection:
         """
         token = secrets.token_hex(4)
         future: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
-        self._waiting[token] = (future, "echo")
+        self._waiting[token] = (future, _ECHO)
         try:
             client.hand_over(self._inbox_prefix + token, "", b"", b"", limit=_BUFFER, now=True)
             await future
@@ -342,6 +352,13 @@ class Connection:
         self.hooks.count("refused", reason="permission")
         _log.warning("the NATS server refused: %s", error)
         for future, subject in list(self._waiting.values()):
+            if subject == _ECHO and f'"{self._inbox_prefix.lower()}' in text and not future.done():
+                future.set_exception(
+                    BusRefusedError(
+                        f"no permission for the inbox {self._inboxes}.>: grant it to this user on the server, or name "
+                        "the one it has in the bus URL (?inbox=...)"
+                    )
+                )
             if f'"{subject.lower()}"' in text and not future.done():
                 future.set_exception(
                     BusRefusedError(f"no permission to publish to {subject}: grant it to this user on the server")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,8 @@ from crossfade.shim.errors import ConfigurationError
 _WHERE = "CROSSFADE_BUS"
 _DEFAULT_PORT = 4222
 _FILES = ("creds", "nkey", "ca", "cert", "key")
-_OPTIONS = (*_FILES, "replicas", "sync")
+_OPTIONS = (*_FILES, "inbox", "replicas", "sync")
+_INBOX = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\Z")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,7 +23,8 @@ class Endpoint:
     """Where to connect and as whom; two equal endpoints need no new connection.
 
     ``servers`` are ``host:port``. ``creds`` and ``nkey`` are files. ``ca``, ``cert`` and ``key`` are PEM files and
-    mean TLS, as does ``tls`` alone (with the machine's own authorities). Secrets stay out of ``repr``.
+    mean TLS, as does ``tls`` alone (with the machine's own authorities). ``inbox`` begins every subject on which answers
+    to this user come, so that a broker may keep others from hearing them. Secrets stay out of ``repr``.
     """
 
     servers: tuple[str, ...]
@@ -34,6 +37,7 @@ class Endpoint:
     ca: Path | None = None
     cert: Path | None = None
     key: Path | None = None
+    inbox: str = "_INBOX"
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """The TLS settings, or ``None`` for plain TCP; ``ConfigurationError`` for files that are no PEM."""
@@ -59,7 +63,8 @@ class Options:
 def parse_url(url: str) -> tuple[Endpoint, Options]:
     """``nats://[user:pass@|token@]host[:port][,host[:port]][?option=value&...]`` or ``tls://``, read.
 
-    Options: ``creds``, ``nkey``, ``ca``, ``cert``, ``key`` (files), ``replicas`` (1 to 5), ``sync=always``.
+    Options: ``creds``, ``nkey``, ``ca``, ``cert``, ``key`` (files), ``inbox`` (a subject), ``replicas`` (1 to 5),
+    ``sync=always``.
     Raises ``ConfigurationError`` that names the option.
     """
     parts = urlsplit(url)
@@ -80,6 +85,7 @@ def parse_url(url: str) -> tuple[Endpoint, Options]:
             password=unquote(password) if colon else None,
             token=unquote(user) if user and not colon else None,
             tls=parts.scheme == "tls",
+            inbox=_inbox(options.get("inbox", "_INBOX")),
             **files,
         ),
         Options(replicas=_replicas(options.get("replicas", "1")), synced=_synced(options.get("sync"))),
@@ -113,6 +119,14 @@ def _file(option: str, text: str) -> Path:
     if not path.is_file():
         raise ConfigurationError(f"option {option!r}: there is no file {text!r}", where=_WHERE)
     return path
+
+
+def _inbox(text: str) -> str:
+    if not _INBOX.match(text):
+        raise ConfigurationError(
+            f"option 'inbox' is {text!r}: use tokens of A-Z, a-z, 0-9, _ and - joined by dots", where=_WHERE
+        )
+    return text
 
 
 def _check_pairs(files: dict[str, Path]) -> None:

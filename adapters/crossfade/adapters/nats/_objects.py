@@ -28,12 +28,17 @@ _AFTER: Final = 3600  # seconds an object outlives the last command that may nam
 _CAP: Final = 2 * 1024**3
 
 
+def objects_bucket(prefix: str) -> str:
+    """The object store of an installation."""
+    return f"{prefix}_objects"
+
+
 class NatsObjects:
     """See ``Objects``; objects are named by their digest and a fresh id, so none replaces another."""
 
     def __init__(self, connection: Connection, prefix: str, replicas: int) -> None:
         self._connection = connection
-        self._bucket = f"{prefix}_objects"
+        self._bucket = objects_bucket(prefix)
         self._replicas = replicas
 
     async def put_object(self, data: bytes) -> ObjectRef:
@@ -68,6 +73,13 @@ class NatsObjects:
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             raise ObjectMissingError(f"{ref.uri} holds other data than was put there (sha256 differs)")
         return data
+
+    async def prepare(self) -> None:
+        """Make the store, so that who may not make one can use it."""
+        try:
+            await self._store()
+        except nats.errors.Error as error:
+            raise _translated(error) from error
 
     async def _store(self) -> Any:
         """nats-py's object store of our bucket, made at its first use."""

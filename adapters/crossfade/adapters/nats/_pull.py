@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from typing import TYPE_CHECKING, Final, Protocol
 
 from crossfade.shim.errors import BusError
@@ -114,7 +113,7 @@ class Pull:
 
     async def _begin(self) -> None:
         consumer = await self._puller.ensure()
-        self._inbox = f"_INBOX.{secrets.token_hex(11)}"
+        self._inbox = self._connection.new_inbox()
         self._restart.clear()
         self._subscription = await self._connection.subscribe(self._inbox, self._on_message)
         self._asked = 0

@@ -25,7 +25,7 @@ from ._streams import advisory_stream, prepare, stream_names
 from ._wire import timestamp
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
     from contextlib import AbstractAsyncContextManager
     from datetime import datetime, timedelta
 
@@ -201,6 +201,15 @@ class NatsBus:
     def state(self, bucket: str) -> State:
         """See ``Bus.state``."""
         return NatsState(self._connection, f"{self._prefix}_{bucket}", self._options.replicas)
+
+    async def prepare(self, buckets: Iterable[str]) -> None:
+        """Make everything that others use and may not make: the streams are there by now, these are the rest.
+
+        Raises ``BusError``.
+        """
+        for bucket in buckets:
+            await self.state(bucket).entries()
+        await self._objects.prepare()
 
     # -- Publisher, Consumer, Reader ---------------------------------------------------------------------------
 
