@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import json
 import re
 from contextlib import asynccontextmanager, contextmanager
+from datetime import timedelta
 
 import nats
 import pytest
@@ -16,11 +16,16 @@ from crossfade.adapters.nats import open_bus
 from crossfade.adapters.nats.permissions import user
 from crossfade.migrations.bus_roles import BUCKETS, roles
 from crossfade.shim import connection, hooks, seam
+from crossfade.shim.bindings import to_nats
 from crossfade.shim.config import Config
+from crossfade.shim.coverage import Coverages
 from crossfade.shim.errors import BusRefusedError
 from crossfade.shim.events import Event
+from crossfade.shim.instances import Instance, Instances
 from crossfade.shim.ports import BusSettings, ConsumeOptions
 from crossfade.shim.subjects import Subjects
+from crossfade.workflows import naming
+from plugins.nats import until as comes
 from support.commands import Process, crossfade, until
 from support.nats_server import NatsServer
 from support.project import ROOTS, TOP, files
@@ -127,8 +132,6 @@ def test_an_app_a_worker_and_who_looks_can_do_their_work(server, tmp_path, monke
         assert "unsafe" in shown["stage list"]
 
 
-
-
 def as_(role, server, command):
     """What a command prints to somebody who has this role's password."""
     done = crossfade(*command.split(), "--bus", url(server, role))
@@ -182,9 +185,7 @@ async def test_a_worker_may_clear_up_after_another(server, nothing_refused):
         async with bus.consume("dying", [SUBJECTS.observations("web.lost", kind="shadow")], _ONCE) as deliveries:
             await bus.publish(SUBJECTS.observation("web.lost", shadow=True), _event("tool.observed"))
             assert await deliveries.next(timeout=10)
-        async with asyncio.timeout(20):
-            while not await bus.reap():
-                await asyncio.sleep(0.05)
+        await comes(bus.reap, 20)
 
 
 @asynccontextmanager
@@ -201,10 +202,19 @@ def _event(kind):
     return Event(type=kind, source="urn:test", data=b"{}")
 
 
-DELETING = ["$JS.API.STREAM.DELETE.CF_CMD", "$JS.API.STREAM.PURGE.CF_OBS", "$JS.API.STREAM.RESTORE.CF_CMD"]
+DELETING = [
+    "$JS.API.STREAM.DELETE.CF_CMD",
+    "$JS.API.STREAM.PURGE.CF_OBS",
+    "$JS.API.STREAM.RESTORE.CF_CMD",
+    "$JS.API.DIRECT.GET.CF_UI",
+]
 DECIDING = ["$KV.cf_policy.web-search", "cfe.-.-.seam-stage-changed", "cfe.-.-.workflow-answer"]
 MAKING = ["$JS.API.STREAM.CREATE.X", "$JS.API.STREAM.CREATE.CF_CMD", "$JS.API.STREAM.UPDATE.CF_CMD"]
-STEALING = ["$JS.API.CONSUMER.CREATE.CF_CMD.web-post", "$JS.API.CONSUMER.MSG.NEXT.CF_CMD.web-post", "$JS.ACK.CF_CMD.web-post.1"]
+STEALING = [
+    "$JS.API.CONSUMER.CREATE.CF_CMD.web-post",
+    "$JS.API.CONSUMER.MSG.NEXT.CF_CMD.web-post",
+    "$JS.ACK.CF_CMD.web-post.1",
+]
 CALL = "cf.0.-.-.tool.web-post.r.c."
 FORBIDDEN = {
     "caller": [*DELETING, *DECIDING, *MAKING, *STEALING, "$KV.cf_workflows.x", "cfv.-.web-post", "cfr.someone"],
@@ -212,8 +222,17 @@ FORBIDDEN = {
     "engine": [*DELETING, *DECIDING, *MAKING, "$KV.cf_evidence.x", "cfv.-.web-post"],
     "trigger": [*DELETING, *DECIDING, *MAKING, *STEALING, "$KV.cf_workflows.x"],
     "controller": [*DELETING, "$JS.API.STREAM.CREATE.X", "$KV.cf_workflows.x", "$JS.ACK.CF_CMD.web-post.1"],
-    "viewer": [*DELETING, *DECIDING, *MAKING, f"{CALL}invoke", f"{CALL}result", "cfe.-.-.order-placed", "cfo.-.x.observed"]
-    + [f"$KV.cf_{bucket}.x" for bucket in BUCKETS] + ["$O.cf_objects.M.x", "cfdlq.-.x", "cfui.-.alice.r.x", "cfr.cancel"],
+    "viewer": [
+        *DELETING,
+        *DECIDING,
+        *MAKING,
+        f"{CALL}invoke",
+        f"{CALL}result",
+        "cfe.-.-.order-placed",
+        "cfo.-.x.observed",
+    ]
+    + [f"$KV.cf_{bucket}.x" for bucket in BUCKETS]
+    + ["$O.cf_objects.M.x", "cfdlq.-.x", "cfui.-.alice.r.x", "cfr.cancel"],
 }
 OTHERS = {name: [f"_INBOX_{other}.>" for other in ROLES if other != name] + ["_INBOX.>", ">"] for name in ROLES}
 OTHERS["viewer"] += ["cfr.>", "cfr.someone", "cf.>", "cfui.>"]
@@ -264,15 +283,63 @@ async def test_an_adapter_is_told_which_permission_it_lacks(server):
         await strange.open()
 
 
-async def test_what_a_permission_cannot_keep(server):
-    """As the page says: the server checks where a request goes, not where its answer shall go."""
+async def test_what_a_permission_cannot_keep(server, nothing_refused):
+    """The server checks where a request goes, not where its answer shall go: there it stores its own words, no event.
+
+    What an app had stored before, an answer to an approval in all but its subject, is not stored there.
+    """
+    answers, name = naming.answers(SUBJECTS), "$JS.API.CONSUMER.{}.CF_UI.lying"
+    lie = to_nats(Event(type=naming.SIGNALLED, source="urn:test", data=b"{}"))
     async with opened(server, "controller") as controller:
-        client = await nats.connect(f"nats://viewer:secret@127.0.0.1:{server.port}")
-        await client.publish("$JS.API.STREAM.NAMES", b"", reply="$KV.cf_leases.nobody")
+        before = await controller.extent(answers)
+        client = await nats.connect(f"nats://caller:secret@127.0.0.1:{server.port}", inbox_prefix="_INBOX_caller")
+        await client.request(SUBJECTS.ui("x", run="lying"), b"{}", headers=lie, timeout=10)
+        config = {"name": "lying", "ack_policy": "explicit", "filter_subjects": [SUBJECTS.ui("x", run="lying")]}
+        wanted = json.dumps({"stream_name": "CF_UI", "config": config}).encode()
+        made = await client.request(name.format("CREATE"), wanted, timeout=10)
+        assert json.loads(made.data)["num_pending"] == 1, made.data
+        await client.publish(name.format("MSG.NEXT"), b'{"batch": 9, "no_wait": true}', reply=answers)
+        await client.publish("$JS.API.STREAM.NAMES", b"", reply=answers)
         await client.flush()
-        async with asyncio.timeout(10):
-            while (found := await controller.state("leases").get("nobody")) is None:
-                await asyncio.sleep(0.02)
+        await comes(lambda: _grown(controller, answers, int(before.last) + 2))
+        looked = await client.request(name.format("INFO"), b"", timeout=10)
         await client.close()
-        assert "CF_CMD" in json.loads(found.value)["streams"]
-        await controller.state("leases").delete("nobody")
+        assert json.loads(looked.data)["num_pending"] == 0, "the lie was not handed out"
+        assert [stored async for stored in controller.read(answers, after=before.last)] == []
+
+
+async def _grown(bus, filter_, to):
+    return int((await bus.extent(filter_)).last) >= to
+
+
+async def test_who_only_looks_leaves_clearing_up_to_others(server):
+    """Reports of processes long gone are not shown to a viewer, who may not remove them either."""
+    async with opened(server, "controller") as controller, opened(server, "viewer") as viewer:
+        gone = Instance(instance="gone", role="app", seen=controller.now() - timedelta(days=3))
+        await controller.state("instances").put("gone", gone.encode())
+        counts = json.dumps({"seen": gone.seen.isoformat(), "seams": {}}).encode()
+        await controller.state("coverage").put("gone", counts)
+
+        assert "gone" not in {found.instance for found in await Instances(viewer).known()}
+        assert await Coverages(viewer).counted("web.none") == []
+        assert await controller.state("instances").get("gone")
+        assert await controller.state("coverage").get("gone")
+
+
+def test_every_bucket_has_its_roles():
+    """A state bucket that the code names and no role knows would be refused to everybody."""
+    source = "".join((TOP / path).read_text() for path in files(*(f"{root}/**.py" for root in ROOTS)))
+    named = set(re.findall(r'^BUCKET: Final = "(\w+)"', source, re.MULTILINE))
+    named |= set(re.findall(r'\.state\("(\w+)"\)', source))
+
+    assert named <= set(BUCKETS)
+    assert len(named) > 10
+
+
+def test_a_role_that_does_not_exist_and_a_bus_that_is_no_nats_server():
+    """Both are wrong settings, with what there is."""
+    unknown = crossfade("bus", "permissions", "--role", "boss")
+    elsewhere = crossfade("bus", "prepare", "--bus", "memory://prepared")
+
+    assert (unknown.code, "use caller, worker, engine, trigger, controller, viewer" in unknown.err) == (2, True)
+    assert (elsewhere.code, "only a NATS server" in elsewhere.err) == (2, True)

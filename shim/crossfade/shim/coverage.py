@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from .errors import WrongRevisionError
+from .errors import BusRefusedError, WrongRevisionError
+from .hooks import report
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -155,6 +156,9 @@ class Coverages:
                 await self._state.update(ENDED, value, revision=ended.revision)
         except WrongRevisionError:
             return  # another is at it
+        except BusRefusedError:
+            report.count("skipped", reason="may-not-clear")  # who only looks leaves it to who may
+            return
         for entry in gone:
             await self._state.delete(entry.key)
 

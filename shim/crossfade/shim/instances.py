@@ -7,6 +7,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Protocol
 
+from .errors import BusRefusedError
+from .hooks import report
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -110,10 +113,16 @@ class Instances:
         for entry in await self._state.entries():
             instance = _read(entry)
             if self._bus.now() - instance.seen > _FORGET:
-                await self._state.delete(entry.key)
+                await self._clear(entry.key)
             else:
                 found.append(instance)
         return found
+
+    async def _clear(self, key: str) -> None:
+        try:
+            await self._state.delete(key)
+        except BusRefusedError:
+            report.count("skipped", reason="may-not-clear")  # who only looks leaves it to who may
 
     def is_live(self, instance: Instance) -> bool:
         """Whether it has reported within ten seconds, and has not ended."""

@@ -23,8 +23,8 @@ class Endpoint:
     """Where to connect and as whom; two equal endpoints need no new connection.
 
     ``servers`` are ``host:port``. ``creds`` and ``nkey`` are files. ``ca``, ``cert`` and ``key`` are PEM files and
-    mean TLS, as does ``tls`` alone (with the machine's own authorities). ``inbox`` begins every subject on which answers
-    to this user come, so that a broker may keep others from hearing them. Secrets stay out of ``repr``.
+    mean TLS, as does ``tls`` alone (with the machine's own authorities). ``inbox`` begins every subject on which
+    answers to this user come, so that a broker may keep others from hearing them. Secrets stay out of ``repr``.
     """
 
     servers: tuple[str, ...]

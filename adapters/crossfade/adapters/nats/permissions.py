@@ -6,6 +6,8 @@ Rules
 - A NATS permission names subjects, and a JetStream request names its stream and its consumer there, never what it
   selects. So who reads one event of a stream can read all of it, and who may read or take by a consumer can reach
   every consumer of that stream by its name: pull from it, change it, delete it.
+- No direct gets: their answers are what somebody stored, and the server sends an answer to whatever subject the request
+  names, unchecked. All other answers are the server's own words.
 - Nobody deletes, purges or restores a stream, or makes a snapshot of one.
 - An acknowledgement is a message to ``$JS.ACK``, with the account's domain before the stream or without.
 
@@ -157,7 +159,7 @@ def _of_reaping(prefix: str) -> Iterator[str]:
 
 
 def configuration(users: Iterable[User]) -> str:
-    """The block of a nats-server's configuration with ``users``; passwords are variables of the server's environment."""
+    """The block of a nats-server's configuration with ``users``; passwords are variables of its environment."""
     blocks = "".join(_block(user) for user in users)
     return f"authorization {{\n  users: [\n{blocks}  ]\n}}\n"
 
