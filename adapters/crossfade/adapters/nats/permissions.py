@@ -101,9 +101,8 @@ def _of_streams(role: Role, prefix: str) -> Iterator[str]:
     for family in (*role.looks, *role.reads, *role.takes):
         yield f"{_API}.STREAM.MSG.GET.{names[prefix + family]}"
     for family in (*role.reads, *role.takes):
-        stream = names[prefix + family]
         for request in ("CREATE", "DELETE", "INFO", "MSG.NEXT"):
-            yield f"{_API}.CONSUMER.{request}.{stream}.*"
+            yield f"{_API}.CONSUMER.{request}.{names[prefix + family]}.*"
     for family in role.takes:
         yield f"$JS.ACK.{names[prefix + family]}.>"
         yield f"$JS.ACK.*.*.{names[prefix + family]}.>"
