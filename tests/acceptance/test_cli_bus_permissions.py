@@ -19,7 +19,7 @@ from crossfade.shim import connection, hooks, seam
 from crossfade.shim.bindings import to_nats
 from crossfade.shim.config import Config
 from crossfade.shim.coverage import Coverages
-from crossfade.shim.errors import BusRefusedError
+from crossfade.shim.errors import BusRefusedError, MalformedEventError
 from crossfade.shim.events import Event
 from crossfade.shim.instances import Instance, Instances
 from crossfade.shim.ports import BusSettings, ConsumeOptions
@@ -286,7 +286,7 @@ async def test_an_adapter_is_told_which_permission_it_lacks(server):
 async def test_what_a_permission_cannot_keep(server, nothing_refused):
     """The server checks where a request goes, not where its answer shall go: there it stores its own words, no event.
 
-    What an app had stored before, an answer to an approval in all but its subject, is not stored there.
+    What an app had stored before, an answer to an approval in all but its subject, keeps its subject in that stream.
     """
     answers, name = naming.answers(SUBJECTS), "$JS.API.CONSUMER.{}.CF_UI.lying"
     lie = to_nats(Event(type=naming.SIGNALLED, source="urn:test", data=b"{}"))
@@ -301,11 +301,15 @@ async def test_what_a_permission_cannot_keep(server, nothing_refused):
         await client.publish(name.format("MSG.NEXT"), b'{"batch": 9, "no_wait": true}', reply=answers)
         await client.publish("$JS.API.STREAM.NAMES", b"", reply=answers)
         await client.flush()
-        await comes(lambda: _grown(controller, answers, int(before.last) + 2))
+        await comes(
+            lambda: _grown(controller, answers, int(before.last) + 3)
+        )  # the lie, that there is no more, the names
         looked = await client.request(name.format("INFO"), b"", timeout=10)
         await client.close()
         assert json.loads(looked.data)["num_pending"] == 0, "the lie was not handed out"
         assert [stored async for stored in controller.read(answers, after=before.last)] == []
+        with pytest.raises(MalformedEventError):
+            await controller.last(answers)
 
 
 async def _grown(bus, filter_, to):

@@ -47,6 +47,14 @@ def test_statements_of_the_operator():
     assert parse_url("nats://a?sync=always&replicas=3")[1] == Options(replicas=3, synced=True)
 
 
+def test_an_inbox_of_ones_own():
+    """It is a subject without wildcards, since everything this user hears of answers lies below it."""
+    assert parse_url("nats://a?inbox=_INBOX_app.one")[0].inbox == "_INBOX_app.one"
+    for wrong in ("", "a.*", "a.>", "a b", ".a"):
+        with pytest.raises(ConfigurationError, match="'inbox'"):
+            parse_url(f"nats://a?inbox={wrong}")
+
+
 def test_files(tmp_path):
     """ca, cert and key are files that exist."""
     path = tmp_path / "file"
