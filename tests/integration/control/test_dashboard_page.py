@@ -130,6 +130,19 @@ async def test_a_ramp_is_watched_without_loading_the_page_again(visit, migration
     assert await page.evaluate("window.loadedOnce")
 
 
+async def test_keys_at_observe_are_those_that_the_gate_counts(visit, migration, dashboard):
+    """Nothing is compared there: the keys are those seen, in the gate and below it, and there is nothing to cover."""
+    await migration.declare("web.fetch")
+    await migration.apply("seams: [web.fetch]\nsteps: [{to: observe, gate: {keys: 3}}, {to: shadow}]", name="reads")
+    await migration.tick(2)
+    await migration.tell(*[observed()] * 2, seam="web.fetch")
+    page = await (await visit()).log_in(dashboard.view, PLACE.replace(SEAM, "web.fetch"))
+    assert "Distinct keys 2" in await text(page, "main")
+    below = await text(page, ".foot")
+    assert "2 distinct keys" in below
+    assert "coverage" not in below
+
+
 async def test_a_mismatch_is_opened_side_by_side(visit, migration, dashboard):
     """From the list of kinds: where they differ, what each side said, and what else differs alike."""
     title = {"path": "$.items[0].title", "kind": "changed", "legacy": '"Lists"', "bus": '"LISTS"'}

@@ -214,7 +214,8 @@ def _compared(view: SeamView) -> dict[str, Any]:
         "old": _traffic(old if old.calls or view.gathered.baseline is None else view.gathered.baseline),
         "new": _traffic(evidence.paths[path]),
         "coverage": evidence.covered.share,
-        "distinct": len(evidence.keys),
+        "distinct": len(evidence.callers if view.live.stage == "observe" else evidence.keys),  # as the gate counts them
+        "observing": view.live.stage == "observe",  # nothing is compared yet, so there is nothing to cover
         "handlers": sorted(evidence.handlers),
         "skipped": sorted(evidence.reasons.items(), key=lambda each: -each[1])[:5],
         "since": evidence.begun,
