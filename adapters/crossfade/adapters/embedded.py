@@ -184,9 +184,9 @@ def _reach(store: Path, deadline: float) -> tuple[stores.Record, bool]:
         if time.monotonic() >= deadline:
             _give_up(store, presence)
         if time.monotonic() >= again and server_pid(store) is None:
-            started += _run_starter(store)
-            if started > _RESTARTS:
+            if started > _RESTARTS:  # here the last one has ended, too, and said why
                 _give_up(store, presence)
+            started += _run_starter(store)
             again, pause = time.monotonic() + pause, min(2 * pause, 1.0)
         time.sleep(_POLL)
 

@@ -233,7 +233,7 @@ async def test_a_brokers_restart_loses_nothing(serving, tmp_path):
 
 async def test_an_expired_token_ends_its_stream_in_time(plane):
     """At its end, not at the next sign of life; and it opens no other."""
-    token = plane.token(ttl=1)
+    token = plane.token(ttl=3)
     async with plane.stream(token) as page:
         assert (await page.until("crossfade.end"))[0] == {"reason": "expired"}
         with pytest.raises(EOFError):

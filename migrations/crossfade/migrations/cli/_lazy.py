@@ -13,7 +13,7 @@ COMMANDS: Final = {
     "worker": "Run the bodies of seams for callers on the bus, until SIGTERM or Ctrl-C.",
     "doctor": "Check settings, bus, streams, clocks and limits. Exit code 1 when something fails.",
     "demo": "Move functions and routes of a real stack to the bus under traffic, kill workers, count what happened.",
-    "bus": "The embedded broker: a real nats-server on a directory.",
+    "bus": "The broker: the embedded one, and a NATS server of yours.",
     "stage": "Where each seam stands, and moving it.",
     "migrate": "Playbooks: seams that move on evidence, and taking them back.",
     "events": "What travels on the bus.",
