@@ -134,6 +134,17 @@ async def test_the_client_is_built_anew_after_it_closed(own_bus, command, event)
     await own_bus.publish(command, event())
 
 
+async def test_a_client_that_closes_without_a_word(own_bus, server, command, event):
+    """It is seen within moments, not by the pings it misses, and who waits for an answer is told."""
+    own_bus._connection.client()._closed_cb = None
+    server.restart()
+    await until(lambda: not own_bus.connected)
+    started = time.monotonic()
+    await until(lambda: own_bus.connected)
+    assert time.monotonic() - started < 3
+    await own_bus.publish(command, event())
+
+
 async def test_an_oversize_message_that_gets_through_costs_one_reconnect(own_bus, hooks, command, event):
     """What the size check is for: the server cuts the connection, and the bus comes back by itself."""
     client = own_bus._connection.client()

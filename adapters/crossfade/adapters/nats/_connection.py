@@ -44,6 +44,7 @@ _ATTEMPT: Final = 2.0  # seconds for one connection attempt: a listener that nev
 _PAUSES: Final = (0.0, 0.1, 0.2, 0.5)  # seconds before each further attempt; the last one repeats, with jitter
 _PROBE_EVERY: Final = 4.0  # seconds between pings of ours; two missed in a row and the connection is given up
 _PROBE_TIMEOUT: Final = 3.0
+_LOOK: Final = 0.5  # seconds between looks at whether the client is closed
 _LET_GO: Final = 1.0  # seconds a dead client may take to close before its socket is cut
 # Bytes waiting for the socket. Ours is reached first, so the client's own (where publish would block) never is.
 _BUFFER: Final = 8 * 1024 * 1024
@@ -273,16 +274,26 @@ class Connection:
                 self.spawn(_run(callback))
 
     async def _watch(self) -> None:
-        """Return when the client is lost: it said so, or two pings in a row went unanswered."""
+        """Return when the client is lost: it is closed, or two pings in a row went unanswered."""
         missed = 0
         while missed < 2:
+            if await self._loses(_PROBE_EVERY):
+                return
+            missed = 0 if await self._probe() else missed + 1
+
+    async def _loses(self, seconds: float) -> bool:
+        """Whether the client closes within so long; it was seen to be closed without a call of its ``closed_cb``."""
+        end = asyncio.get_running_loop().time() + seconds
+        while (left := end - asyncio.get_running_loop().time()) > 0:
             try:
-                async with asyncio.timeout(_PROBE_EVERY):
+                async with asyncio.timeout(min(left, _LOOK)):
                     await self._lost.wait()
             except TimeoutError:
-                missed = 0 if await self._probe() else missed + 1
+                if self._client is None or not self._client.is_connected:
+                    return True
             else:
-                return
+                return True
+        return False
 
     async def _probe(self) -> bool:
         try:
