@@ -15,16 +15,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from crossfade.proxy.control.auth import Caller, needs
 from crossfade.proxy.control.problems import BODY, READS, WRITES, ProblemError, problems
-from crossfade.shim.errors import MalformedEventError
-from crossfade.shim.hooks import report
-from crossfade.workflows.instance import Instance, read_instance
 from crossfade.workflows.signals import signal
 from crossfade.workflows.store import Store
 
 if TYPE_CHECKING:
     from crossfade.shim.ports import Bus
     from crossfade.shim.subjects import Subjects
-    from crossfade.workflows.instance import StepState
+    from crossfade.workflows.instance import Instance, StepState
 
 InstanceId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$", description="whole, as the list of approvals has it")]
 StepName = Annotated[str, Path(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=128)]
@@ -72,7 +69,7 @@ def router(bus: Bus, subjects: Subjects) -> APIRouter:
     @made.get("")
     async def list_approvals() -> list[ApprovalView]:
         """Every question that an instance waits for an answer to, the oldest instance first."""
-        found = sorted(_readable(await store.live()), key=lambda instance: instance.started)
+        found = sorted(await store.readable(), key=lambda instance: instance.started)
         return [_view(instance, name, state) for instance in found for name, state in _asking(instance)]
 
     @made.post("/{instance}/{step}", responses=problems(404, 409, *BODY, *WRITES))
@@ -98,16 +95,6 @@ def router(bus: Bus, subjects: Subjects) -> APIRouter:
         return Answered(instance=instance, step=step, workflow=found.workflow, answer=given.answer, by=caller.name)
 
     return made
-
-
-def _readable(lying: list[tuple[str, bytes, int]]) -> list[Instance]:
-    found: list[Instance] = []
-    for _, value, _ in lying:
-        try:
-            found.append(read_instance(value))
-        except MalformedEventError:  # of a later version, perhaps; its engines say more
-            report.count("skipped", seam="workflows", reason="state")
-    return found
 
 
 def _asking(instance: Instance) -> list[tuple[str, StepState]]:

@@ -6,9 +6,8 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from crossfade.shim.errors import BusError, MalformedEventError
+from crossfade.shim.errors import BusError
 from crossfade.shim.hooks import report
-from crossfade.workflows.instance import read_instance
 from crossfade.workflows.serving import serving
 from crossfade.workflows.store import Store
 
@@ -33,12 +32,7 @@ async def count(bus: Bus) -> None:
     """Count them once, by workflow and version. Raises ``BusError``."""
     served = await serving(bus)
     waiting: Counter[tuple[str, int]] = Counter()
-    for _, value, _ in await Store(bus).live():
-        try:
-            instance = read_instance(value)
-        except MalformedEventError:
-            report.count("skipped", seam="workflows", reason="state")
-            continue
+    for instance in await Store(bus).readable():
         if served.lacks(instance):
             waiting[instance.workflow, instance.version] += 1
     for (name, version), n in waiting.items():

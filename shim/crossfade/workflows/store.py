@@ -14,7 +14,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from crossfade.shim.errors import EventTooLargeError, WrongRevisionError
+from crossfade.shim.errors import EventTooLargeError, MalformedEventError, WrongRevisionError
+from crossfade.shim.hooks import report
 
 from .instance import read_instance
 
@@ -123,6 +124,16 @@ class Store:
     async def live(self) -> list[tuple[str, bytes, int]]:
         """Id, value and revision of every live instance, unread."""
         return [(entry.key, entry.value, entry.revision) for entry in await self._live.entries()]
+
+    async def readable(self) -> list[Instance]:
+        """Every live instance; one that cannot be read, of a later version perhaps, is counted: engines say more."""
+        found: list[Instance] = []
+        for _, value, _ in await self.live():
+            try:
+                found.append(read_instance(value))
+            except MalformedEventError:
+                report.count("skipped", seam="workflows", reason="state")
+        return found
 
     async def ended(self) -> list[tuple[str, bytes, int]]:
         """The same of those that have ended and are still kept."""
