@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import textwrap
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -19,8 +18,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from crossfade.adapters.otel import instrument
-from crossfade.shim import connection, hooks, seam
+from crossfade.shim import connection
 from crossfade.shim.config import Config
+from integration.telemetry.declaring import declared
 from support.commands import Process
 from support.otlp import Collector
 
@@ -146,12 +146,7 @@ def world(nats_server, tmp_path_factory, collector, exported) -> Iterator[World]
         "OTEL_SERVICE_NAME": "worker",
     }
     spans, points = exported
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hooks.report, "hooks", hooks.Counters())
-        patch.setattr(seam.registry, "_seams", {})
-        app = ModuleType("desk")
-        exec(textwrap.dedent(DESK), app.__dict__)
-        stages = {name: {"stage": "bus"} for name in seam.registry.names()} | {"desk.compared": {"stage": "shadow"}}
+    with declared(DESK) as (app, stages):
         stop = instrument(tracer_provider=spans, meter_provider=points)
         with (
             mock.patch.dict(os.environ, environment),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import textwrap
 from dataclasses import dataclass
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
@@ -15,8 +14,9 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 
 from crossfade.adapters.prometheus import instrument, page
-from crossfade.shim import connection, hooks, seam
+from crossfade.shim import connection
 from crossfade.shim.config import Config
+from integration.telemetry.declaring import declared
 from support.commands import Process, until
 
 if TYPE_CHECKING:
@@ -87,12 +87,7 @@ def desk(nats_server, tmp_path_factory) -> Iterator[Desk]:
     folder = tmp_path_factory.mktemp("desk")
     (folder / "desk.py").write_text(textwrap.dedent(DESK + OWN))
     environment = {"CROSSFADE_PREFIX": PREFIX, "CROSSFADE_BUS": nats_server.url}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(hooks.report, "hooks", hooks.Counters())
-        patch.setattr(seam.registry, "_seams", {})
-        app = ModuleType("desk")
-        exec(textwrap.dedent(DESK), app.__dict__)
-        stages = {name: {"stage": "bus"} for name in seam.registry.names()} | {"desk.compared": {"stage": "shadow"}}
+    with declared(DESK) as (app, stages):
         registry = CollectorRegistry()
         stop = instrument(registry=registry)
         with (
