@@ -104,6 +104,9 @@ def test_an_approval_is_answered_with_a_credential(engine, tmp_path, monkeypatch
     assert crossfade("workflow", "show", instance, "--json").json["error"]["message"] == "carla said no: not now"
     gone = crossfade(*words)
     assert (gone.code, "no control plane answers" in gone.err) == (3, True)
+    for wrong in ("nonsense", "ftp://host", "http://host:port"):
+        refused = crossfade(*words[:-1], wrong)
+        assert (refused.code, "is no URL" in refused.err) == (2, True), refused.err
 
 
 def test_an_instance_is_cancelled(engine):

@@ -82,9 +82,15 @@ def control_plane(url: str) -> Generator[ControlPlane]:
     try:
         client = httpx.Client(base_url=url, headers=headers, timeout=_PATIENCE)
     except (httpx.InvalidURL, ValueError) as error:
-        raise ConfigurationError(f"{url!r} is no URL: like http://127.0.0.1:8081", where="--control") from error
+        raise _no_url(url) from error
     with client:
+        if client.base_url.scheme not in {"http", "https"}:
+            raise _no_url(url)
         yield ControlPlane(client)
+
+
+def _no_url(url: str) -> ConfigurationError:
+    return ConfigurationError(f"{url!r} is no URL: like http://127.0.0.1:8081", where="--control")
 
 
 def _detail(answer: Any) -> str:
